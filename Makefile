@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.PHONY: setup demo test lint ui bench
+
+setup: $(STAMP)
+
+# torch first: asked for by itself pip can take the build that is on disk or in its cache. The rest
+# follows at the tested versions. llama.cpp is built for any processor of the family, library only.
+$(STAMP): pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(shell grep '^torch==' constraints.txt)
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TESTS=OFF" \
+	CMAKE_BUILD_PARALLEL_LEVEL=$(shell nproc 2>/dev/null || echo 2) \
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,dev]'
+	$(BIN)/python -m ft_assets.stages.pinned_packages
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/ft-assets demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup
+	$(BIN)/ft-assets ui
+
+bench: setup
+	$(BIN)/python -m benchmarks.run

@@ -1,0 +1,139 @@
+"""The graph: one file a noun, bodies of a few lines.
+
+Here is only what they share: how an asset is declared from its node in `freshness.GRAPH`, and how
+making it becomes a Dagster materialization. What the work is stands in `stages/`.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ft_assets.checks import check_results, check_specs
+from ft_assets.compute.local import run_in_worker
+from ft_assets.dagster_internals import forget_cached_inputs
+from ft_assets.errors import StageError, UserError
+from ft_assets.freshness import GRAPH, Manifest
+from ft_assets.lineage import COLUMNS, documents_behind
+from ft_assets.partitions import corpus_partitions
+from ft_assets.resources.project import Project
+
+FORCE_TAG = "ft_assets/force"
+_TABLE_ROWS = 200
+"""Rows of a table that go into Dagster's event log; the artifact has them all."""
+
+Pictures = Callable[[Path], Mapping[str, Any]]
+"""Gives metadata worth looking at from an artifact's folder."""
+
+
+def input_keys(asset: str) -> list[dg.AssetKey]:
+    """The keys an asset hangs on: its inputs, and its settings where it reads any."""
+    settings = [dg.AssetKey(["settings", asset])] if GRAPH[asset].settings else []
+    return [*(dg.AssetKey(name) for name in GRAPH[asset].inputs), *settings]
+
+
+def corpus_asset(asset: str) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declares an asset of the graph, partitioned by corpus, as its node says."""
+    node = GRAPH[asset]
+    return dg.asset(
+        key=asset,
+        deps=input_keys(asset),
+        partitions_def=corpus_partitions,
+        code_version=node.code_version,
+        description=node.description,
+        check_specs=check_specs(asset),
+        group_name="model" if node.heavy else "data",
+        kinds={"pytorch"} if node.heavy else {"parquet"},
+    )
+
+
+def materialize(
+    context: dg.AssetExecutionContext, project: Project, pictures: Pictures | None = None
+) -> dg.MaterializeResult:
+    """Makes the asset of this step for the corpus of this run, or finds it unchanged."""
+    asset, corpus = context.asset_key.to_user_string(), context.partition_key
+    observe(context, project, asset, corpus)
+    run = partial(run_in_worker, context) if GRAPH[asset].heavy else None
+    try:
+        made = project.make(
+            corpus,
+            asset,
+            run,
+            report=context.log.info,
+            force=context.run.tags.get(FORCE_TAG) == "true",
+            run_id=context.run.run_id,
+        )
+    except (UserError, StageError) as error:
+        code = 1 if isinstance(error, UserError) else 3
+        raise dg.Failure(str(error), metadata={"exit_code": code}, allow_retries=False) from error
+    folder = project.storage.folder(corpus, asset, made.manifest.version)
+    context.log.info(f"{asset} of {corpus}: {'unchanged' if made.reused else 'made'}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(made.manifest.version),
+        metadata={
+            **common_metadata(made.manifest, folder, reused=made.reused),
+            **(pictures(folder) if pictures else {}),
+        },
+        check_results=list(check_results(made.manifest)),
+    )
+
+
+def observe(context: dg.AssetExecutionContext, project: Project, asset: str, corpus: str) -> None:
+    """Reports the versions of the files and settings that this step is about to read.
+
+    So that Dagster's provenance names what was read and not what was last seen by a sensor.
+    """
+    try:
+        versions = project.observed(corpus)
+    except UserError as error:
+        raise dg.Failure(str(error), metadata={"exit_code": 1}, allow_retries=False) from error
+    keys = [key for key in input_keys(asset) if key.to_user_string() in versions]
+    for key in keys:
+        report_version(context.instance, key, corpus, versions[key.to_user_string()])
+    forget_cached_inputs(context, keys)
+
+
+def report_version(
+    instance: dg.DagsterInstance, key: dg.AssetKey, corpus: str, version: str
+) -> None:
+    """Records the version of an observed source, unless it is the one recorded last."""
+    latest = instance.fetch_observations(
+        dg.AssetRecordsFilter(asset_key=key, asset_partitions=[corpus]), limit=1
+    ).records
+    seen = latest[0].asset_observation if latest else None
+    if seen and seen.tags.get("dagster/data_version") == version:
+        return
+    instance.report_runless_asset_event(observation(key, corpus, version))
+
+
+def observation(key: dg.AssetKey, corpus: str, version: str) -> dg.AssetObservation:
+    """The event that says which version of a source there is."""
+    return dg.AssetObservation(key, partition=corpus, tags={"dagster/data_version": version})
+
+
+def common_metadata(manifest: Manifest, folder: Path, *, reused: bool) -> dict[str, Any]:
+    """What every partition page shows: counts, where the files are, the documents behind it."""
+    documents = list(documents_behind(manifest))
+    return {
+        "reused": reused,
+        "reason": manifest.reason,
+        "folder": dg.MetadataValue.path(folder),
+        **{
+            name: dg.MetadataValue.float(float(value))
+            if isinstance(value, float)
+            else dg.MetadataValue.int(value)
+            for name, value in manifest.counts.items()
+        },
+        **manifest.cost,
+        "documents": table(documents[:_TABLE_ROWS], COLUMNS),
+    }
+
+
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> dg.TableMetadataValue:
+    """Rows as a table on the page, all values as text."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord({name: str(row.get(name, "")) for name in columns}) for row in rows],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in columns]),
+    )

@@ -1,0 +1,33 @@
+"""`settings/<asset>`: the observed settings that each asset reads, a digest for each corpus."""
+
+import dagster as dg
+
+from ft_assets.errors import UserError
+from ft_assets.freshness import GRAPH
+from ft_assets.partitions import corpus_partitions
+from ft_assets.resources.project import Project
+
+
+def _settings_of(asset: str) -> dg.SourceAsset:
+    @dg.observable_source_asset(
+        key=["settings", asset],
+        partitions_def=corpus_partitions,
+        group_name="settings",
+        description=f"Digest of just those settings that `{asset}` reads.",
+    )
+    def observe_settings(
+        context: dg.OpExecutionContext, project: dg.ResourceParam[Project]
+    ) -> dg.DataVersionsByPartition:
+        known = context.instance.get_dynamic_partitions("corpus")
+        versions = {}
+        for corpus in set(project.corpora()) & set(known):
+            try:
+                versions[corpus] = project.observed(corpus)[f"settings/{asset}"]
+            except UserError as error:
+                context.log.warning(f"{corpus} is left out: {error}")
+        return dg.DataVersionsByPartition(versions)
+
+    return observe_settings
+
+
+settings = [_settings_of(asset) for asset, node in GRAPH.items() if node.settings]

@@ -1,0 +1,50 @@
+"""The graph put together: `build_definitions` for tests and other projects, `defs` for Dagster."""
+
+from typing import Any
+
+import dagster as dg
+
+from ft_assets.assets.adapter import adapter
+from ft_assets.assets.chunks import chunks
+from ft_assets.assets.corpus_files import corpus_files
+from ft_assets.assets.evaluation import evaluation
+from ft_assets.assets.formatted_dataset import formatted_dataset
+from ft_assets.assets.gguf import gguf
+from ft_assets.assets.merged_model import merged_model
+from ft_assets.assets.qa_pairs import qa_pairs
+from ft_assets.assets.raw_documents import raw_documents
+from ft_assets.assets.settings import settings
+from ft_assets.freshness import GRAPH
+from ft_assets.resources.project import Project
+from ft_assets.sensors import corpus_sensor
+
+REFRESH_JOB = "refresh"
+
+
+def build_definitions(**overrides: Any) -> dg.Definitions:
+    """The project's definitions.
+
+    `overrides` replace resources by name; without `project` it is the one that the environment
+    names.
+    """
+    return dg.Definitions(
+        assets=[
+            corpus_files,
+            *settings,
+            raw_documents,
+            chunks,
+            qa_pairs,
+            formatted_dataset,
+            adapter,
+            evaluation,
+            merged_model,
+            gguf,
+        ],
+        jobs=[dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*GRAPH))],
+        sensors=[corpus_sensor],
+        resources={"project": Project.from_environment(), **overrides},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

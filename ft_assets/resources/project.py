@@ -1,0 +1,354 @@
+"""A project: the data folder, the storage, and the one way an artifact is made.
+
+Importable without Dagster, so that the build loop can be run and tested by itself.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ft_assets.config import (
+    QUESTIONS_FILE,
+    SETTINGS_FILE,
+    TEMPLATE_SUFFIX,
+    FineTuneConfig,
+    Problem,
+    SettingsError,
+    load_config,
+)
+from ft_assets.errors import StageError, UserError
+from ft_assets.freshness import (
+    CORPUS_FILES,
+    GRAPH,
+    AssetState,
+    Manifest,
+    files_version,
+    fingerprint,
+    plan,
+    run_stage,
+    settings_read,
+    upstream,
+)
+from ft_assets.resources.storage import DigestCache, Storage
+from ft_assets.stages.base_model import find_base_model, is_local
+from ft_assets.stages.evaluation import read_questions
+from ft_assets.stages.job import CorpusFile, Job, Outcome, Report
+from ft_assets.stages.pinned_packages import PINS
+from ft_assets.stages.prompt_templates import check_custom_template
+
+RunStage = Callable[[Job], Outcome]
+"""Runs a job to its end, wherever that is."""
+
+_CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_IGNORED_NAMES = re.compile(r"\..*|~\$.*|.*\.(part|tmp|crdownload|swp)|.*~")
+_OWN_FILES = {SETTINGS_FILE, QUESTIONS_FILE}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of an asset: its current manifest, and whether that is the one from before."""
+
+    manifest: Manifest
+    reused: bool
+    seconds: float
+
+
+class Project:
+    """The corpora in `data` and their artifacts in `storage`."""
+
+    def __init__(self, data: Path, storage: Path, on_made: Callable[[Made], None] | None = None):
+        self.data = data
+        self.storage = Storage(storage)
+        self._digests = DigestCache(storage / ".cache" / "digests.json")
+        self._on_made = on_made or (lambda made: None)
+
+    @classmethod
+    def from_environment(cls, on_made: Callable[[Made], None] | None = None) -> "Project":
+        """The project that `FT_ASSETS_DATA` and `FT_ASSETS_STORAGE` name (`./data`, `./storage`)."""
+        data = Path(os.environ.get("FT_ASSETS_DATA", "data")).absolute()
+        storage = Path(os.environ.get("FT_ASSETS_STORAGE", "storage")).absolute()
+        return cls(data, storage, on_made)
+
+    @staticmethod
+    def is_corpus_name(name: str) -> bool:
+        """Whether a folder of this name can be a corpus."""
+        return _CORPUS_NAME.fullmatch(name) is not None
+
+    def corpora(self) -> list[str]:
+        """The names of the corpora: the folders in `data`, but for hidden ones."""
+        if not self.data.is_dir():
+            return []
+        folders = (path for path in self.data.iterdir() if path.is_dir())
+        return sorted(path.name for path in folders if self.is_corpus_name(path.name))
+
+    def require(self, corpus: str) -> None:
+        """Raises UserError where there is no such corpus."""
+        if corpus not in self.corpora():
+            known = ", ".join(self.corpora()) or "none"
+            raise UserError(
+                f"there is no corpus {corpus!r} in {self.data} (there: {known}); a corpus is a "
+                "folder there, named in letters, digits, - and _"
+            )
+
+    def config(self, corpus: str) -> FineTuneConfig:
+        """The settings of a corpus. Raises SettingsError with everything that is wrong."""
+        return load_config(self.data, corpus)
+
+    def files(self, corpus: str) -> list[CorpusFile]:
+        """The documents of a corpus, by path; hidden, temporary and own files are none of them.
+
+        Links are followed only where they stay inside the corpus folder.
+        """
+        root = self.data / corpus
+        files = []
+        for path in _walk(root):
+            name = path.relative_to(root).as_posix()
+            try:
+                if not path.resolve(strict=True).is_relative_to(root.resolve()):
+                    files.append(CorpusFile(name, 0, "", "it is a link out of the corpus folder"))
+                    continue
+                files.append(CorpusFile(name, path.stat().st_size, self._digests.digest(path)))
+            except OSError as error:
+                reason = f"it cannot be read ({error.strerror})"
+                files.append(CorpusFile(name, 0, "", reason))
+        self._digests.save()
+        return files
+
+    def settings(self, corpus: str, asset: str, config: FineTuneConfig) -> dict[str, Any]:
+        """The settings that an asset reads, and the identity of the files that they name."""
+        found = settings_read(asset, config)
+        if "model.base" in found:
+            found["model.identity"] = self._model_identity(config)
+        if found.get("data.template", "").endswith(TEMPLATE_SUFFIX):
+            found["data.template.text"] = self.template(corpus, config)
+        if asset == "evaluation":
+            questions = self.data / corpus / QUESTIONS_FILE
+            found["evaluation.questions"] = (
+                self._digests.digest(questions) if questions.is_file() else None
+            )
+        return found
+
+    def _model_identity(self, config: FineTuneConfig) -> str:
+        """What tells one base model from another without a network.
+
+        A hub model is told by its name and revision; the commit that was used is in the manifest.
+        """
+        base = config.model.base
+        if base.startswith("pypi:"):
+            name = base.removeprefix("pypi:")
+            return f"{name}=={PINS[name].version}" if name in PINS else base
+        if not is_local(base):
+            return f"{base}@{config.model.revision or 'main'}"
+        folder = Path(base).expanduser()
+        try:
+            return " ".join(
+                self._digests.digest(path)[:16]
+                for path in sorted(folder.iterdir())
+                if path.is_file() and not path.name.startswith(".")
+            )
+        except OSError as error:
+            raise UserError(f"model.base {base}: it cannot be read ({error.strerror})") from error
+
+    def template(self, corpus: str, config: FineTuneConfig) -> str:
+        """The text of a corpus's own template file.
+
+        Raises UserError where it is not there, outside the data folder, or lacks a field.
+        """
+        name = config.data.template
+        for folder in (self.data / corpus, self.data):
+            path = folder / name
+            if path.is_file():
+                if not path.resolve().is_relative_to(self.data.resolve()):
+                    raise UserError(f"data.template: {path} lies outside {self.data}")
+                text = path.read_text(encoding="utf-8")
+                try:
+                    check_custom_template(text)
+                except UserError as error:
+                    raise UserError(f"{path}: {error}") from error
+                return text
+        raise UserError(f"data.template: there is no {name} in {self.data / corpus}")
+
+    def status(self, corpus: str) -> dict[str, AssetState]:
+        """How each asset of a corpus stands. Raises UserError for settings that are wrong."""
+        self.require(corpus)
+        config = self.config(corpus)
+        manifests = {asset: self.storage.current(corpus, asset) for asset in GRAPH}
+        settings = {asset: self.settings(corpus, asset, config) for asset in GRAPH}
+        return plan(manifests, self.files(corpus), settings)
+
+    def observed(self, corpus: str) -> dict[str, str]:
+        """The version of each observed source: `corpus_files` and the settings of each asset."""
+        from ft_assets.freshness import digest
+
+        config = self.config(corpus)
+        versions = {CORPUS_FILES: files_version(self.files(corpus))}
+        for asset, node in GRAPH.items():
+            if node.settings:
+                found = self.settings(corpus, asset, config)
+                versions[f"settings/{asset}"] = digest(found)[:20]
+        return versions
+
+    def problems(self, corpus: str) -> list[Problem]:
+        """Everything that would stop a run of this corpus, found without running it."""
+        folder = self.data / corpus
+        try:
+            config = self.config(corpus)
+        except SettingsError as error:
+            return error.problems
+        found: list[Problem] = []
+        probes: list[tuple[Path, str | None, Callable[[], Any]]] = [
+            (folder / SETTINGS_FILE, "model.base", lambda: find_base_model(config.model.base)),
+            (folder / QUESTIONS_FILE, None, lambda: read_questions(folder / QUESTIONS_FILE)),
+        ]
+        if config.data.template.endswith(TEMPLATE_SUFFIX):
+            probes.append((folder / SETTINGS_FILE, None, lambda: self.template(corpus, config)))
+        for path, key, probe in probes:
+            try:
+                probe()
+            except UserError as error:
+                value = f"{config.model.base!r}: " if key else ""
+                found.append(Problem(path, None, key, f"{value}{error}"))
+        files = self.files(corpus)
+        if not files:
+            found.append(Problem(folder, None, None, "holds no documents"))
+        found += [
+            Problem(folder / file.path, None, None, file.problem) for file in files if file.problem
+        ]
+        return found
+
+    def make(
+        self,
+        corpus: str,
+        asset: str,
+        run: RunStage | None = None,
+        *,
+        report: Report = lambda line: None,
+        force: bool = False,
+        run_id: str = "",
+    ) -> Made:
+        """Makes one asset, unless its fingerprint is unchanged, and publishes it.
+
+        `run` runs the job, by default in this process. Raises UserError and StageError; whatever
+        happens, what was current before stays so until a whole artifact replaces it.
+        """
+        self.require(corpus)
+        began = time.monotonic()
+        with self.storage.lock(corpus, asset):
+            made = self._make(corpus, asset, run, report, force, run_id, began)
+        self._on_made(made)
+        return made
+
+    def _make(
+        self,
+        corpus: str,
+        asset: str,
+        run: RunStage | None,
+        report: Report,
+        force: bool,
+        run_id: str,
+        began: float,
+    ) -> Made:
+        files = self.files(corpus) if CORPUS_FILES in GRAPH[asset].inputs else []
+        settings = self.settings(corpus, asset, self.config(corpus))
+        above = self._inputs(corpus, asset, force)
+        inputs = {name: above[name].version for name in GRAPH[asset].inputs if name in above}
+        if CORPUS_FILES in GRAPH[asset].inputs:
+            inputs[CORPUS_FILES] = files_version(files)
+        key = fingerprint(asset, inputs, settings)
+        before = self.storage.current(corpus, asset)
+        if before and before.fingerprint == key and not force:
+            return Made(before, True, time.monotonic() - began)
+        started = _utc_now()
+        with self.storage.staging(corpus, asset) as folder:
+            job = Job(
+                asset=asset,
+                corpus=corpus,
+                source=self.data / corpus,
+                output=folder,
+                settings=settings,
+                inputs={
+                    name: self.storage.folder(corpus, name, above[name].version)
+                    for name in GRAPH[asset].inputs
+                    if name in above
+                },
+                manifests={name: vars(manifest) for name, manifest in above.items()},
+                files=files,
+            )
+            outcome = run(job) if run else run_stage(job, report)
+            manifest = Manifest(
+                asset=asset,
+                corpus=corpus,
+                fingerprint=key,
+                version="",
+                inputs=inputs,
+                settings=settings,
+                code_version=GRAPH[asset].code_version,
+                files={},
+                sources=_sources(asset, outcome, above),
+                counts=outcome.counts,
+                checks=outcome.checks,
+                cost=outcome.cost,
+                forced=force,
+                reason=_reason(before, force),
+                run_id=run_id,
+                started=started,
+                ended=_utc_now(),
+                tools=outcome.tools,
+            )
+            manifest = self.storage.publish(folder, manifest)
+        return Made(manifest, False, time.monotonic() - began)
+
+    def _inputs(self, corpus: str, asset: str, force: bool) -> dict[str, Manifest]:
+        """The manifests of everything that `asset` hangs on.
+
+        Raises StageError where one is missing, or where an input's gate failed and no force is
+        used.
+        """
+        above = {}
+        for name in upstream(asset):
+            manifest = self.storage.current(corpus, name)
+            if manifest is None:
+                raise StageError(
+                    f"{asset} of {corpus} needs {name}, which has not been made: "
+                    f"ft-assets refresh {corpus} --until {asset}"
+                )
+            if name in GRAPH[asset].inputs and not force and manifest.failed_gates():
+                gates = "; ".join(manifest.failed_gates())
+                raise StageError(f"{asset} of {corpus} is blocked: {gates} (--force overrides)")
+            above[name] = manifest
+        return above
+
+
+def _sources(asset: str, outcome: Outcome, above: dict[str, Manifest]) -> list[dict[str, Any]]:
+    """The documents behind an artifact: the stage's own word, or what the nearest input has."""
+    if outcome.sources is not None:
+        return outcome.sources
+    return above[GRAPH[asset].inputs[0]].sources
+
+
+def _reason(before: Manifest | None, force: bool) -> str:
+    if force:
+        return "forced"
+    return "inputs, settings or code changed" if before else "never made"
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """The files below `root` in order, but for hidden and temporary ones and the corpus's own."""
+    for path in sorted(root.iterdir()):
+        if _IGNORED_NAMES.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
+            continue
+        is_own = path.suffix == TEMPLATE_SUFFIX or (path.parent == root and path.name in _OWN_FILES)
+        if not is_own and (path.is_file() or path.is_symlink()):
+            yield path
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

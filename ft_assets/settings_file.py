@@ -1,0 +1,62 @@
+"""The commented settings file that `init` writes: every key, its default and what is allowed."""
+
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from ft_assets.config import FineTuneConfig, Section
+
+_HEAD = """\
+# Settings of this corpus. Every line is commented out and shows its default:
+# take the # away from what you change, and from the section above it.
+"""
+
+
+def commented_settings(config: FineTuneConfig) -> str:
+    """All settings as YAML in comments; the file as it stands changes nothing."""
+    lines = [_HEAD]
+    for name in FineTuneConfig.model_fields:
+        section: Section = getattr(config, name)
+        summary = (type(section).__doc__ or "").partition("\n")[0]
+        lines += [f"# {summary}", f"#{name}:", *_keys(section, 1), ""]
+    return "\n".join(lines)
+
+
+def _keys(section: Section, depth: int) -> Iterator[str]:
+    pad = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield f"#{pad}{name}:"
+            yield from _keys(value, depth + 1)
+            continue
+        shown = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+        allowed = _allowed(field)
+        yield f"#{pad}{name}: {shown}" + (f"  # {allowed}" if allowed else "")
+
+
+def _allowed(field: FieldInfo) -> str:
+    """What a key may be, in words; empty where any value of its type may."""
+    choices = _choices(field.annotation)
+    if choices:
+        return " | ".join(map(str, choices))
+    bounds = {
+        sign: getattr(item, name)
+        for item in field.metadata
+        for name, sign in {"ge": "at least", "gt": "above", "le": "at most"}.items()
+        if getattr(item, name, None) is not None
+    }
+    return ", ".join(f"{sign} {value:g}" for sign, value in bounds.items())
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The literal values in a type, wherever they stand in it."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return list(get_args(annotation))
+    if origin in (Union, types.UnionType, list, Annotated):
+        return [choice for part in get_args(annotation) for choice in _choices(part)]
+    return []

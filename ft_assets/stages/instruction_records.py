@@ -1,0 +1,178 @@
+"""Instruction records in JSON and JSON Lines, in the spellings that datasets come in."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ft_assets.records import InstructionRecord, Message
+
+_ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+}
+FORMATS = (
+    "instruction + output (input), prompt + completion, question + answer, messages, "
+    "conversations (ShareGPT), or text"
+)
+
+
+class BadRecordError(Exception):
+    """A record that is none of the known formats, or lacks what its format needs."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a JSON file: where it starts, and what it holds or what is wrong with it."""
+
+    line: int
+    value: Any = None
+    problem: str | None = None
+
+
+def json_entries(text: str) -> Iterator[Entry]:
+    """The entries of a JSON document: the items of an array, or the one value there is.
+
+    Items are decoded one at a time so that each has its line. A syntax error ends the file: what
+    stands before it is kept, the rest is one problem.
+    """
+    decoder = json.JSONDecoder()
+    position = _skip(text, 0)
+    line, seen = 1, 0
+    in_array = text[position : position + 1] == "["
+    if in_array:
+        position = _skip(text, position + 1)
+    while position < len(text) and text[position] != "]":
+        line, seen = line + text.count("\n", seen, position), position
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except (json.JSONDecodeError, RecursionError) as error:
+            at = getattr(error, "lineno", line)
+            reason = getattr(error, "msg", "nested too deeply")
+            yield Entry(at, problem=f"not JSON ({reason}); the rest of the file was not read")
+            return
+        yield Entry(line, value)
+        position = _skip(text, position)
+        if in_array and text[position : position + 1] == ",":
+            position = _skip(text, position + 1)
+        elif not in_array or text[position : position + 1] != "]":
+            break
+    if text[position:].strip() not in (("]",) if in_array else ("",)):
+        line += text.count("\n", seen, position)
+        yield Entry(line, problem="not JSON; the rest of the file was not read")
+
+
+def _skip(text: str, position: int) -> int:
+    """The position of the next character that is no JSON white space."""
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def jsonl_entries(text: str) -> Iterator[Entry]:
+    """The lines of a JSON Lines document; a bad line spoils no other."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Entry(number, json.loads(line))
+        except (json.JSONDecodeError, RecursionError) as error:
+            yield Entry(number, problem=f"not JSON ({error})")
+
+
+def read_entry(entry: Entry, document_id: str) -> InstructionRecord | str:
+    """The instruction record in `entry`, or its text where it is plain text.
+
+    Raises BadRecordError with what is wrong.
+    """
+    if entry.problem:
+        raise BadRecordError(entry.problem)
+    if isinstance(entry.value, str):
+        return entry.value
+    if not isinstance(entry.value, dict):
+        raise BadRecordError(f"a {type(entry.value).__name__}, where a record is: {FORMATS}")
+    for keys, read in _READERS.items():
+        if all(key in entry.value for key in keys):
+            found = read(entry.value)
+            return found if isinstance(found, str) else _record(found, entry, document_id)
+    keys_found = ", ".join(map(str, list(entry.value)[:8])) or "none"
+    raise BadRecordError(f"its keys are {keys_found}; a record has {FORMATS}")
+
+
+def _record(
+    found: tuple[list[Message], str | None], entry: Entry, document_id: str
+) -> InstructionRecord:
+    messages, context = found
+    roles = [message["role"] for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
+        raise BadRecordError(
+            f"its turns are {', '.join(roles) or 'none'}: user and assistant must take turns, "
+            "with the assistant last"
+        )
+    if any(not message["content"].strip() for message in messages if message["role"] != "system"):
+        raise BadRecordError("a question or an answer is empty")
+    key = json.dumps([messages, context], sort_keys=True, ensure_ascii=False)
+    record_id = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return InstructionRecord(record_id, document_id, entry.line, messages, context)
+
+
+def _string(value: dict[str, Any], key: str) -> str:
+    text = value.get(key)
+    if not isinstance(text, str):
+        raise BadRecordError(f"{key!r} must be a string, not {type(text).__name__}")
+    return text
+
+
+def _pair(value: dict[str, Any], prompt: str, completion: str) -> list[Message]:
+    messages: list[Message] = [
+        {"role": "user", "content": _string(value, prompt)},
+        {"role": "assistant", "content": _string(value, completion)},
+    ]
+    if value.get("system"):
+        messages.insert(0, {"role": "system", "content": _string(value, "system")})
+    return messages
+
+
+def _messages(turns: Any, role: str, content: str) -> list[Message]:
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise BadRecordError("its turns must be a list of objects")
+    messages = []
+    for turn in turns:
+        name = _ROLES.get(str(turn.get(role)))
+        if name is None:
+            raise BadRecordError(f"unknown role {turn.get(role)!r}: known are {', '.join(_ROLES)}")
+        messages.append({"role": name, "content": _string(turn, content)})
+    return messages  # type: ignore[return-value]
+
+
+Found = tuple[list[Message], str | None] | str
+
+
+def _read_prompt(value: dict[str, Any]) -> Found:
+    if isinstance(value["prompt"], list):  # TRL's conversational prompt and completion
+        completion = value["completion"]
+        if not isinstance(completion, list):
+            raise BadRecordError("'prompt' is a list of messages, so 'completion' must be one too")
+        return _messages([*value["prompt"], *completion], "role", "content"), None
+    return _pair(value, "prompt", "completion"), None
+
+
+def _read_instruction(value: dict[str, Any]) -> Found:
+    context = _string(value, "input").strip() if value.get("input") else ""
+    return _pair(value, "instruction", "output"), context or None
+
+
+_READERS: dict[tuple[str, ...], Callable[[dict[str, Any]], Found]] = {
+    ("messages",): lambda value: (_messages(value["messages"], "role", "content"), None),
+    ("conversations",): lambda value: (_messages(value["conversations"], "from", "value"), None),
+    ("instruction", "output"): _read_instruction,
+    ("prompt", "completion"): _read_prompt,
+    ("question", "answer"): lambda value: (_pair(value, "question", "answer"), None),
+    ("text",): lambda value: _string(value, "text"),
+}

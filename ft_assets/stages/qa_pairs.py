@@ -1,0 +1,23 @@
+"""Question-answer pairs made from chunks; an empty table while `qa.enabled` is off."""
+
+from collections.abc import Iterable, Iterator
+
+from ft_assets.records import Chunk, QAPair, write_table
+from ft_assets.stages.job import Job, Outcome, Report
+
+
+def generate_qa_pairs(chunks: Iterable[Chunk], *, enabled: bool) -> Iterator[QAPair]:
+    """The pairs of `chunks`: none unless `enabled`.
+
+    Raises NotImplementedError where enabled, which the settings refuse until this is built.
+    """
+    if enabled:
+        raise NotImplementedError("question-answer pairs are not built yet")
+    yield from ()
+
+
+def build(job: Job, report: Report) -> Outcome:
+    """Makes `qa_pairs`: `qa_pairs.parquet`."""
+    pairs = generate_qa_pairs([], enabled=job.settings["qa.enabled"])
+    count = write_table(job.output / "qa_pairs.parquet", QAPair, pairs)
+    return Outcome(counts={"pairs": count})
