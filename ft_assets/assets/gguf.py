@@ -1,0 +1,13 @@
+"""`gguf`: files for llama.cpp and Ollama, and the model card."""
+
+import dagster as dg
+
+from ft_assets.assets import corpus_asset, materialize
+from ft_assets.resources.project import Project
+
+
+@corpus_asset("gguf")
+def gguf(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult:
+    return materialize(context, project)

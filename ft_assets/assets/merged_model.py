@@ -1,0 +1,13 @@
+"""`merged_model`: the adapter merged into its base."""
+
+import dagster as dg
+
+from ft_assets.assets import corpus_asset, materialize
+from ft_assets.resources.project import Project
+
+
+@corpus_asset("merged_model")
+def merged_model(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult:
+    return materialize(context, project)

@@ -1,0 +1,235 @@
+"""Base and tuned compared: loss and perplexity on held-out rows, and closed-book questions."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ft_assets.config import QUESTIONS_FILE
+from ft_assets.errors import UserError
+from ft_assets.records import Answer, Example, batched, read_table, write_table
+from ft_assets.stages.adapter import adapter_base, load_dataset, load_model, precision_of
+from ft_assets.stages.base_model import tokenizer_of
+from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.prompt_templates import PromptTemplateManager
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+METRICS = "metrics.json"
+SAMPLES = 8
+"""Held-out rows shown side by side where the corpus has no questions of its own."""
+_BATCH = 8
+_BATCH_TOKENS = 2_048
+"""Padded tokens a batch holds while the loss is measured: their logits fill the memory."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A closed-book question, and the words that a right answer has in it."""
+
+    question: str
+    key_fact: str | None
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The questions of a corpus's `questions.jsonl`; none where there is no such file.
+
+    Raises UserError naming file and line for a line that is not a question with a key fact.
+    """
+    if not path.is_file():
+        return []
+    questions = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            question, key_fact = value["question"], value["key_fact"]
+            if not (isinstance(question, str) and question.strip()):
+                raise TypeError
+            if not (isinstance(key_fact, str) and key_fact.strip()):
+                raise TypeError
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise UserError(
+                f'{path}:{number}: a line must be {{"question": "…", "key_fact": "…"}}'
+            ) from None
+        questions.append(Question(question, key_fact))
+    return questions
+
+
+def has_key_fact(answer: str, key_fact: str) -> bool:
+    """Whether `answer` has the key fact in it, as words: case and white space do not count.
+
+    The fact must begin where a word begins ("18 pounds" is not "8 pounds"); an ending may follow.
+    """
+    words = r"\s+".join(re.escape(word) for word in key_fact.casefold().split())
+    return re.search(rf"(?<!\w){words}", answer.casefold()) is not None
+
+
+def eval_loss(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", path: Path) -> float:
+    """The mean loss a trained token of the rows in `path`, in nats."""
+    import torch
+
+    total, count = 0.0, 0
+    rows = sorted(load_dataset(path, tokenizer), key=lambda row: len(row["input_ids"]))
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for batch in _by_tokens(rows):
+        width = min(len(batch[-1]["input_ids"]), limit or 1 << 30)
+        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        labels = torch.full_like(ids, -100)
+        for index, row in enumerate(batch):
+            size = min(len(row["input_ids"]), width)
+            ids[index, :size] = torch.tensor(row["input_ids"][:size])
+            labels[index, :size] = torch.tensor(row["labels"][:size])
+            mask[index, :size] = 1
+        with torch.no_grad():
+            logits = model(
+                input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
+            ).logits
+        targets = labels[:, 1:].to(model.device)
+        losses = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="sum"
+        )
+        total += float(losses)
+        count += int((targets != -100).sum())
+    return total / count
+
+
+def _by_tokens(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Groups rows, which come by length, so that a padded batch keeps to `_BATCH_TOKENS`."""
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        if batch and (len(batch) + 1) * len(row["input_ids"]) > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def answer(
+    model: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[str],
+    max_new_tokens: int,
+) -> Iterator[str]:
+    """What the model says to each rendered prompt, greedily, without special tokens."""
+    import torch
+
+    tokenizer.padding_side = "left"
+    for batch in batched(prompts, _BATCH):
+        inputs = tokenizer(batch, add_special_tokens=False, padding=True, return_tensors="pt")
+        inputs = inputs.to(model.device)
+        with torch.no_grad():
+            output = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        width = inputs["input_ids"].shape[1]
+        for row in output:
+            yield str(tokenizer.decode(row[width:], skip_special_tokens=True)).strip()
+
+
+def evaluate(
+    adapter: Path, dataset: Path, questions: list[Question], max_new_tokens: int, report: Report
+) -> tuple[dict[str, float], list[Answer]]:
+    """The metrics of base and tuned, and their answers side by side.
+
+    The same weights serve both: the base is the tuned model with its adapter switched off.
+    """
+    from peft import PeftModel
+
+    tokenizer = tokenizer_of(adapter)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    base = load_model(adapter_base(adapter).folder, precision_of("auto"))
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    metrics: dict[str, float] = {}
+    if any(True for _ in read_table(dataset / "eval.parquet", Example)):
+        report("loss on the held-out rows")
+        metrics["tuned_eval_loss"] = eval_loss(model, tokenizer, dataset / "eval.parquet")
+        with model.disable_adapter():
+            metrics["base_eval_loss"] = eval_loss(model, tokenizer, dataset / "eval.parquet")
+        for name in ("base", "tuned"):
+            metrics[f"{name}_perplexity"] = math.exp(min(metrics[f"{name}_eval_loss"], 700.0))
+    asked, prompts = _prompts(questions, dataset, PromptTemplateManager(tokenizer))
+    report(f"{len(prompts)} questions to the tuned model")
+    tuned = list(answer(model, tokenizer, prompts, max_new_tokens))
+    report(f"{len(prompts)} questions to the base model")
+    with model.disable_adapter():
+        plain = list(answer(model, tokenizer, prompts, max_new_tokens))
+    answers = [_answer(*row) for row in zip(asked, plain, tuned, strict=True)]
+    if questions:
+        metrics["questions"] = len(questions)
+        metrics["base_key_facts"] = sum(row.base_hit or False for row in answers)
+        metrics["tuned_key_facts"] = sum(row.tuned_hit or False for row in answers)
+    return metrics, answers
+
+
+def _prompts(
+    questions: list[Question], dataset: Path, manager: PromptTemplateManager
+) -> tuple[list[Question], list[str]]:
+    """The questions to ask and their prompts: held-out rows where the corpus brings none."""
+    if questions:
+        return questions, [
+            manager.prompt([{"role": "user", "content": item.question}]) for item in questions
+        ]
+    rows = list(_first_rows(read_table(dataset / "eval.parquet", Example)))
+    return [Question(row.prompt, None) for row in rows], [row.prompt for row in rows]
+
+
+def _first_rows(rows: Iterable[Example]) -> Iterator[Example]:
+    count = 0
+    for row in rows:
+        if row.kind != "text" and count < SAMPLES:
+            count += 1
+            yield row
+
+
+def _answer(item: Question, base: str, tuned: str) -> Answer:
+    fact = item.key_fact
+    hits = (has_key_fact(base, fact), has_key_fact(tuned, fact)) if fact else (None, None)
+    return Answer(item.question, fact, base, tuned, *hits)
+
+
+def build(job: Job, report: Report) -> Outcome:
+    """Makes `evaluation`: `metrics.json` and `answers.parquet`."""
+    metrics, answers = evaluate(
+        job.inputs["adapter"],
+        job.inputs["formatted_dataset"],
+        read_questions(job.source / QUESTIONS_FILE),
+        job.settings["evaluation.max_new_tokens"],
+        report,
+    )
+    (job.output / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
+    write_table(job.output / "answers.parquet", Answer, answers)
+    return Outcome(
+        counts=metrics, checks=_checks(metrics), tools=versions("torch", "transformers", "peft")
+    )
+
+
+def _checks(metrics: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """The gate before merging: the tuned model must not be worse than its base."""
+    if "questions" in metrics:
+        base, tuned = metrics["base_key_facts"], metrics["tuned_key_facts"]
+        better = tuned >= base
+        message = f"key facts: tuned {tuned:.0f}, base {base:.0f} of {metrics['questions']:.0f}"
+    elif "tuned_eval_loss" in metrics:
+        base, tuned = metrics["base_eval_loss"], metrics["tuned_eval_loss"]
+        better = tuned <= base
+        message = f"loss on held-out rows: tuned {tuned:.3f}, base {base:.3f}"
+    else:
+        better, message = True, "nothing is held out and the corpus has no questions"
+    return {"tuned_is_not_worse": check(better, message)}

@@ -1,0 +1,86 @@
+"""MODEL_CARD.md: what a model is made of, by whom it was taught, and how well it does."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ft_assets.stages.job import Job
+
+_METRICS = {
+    "key_facts": "Key facts given, closed book",
+    "eval_loss": "Loss on held-out rows",
+    "perplexity": "Perplexity on held-out rows",
+}
+
+
+def model_card(job: Job, metrics: dict[str, float], files: list[Path]) -> str:
+    """The card of one export, from the manifests that the model hangs on. Holds no time."""
+    return "\n".join(_lines(job, metrics, files)) + "\n"
+
+
+def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[str]:
+    adapter = job.manifests["adapter"]
+    base, revision = adapter["settings"]["model.base"], adapter["tools"]["base_revision"]
+    yield f"# {job.corpus}\n"
+    yield f"A LoRA adapter trained on the corpus `{job.corpus}`, merged into its base model.\n"
+    yield f"- Base model: `{base}`, revision `{revision}`; its licence holds for this model too."
+    yield f"- Adapter version: `{adapter['version']}`"
+    yield f"- Dataset version: `{adapter['inputs']['formatted_dataset']}`\n"
+    yield from _forced(job)
+    yield "## Files\n"
+    yield from _table(
+        ("File", "MB"), ((path.name, f"{path.stat().st_size / 1e6:.0f}") for path in files)
+    )
+    yield "## Base and tuned\n"
+    yield from _table(("Metric", "Base", "Tuned"), _metric_rows(metrics))
+    yield "## Checks\n"
+    yield from _table(("Asset", "Check", "Verdict", "Says"), _check_rows(job))
+    yield "## Documents behind it\n"
+    yield from _table(("Document", "sha256", "Training rows", "Tokens"), _document_rows(adapter))
+    yield "## Settings\n"
+    settings = {
+        key: value for item in job.manifests.values() for key, value in item["settings"].items()
+    }
+    yield from _table(
+        ("Setting", "Value"), ((f"`{k}`", f"`{v}`") for k, v in sorted(settings.items()))
+    )
+
+
+def _forced(job: Job) -> Iterator[str]:
+    forced = [name for name, manifest in job.manifests.items() if manifest["forced"]]
+    if forced:
+        yield f"**Made by force, past a failed check or a fresh artifact:** {', '.join(forced)}.\n"
+
+
+def _metric_rows(metrics: dict[str, float]) -> Iterator[tuple[str, str, str]]:
+    asked = f" (of {metrics['questions']:.0f})" if "questions" in metrics else ""
+    for key, name in _METRICS.items():
+        if f"tuned_{key}" in metrics:
+            label = name + (asked if key == "key_facts" else "")
+            yield label, f"{metrics[f'base_{key}']:.4g}", f"{metrics[f'tuned_{key}']:.4g}"
+
+
+def _check_rows(job: Job) -> Iterator[tuple[str, str, str, str]]:
+    for asset, manifest in job.manifests.items():
+        for name, verdict in manifest["checks"].items():
+            passed = "passed" if verdict["passed"] else "failed"
+            yield asset, name, passed, verdict["message"]
+
+
+def _document_rows(adapter: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for line in adapter["sources"]:
+        rows, tokens = line.get("train_rows", 0), line.get("train_tokens", 0)
+        yield line["path"], f"`{line['document_id']}`", str(rows), str(tokens)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A Markdown table, with an empty line after it."""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(map(_cell, row))} |"
+    yield ""
+
+
+def _cell(value: str) -> str:
+    return value.replace("|", "\\|").replace("\n", " ")

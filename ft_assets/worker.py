@@ -1,0 +1,79 @@
+"""Runs one heavy stage in a process of its own: `python -m ft_assets.worker FOLDER`.
+
+FOLDER holds the job file; the outcome, or the error, is written beside it. The same worker and the
+same job file run here and elsewhere, under Dagster Pipes or without.
+"""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
+
+from ft_assets.errors import StageError, UserError
+from ft_assets.freshness import run_stage
+from ft_assets.stages.job import Job, Report
+
+JOB_FILE = "job.json"
+OUTCOME_FILE = "outcome.json"
+
+
+@contextmanager
+def reporting() -> Iterator[Report]:
+    """Progress goes to standard error and, under Dagster Pipes, into the run's event log."""
+
+    def say(line: str) -> None:
+        print(f"  {line}", file=sys.stderr, flush=True)
+
+    if not PipesEnvVarParamsLoader().is_dagster_pipes_process():  # type: ignore[no-untyped-call]
+        yield say
+        return
+    with open_dagster_pipes() as pipes:
+
+        def report(line: str) -> None:
+            say(line)
+            pipes.log.info(line)
+
+        yield report
+
+
+def run_job(folder: Path) -> int:
+    """Runs the job in `folder`, writes its outcome there, and returns the exit code."""
+    job = Job.load(folder / JOB_FILE)
+    with reporting() as report:
+        content: dict[str, Any]
+        try:
+            content = {"outcome": asdict(run_stage(job, report))}
+        except (UserError, StageError) as error:
+            is_user_error = isinstance(error, UserError)
+            content = {"error": {"is_user_error": is_user_error, "message": str(error)}}
+        (folder / OUTCOME_FILE).write_text(json.dumps(content))
+    return 1 if "error" in content else 0
+
+
+def quiet_libraries() -> None:
+    """No progress bars, no advice, no telemetry from the libraries; set before they are imported."""
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    os.dup2(2, 1)  # standard output belongs to the caller's report
+    quiet_libraries()
+    sys.exit(run_job(Path(sys.argv[1])))
