@@ -248,10 +248,12 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int], list[Problem
     if not isinstance(content, dict):
         return {}, {}, [Problem(path, 1, None, "must be a mapping of sections to settings")]
     lines: dict[Key, int] = {}
+    twice: set[Key] = set()
     problems = []
     for key, name, _ in _walk(node):
         line = name.start_mark.line + 1
-        if key in lines:
+        if key in lines and not any(key[:depth] in twice for depth in range(len(key))):
+            twice.add(key)
             message = f"stands twice, first in line {lines[key]}: remove one"
             problems.append(Problem(path, line, ".".join(key), message))
         lines[key] = line

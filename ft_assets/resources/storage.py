@@ -95,7 +95,7 @@ class Storage:
         """
         home = self.root / corpus / asset
         home.mkdir(parents=True, exist_ok=True)
-        with (home / ".lock").open("w") as file:
+        with (home / ".lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

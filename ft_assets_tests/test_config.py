@@ -1,0 +1,103 @@
+"""Settings: merged from two files, and every mistake named with its place."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ft_assets.config import FineTuneConfig, SettingsError, load_config, setting
+from ft_assets.settings_file import commented_settings
+
+
+def _load(tmp_path: Path, own: str, common: str = "") -> FineTuneConfig:
+    (tmp_path / "c").mkdir(exist_ok=True)
+    (tmp_path / "finetune.yaml").write_text(common)
+    (tmp_path / "c" / "finetune.yaml").write_text(own)
+    return load_config(tmp_path, "c")
+
+
+def _errors(tmp_path: Path, own: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        _load(tmp_path, own)
+    return str(caught.value).replace(str(tmp_path), "").splitlines()
+
+
+def test_a_corpus_says_only_what_differs(tmp_path: Path) -> None:
+    config = _load(
+        tmp_path,
+        "training: {learning_rate: 2e-3}\nmodel: {lora: {r: 8}}",
+        "training: {learning_rate: 1.0e-4, seed: 3}\nmodel: {lora: {lora_alpha: 64}}",
+    )
+    assert config.training.learning_rate == 2e-3
+    assert config.training.seed == 3
+    assert (config.model.lora.r, config.model.lora.lora_alpha) == (8, 64)
+
+
+def test_no_file_is_all_defaults(tmp_path: Path) -> None:
+    assert load_config(tmp_path, "c") == FineTuneConfig()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "line", "key", "says"),
+    [
+        ("model: {lora: {r: 0}}", 1, "model.lora.r", "greater than or equal to 1"),
+        ("model: {lora: {r: 999}}", 1, "model.lora.r", "less than or equal to 256"),
+        ("model:\n  lora:\n    lora_alpha: 4096", 3, "model.lora.lora_alpha", "512"),
+        ("training: {epochs: 3}", 1, "training.epochs", "num_train_epochs"),
+        ("trainig: {}", 1, "trainig", "did you mean 'training'"),
+        ("\ntraining: {seed: one}", 2, "training.seed", "'one'"),
+        ("data: {template: llama}", 1, "data.template", "tokenizer_default, alpaca, chatml"),
+        ("export: {gguf: [f16, Q3_K]}", 1, "export.gguf", "'Q3_K'"),
+        ("qa: {enabled: true}", 1, "qa.enabled", "not built yet"),
+        ("model: {load_in_4bit: true}", 1, "model.load_in_4bit", "not built yet"),
+        ("langchain: {chunk_size: 100, chunk_overlap: 90}", 1, "langchain", "at most half"),
+        ("data: {seed: 1}\ndata: {seed: 2}", 2, "data", "stands twice"),
+    ],
+)
+def test_a_mistake_is_named_with_line_key_and_what_is_allowed(
+    tmp_path: Path, yaml: str, line: int, key: str, says: str
+) -> None:
+    [error] = _errors(tmp_path, yaml)
+    assert error.startswith(f"/c/finetune.yaml:{line}: {key}: ")
+    assert says in error
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    errors = _errors(
+        tmp_path,
+        "model: {lora: {r: 999}}\ndata:\n  template: x\n  seed: -1\nexport: {gguf: []}\nextra: 1\n",
+    )
+    assert [int(error.split(":")[1]) for error in errors] == [1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "\x00", "a: b: c"])
+def test_what_is_no_yaml_mapping_is_said_so(tmp_path: Path, text: str) -> None:
+    assert _errors(tmp_path, text)
+
+
+def test_code_in_yaml_is_refused(tmp_path: Path) -> None:
+    [error] = _errors(tmp_path, "data: !!python/object/apply:os.system ['echo hi']")
+    assert "cannot be read as YAML" in error
+
+
+def test_init_writes_the_defaults_and_changes_nothing(tmp_path: Path) -> None:
+    text = commented_settings(FineTuneConfig())
+    assert _load(tmp_path, text) == FineTuneConfig()
+    uncommented = "\n".join(
+        re.sub(r"^#(?! )", "", line) if re.match(r"^#(\w|  )", line) else line
+        for line in text.split("\n")
+    )
+    uncommented = "\n".join(
+        line.removeprefix("#") for line in uncommented.split("\n") if ":" in line
+    )
+    assert "learning_rate: 0.0002" in uncommented
+
+
+@given(st.dictionaries(st.sampled_from(["r", "lora_alpha"]), st.integers(1, 256), min_size=1))
+def test_settings_read_back_as_they_were_set(lora: dict[str, int]) -> None:
+    config = FineTuneConfig.model_validate({"model": {"lora": lora}})
+    flat: dict[str, Any] = setting(config, "model.lora")
+    assert {key: flat[f"model.lora.{key}"] for key in lora} == lora

@@ -1,0 +1,132 @@
+"""The graph in Dagster: partitions appear by themselves, its marks agree with the manifests."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ft_assets.assets import input_keys
+from ft_assets.definitions import REFRESH_JOB, build_definitions
+from ft_assets.freshness import GRAPH
+from ft_assets.partitions import corpus_partitions
+from ft_assets.resources.project import Project
+from ft_assets.sensors import corpus_sensor
+from ft_assets_tests.conftest import PROSE, Corpus
+
+DATA_HALF = ["raw_documents", "chunks", "qa_pairs", "formatted_dataset"]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        yield made
+
+
+def _tick(instance: dg.DagsterInstance, project: Project, cursor: str | None) -> dg.SensorResult:
+    context = dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources={"project": project}
+    )
+    result = corpus_sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    for request in result.dynamic_partitions_requests or []:
+        instance.add_dynamic_partitions("corpus", list(request.partition_keys))
+    return result
+
+
+def _run(instance: dg.DagsterInstance, project: Project, assets: list[str]) -> None:
+    instance.add_dynamic_partitions("corpus", ["ferry"])
+    job = build_definitions(project=project).resolve_job_def(REFRESH_JOB)
+    keys = [dg.AssetKey(name) for name in assets]
+    result = job.execute_in_process(instance=instance, partition_key="ferry", asset_selection=keys)
+    assert result.success
+
+
+def _stale(instance: dg.DagsterInstance, project: Project, assets: list[str]) -> dict[str, str]:
+    """Dagster's own word on each asset of the corpus."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver
+    from dagster._core.loader import LoadingContextForTest
+
+    graph = build_definitions(project=project).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return {name: resolver.get_status(dg.AssetKey(name), "ferry").value.lower() for name in assets}
+
+
+def test_the_graph_is_what_the_design_says() -> None:
+    graph = build_definitions().resolve_asset_graph()
+    for asset in GRAPH:
+        node = graph.get(dg.AssetKey(asset))
+        assert node.partitions_def == corpus_partitions
+        assert node.parent_keys == set(input_keys(asset))
+    assert dg.AssetKey("corpus_files") in graph.get(dg.AssetKey("raw_documents")).parent_keys
+
+
+def test_a_folder_becomes_a_partition_once_it_has_settled(
+    instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    first = _tick(instance, corpus.project, None)
+    assert instance.get_dynamic_partitions("corpus") == ["ferry"]
+    assert not first.run_requests  # seen once: it may still be being copied
+    second = _tick(instance, corpus.project, first.cursor)
+    [request] = second.run_requests or []
+    assert request.partition_key == "ferry"
+    assert [key.to_user_string() for key in request.asset_selection or []] == DATA_HALF
+    third = _tick(instance, corpus.project, second.cursor)
+    assert not third.run_requests
+    assert not third.asset_events
+    Corpus(corpus.project, "second").write("a.txt", PROSE)
+    _tick(instance, corpus.project, third.cursor)
+    assert set(instance.get_dynamic_partitions("corpus")) == {"ferry", "second"}
+
+
+def test_a_change_and_its_undoing_are_both_acted_on(
+    instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    cursor: str | None = None
+    keys = []
+    for text in (PROSE, "Another text.", PROSE):
+        corpus.write("ferry.txt", text)
+        for _ in range(2):
+            result = _tick(instance, corpus.project, cursor)
+            cursor = result.cursor
+            keys += [request.run_key for request in result.run_requests or []]
+    assert len(keys) == len(set(keys)) == 3
+
+
+def test_broken_settings_of_one_corpus_leave_the_others_alone(
+    instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    Corpus(corpus.project, "broken").settings("data: [")
+    first = _tick(instance, corpus.project, None)
+    [request] = _tick(instance, corpus.project, first.cursor).run_requests or []
+    assert request.partition_key == "ferry"
+
+
+def test_dagster_agrees_after_an_edit_that_nobody_observed(
+    instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    _run(instance, corpus.project, DATA_HALF)
+    assert set(_stale(instance, corpus.project, DATA_HALF).values()) == {"fresh"}
+    corpus.write("ferry.txt", PROSE + " And more.")
+    corpus.settings("data: {seed: 18}")
+    _run(instance, corpus.project, DATA_HALF)
+    assert set(_stale(instance, corpus.project, DATA_HALF).values()) == {"fresh"}
+
+
+def test_the_page_of_a_partition_shows_documents_and_check(
+    instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    _run(instance, corpus.project, ["raw_documents"])
+    key = dg.AssetKey("raw_documents")
+    event = instance.get_latest_materialization_event(key)
+    assert event
+    assert event.asset_materialization
+    table = event.asset_materialization.metadata["documents"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert {record.data["path"] for record in table.records} == {"ferry.txt", "crates.json"}
+    manifest = corpus.project.storage.current("ferry", "raw_documents")
+    assert manifest
+    assert json.loads(manifest.to_json())["run_id"] == event.run_id
+    tags = event.asset_materialization.tags or {}
+    assert tags["dagster/data_version"] == manifest.version

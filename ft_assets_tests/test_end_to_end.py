@@ -1,0 +1,187 @@
+"""The whole graph, for real: two corpora on a tiny model, from documents to GGUF files that answer."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ft_assets.resources.project import Project
+from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, qa_records
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = """\
+model: {{base: "{base}", lora: {{r: 8, lora_alpha: 16}}}}
+training: {{num_train_epochs: 2, learning_rate: 1.0e-3, per_device_train_batch_size: 4,
+           max_length: 128, packing: {packing}}}
+evaluation: {{max_new_tokens: 4}}
+export: {{gguf: [f16, Q8_0]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, nano_model: Path
+) -> tuple[Project, dict[str, Any], dict[str, str]]:
+    """Two corpora refreshed by one command: the project, what was said, the environment."""
+    root = tmp_path_factory.mktemp("whole")
+    project = Project(root / "data", root / "storage")
+    for name, packing in (("ferry", "true"), ("second", "false")):
+        corpus = Corpus(project, name)
+        corpus.write("ferry.txt", PROSE)
+        corpus.write("crates.json", json.dumps(qa_records()))
+        corpus.settings(SETTINGS.format(base=nano_model, packing=packing))
+    asked = {"question": "What is in the third crate?", "key_fact": "pears"}
+    Corpus(project, "ferry").write("questions.jsonl", json.dumps(asked))
+    environment = {
+        **os.environ,
+        "FT_ASSETS_DATA": str(project.data),
+        "FT_ASSETS_STORAGE": str(project.storage.root),
+        "DAGSTER_HOME": str(root / "dagster"),
+        "ANTHROPIC_API_KEY": "canary-7b1f",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "ft_assets.cli", "refresh", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 1/" in done.stderr
+    return project, json.loads(done.stdout), environment
+
+
+Trained = tuple[Project, dict[str, Any], dict[str, str]]
+
+
+def _folder(project: Project, corpus: str, asset: str) -> Path:
+    manifest = project.storage.current(corpus, asset)
+    assert manifest
+    return project.storage.folder(corpus, asset, manifest.version)
+
+
+def test_both_corpora_are_made_whole_and_are_fresh(trained: Trained) -> None:
+    project, said, _ = trained
+    assert len(said["materialized"]) == 16
+    for corpus in ("ferry", "second"):
+        assert {state.state for state in project.status(corpus).values()} == {"fresh"}
+
+
+def test_training_a_second_time_does_nothing(trained: Trained) -> None:
+    _, _, environment = trained
+    done = subprocess.run(
+        [sys.executable, "-m", "ft_assets.cli", "refresh", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["materialized"] == []
+
+
+def test_the_loss_history_and_the_adapter_are_plain_files(trained: Trained) -> None:
+    folder = _folder(trained[0], "ferry", "adapter")
+    history = json.loads((folder / "loss_history.json").read_text())
+    assert [entry["step"] for entry in history] == list(range(1, len(history) + 1))
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    suffixes = {path.suffix for path in trained[0].storage.root.rglob("*") if path.is_file()}
+    assert not suffixes & {".bin", ".pt", ".pkl", ".pth"}
+
+
+def test_evaluation_compares_base_and_tuned(trained: Trained) -> None:
+    metrics = json.loads((_folder(trained[0], "ferry", "evaluation") / "metrics.json").read_text())
+    assert metrics["questions"] == 1
+    assert metrics["tuned_eval_loss"] < metrics["base_eval_loss"]
+    assert "questions" not in json.loads(
+        (_folder(trained[0], "second", "evaluation") / "metrics.json").read_text()
+    )
+
+
+def test_the_merged_model_is_the_adapter_in_its_base(trained: Trained) -> None:
+    manifest = trained[0].storage.current("ferry", "merged_model")
+    assert manifest
+    assert manifest.counts["max_logit_change"] < 1e-3
+
+
+def test_the_gguf_files_agree_with_hugging_face_and_answer(trained: Trained) -> None:
+    manifest = trained[0].storage.current("ferry", "gguf")
+    assert manifest
+    names = set(manifest.files)
+    assert {"ferry-f16.gguf", "ferry-Q8_0.gguf", "Modelfile", "MODEL_CARD.md"} == names
+    verdict = manifest.checks["answers_in_llama_cpp"]
+    assert "token ids are equal" in verdict["message"]
+
+
+def test_the_model_card_names_documents_with_digests(trained: Trained) -> None:
+    card = (_folder(trained[0], "ferry", "gguf") / "MODEL_CARD.md").read_text()
+    for file in trained[0].files("ferry"):
+        assert file.path in card
+        assert file.sha256 in card
+    assert "training.learning_rate" in card
+    assert "Key facts given, closed book (of 1)" in card
+
+
+def test_chat_answers_through_llama_cpp(trained: Trained) -> None:
+    command = [sys.executable, "-m", "ft_assets.cli", "chat", "ferry", "--compare"]
+    done = subprocess.run(
+        [*command, "--question", "Who sleeps in the wheelhouse?"],
+        env=trained[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"base: .*\ntuned: ", done.stdout, re.DOTALL)
+
+
+def test_no_secret_of_the_environment_is_written_down(trained: Trained) -> None:
+    project, _, environment = trained
+    for root in (project.storage.root, Path(environment["DAGSTER_HOME"])):
+        for path in root.rglob("*"):
+            if path.is_file() and path.suffix not in (".gguf", ".safetensors"):
+                assert b"canary-7b1f" not in path.read_bytes(), path
+
+
+def test_interrupted_training_leaves_the_old_model_and_no_process(
+    trained: Trained, tmp_path: Path
+) -> None:
+    project, _, environment = trained
+    corpus = Corpus(project, "second")
+    before = project.storage.current("second", "adapter")
+    settings = (corpus.folder / "finetune.yaml").read_text()
+    corpus.settings(settings.replace("num_train_epochs: 2", "num_train_epochs: 900"))
+    try:
+        command = [sys.executable, "-m", "ft_assets.cli", "train", "second"]
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+            while "step 2/" not in (tmp_path / "log").read_text():
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) != 0
+    finally:
+        corpus.settings(settings)
+    assert project.storage.current("second", "adapter") == before
+    workers = subprocess.run(["pgrep", "-f", "ft_assets.worker"], capture_output=True, text=True)
+    assert not workers.stdout
+
+
+def test_a_model_without_the_asked_for_modules_says_so(
+    trained: Trained, nano_model: Path, cli: RunCLI, corpus: Corpus
+) -> None:
+    corpus.settings(
+        f"model: {{base: '{nano_model}', lora: {{target_modules: [nowhere]}}}}\n"
+        "training: {max_length: 128}"
+    )
+    done = cli("train", "ferry")
+    assert done.returncode == 1
+    assert "the base model has no 'nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr
