@@ -46,8 +46,10 @@ def corpus_sensor(
             ]
             requests.append(_request(corpus, until, f"{corpus}:{last['count']}:{state}"))
         cursor[corpus] = {**last, "seen": state}
+    known = context.instance.get_dynamic_partitions(corpus_partitions.name or "")
+    new = [corpus for corpus in corpora if corpus not in known]
     return dg.SensorResult(
-        dynamic_partitions_requests=[corpus_partitions.build_add_request(corpora)],
+        dynamic_partitions_requests=[corpus_partitions.build_add_request(new)] if new else [],
         asset_events=events,
         run_requests=requests,
         cursor=json.dumps({corpus: cursor[corpus] for corpus in corpora if corpus in cursor}),

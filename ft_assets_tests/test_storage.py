@@ -159,7 +159,8 @@ def test_a_process_killed_while_publishing_leaves_nothing_in_the_way(corpus: Cor
         Project(Path(sys.argv[1]), Path(sys.argv[2])).make("ferry", "raw_documents", killed)
     """
     project = corpus.project
-    command = [sys.executable, "-c", textwrap.dedent(code), project.data, project.storage.root]
+    paths = [str(project.data), str(project.storage.root)]
+    command = [sys.executable, "-c", textwrap.dedent(code), *paths]
     assert subprocess.run(command).returncode == -9
     assert project.storage.current("ferry", "raw_documents") is None
     assert _make_all(corpus) == DATA_HALF

@@ -73,8 +73,8 @@ def materialize(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(made.manifest.version),
         metadata={
-            **common_metadata(made.manifest, folder, reused=made.reused),
             **(pictures(folder) if pictures else {}),
+            **common_metadata(made.manifest, folder, reused=made.reused),
         },
         check_results=list(check_results(made.manifest)),
     )
