@@ -70,30 +70,55 @@ def init(corpus: Corpus) -> None:
 def validate(corpora: Corpora = None) -> None:
     """Check settings, files and the base model; exit 1 with every error, not the first."""
     project = Project.from_environment()
-    found = 0
-    for corpus in _named(project, corpora):
-        for problem in project.problems(corpus):
-            found += 1
-            err.print(escape(str(problem)), soft_wrap=True)
-        if not found:
-            files = project.files(corpus)
-            size = sum(file.size for file in files)
-            base = project.config(corpus).model.base
-            out.print(
-                f"[green]ok[/] {corpus}: {len(files)} files, {size / 1e6:.1f} MB, base model {base}"
-            )
-    if found:
+    verdicts = [_is_valid(project, corpus) for corpus in _named(project, corpora)]
+    if not all(verdicts):
         raise typer.Exit(1)
+
+
+def _is_valid(project: Project, corpus: str) -> bool:
+    """Prints every problem of a corpus; files that would be left out are warnings."""
+    problems = project.problems(corpus)
+    for problem in problems:
+        err.print(escape(str(problem)), soft_wrap=True)
+    if problems:
+        return False
+    rejects, anything = project.rejects(corpus)
+    for reject in rejects:
+        err.print(f"[yellow]left out:[/] {escape(str(reject))}", soft_wrap=True)
+    if not anything:
+        err.print(f"{project.data / corpus}: no file of it can be used", soft_wrap=True)
+        return False
+    files = project.files(corpus)
+    size = sum(file.size for file in files) / 1e6
+    base = project.config(corpus).model.base
+    out.print(
+        f"[green]ok[/] {corpus}: {len(files)} files, {size:.1f} MB, base model {base}",
+        soft_wrap=True,
+    )
+    return True
 
 
 @app.command()
 def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Show what is fresh, stale, missing or blocked, and why; from manifests alone."""
     project = Project.from_environment()
-    states = {corpus: project.status(corpus) for corpus in _named(project, corpora)}
+    states = {}
+    failed = False
+    for corpus in _named(project, corpora):
+        try:
+            states[corpus] = project.status(corpus)
+        except UserError as error:  # one corpus's mistake does not hide the others
+            failed = True
+            err.print(f"[red]{corpus}:[/] {escape(str(error))}", soft_wrap=True)
     if as_json:
         print(json.dumps({"corpora": {name: _state_json(of) for name, of in states.items()}}))
-        return
+    else:
+        _print_states(states)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_states(states: dict[str, dict[str, AssetState]]) -> None:
     for corpus, of in states.items():
         table = Table("asset", "state", "why", title=corpus, title_justify="left")
         for asset, state in of.items():
@@ -219,6 +244,9 @@ def _print_files(project: Project) -> None:
 def _named(project: Project, corpora: list[str] | None) -> list[str]:
     """The corpora that a verb is for. Raises UserError for one that is not there, or for none."""
     if not corpora:
+        for name in project.misnamed():
+            where = escape(str(project.data / name))
+            err.print(f"[yellow]not a corpus:[/] {where}: name it in letters, digits, - and _")
         corpora = project.corpora()
         if not corpora:
             raise UserError(

@@ -1,5 +1,9 @@
 """The two ways work ends early. Both carry one message that says what, where and what to do."""
 
+import errno
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class UserError(Exception):
     """The user's input is wrong: the command line exits 1."""
@@ -7,3 +11,13 @@ class UserError(Exception):
 
 class StageError(Exception):
     """A stage could not do its work on input that was well formed: the command line exits 3."""
+
+
+def no_room(error: OSError, where: object) -> StageError | None:
+    """The StageError for a disk that filled up under `where`; None for any other error."""
+    if error.errno not in _NO_ROOM:
+        return None
+    return StageError(
+        f"no room left under {where} ({error.strerror}); what was there before is still current. "
+        "Free some space and refresh again"
+    )

@@ -6,12 +6,13 @@ groups, one schema a table. No other module chooses a compression or a row group
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 T = TypeVar("T")
 
@@ -128,68 +129,80 @@ class Answer:
     tuned_hit: bool | None
 
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-
-
-def _schema(**columns: pa.DataType) -> pa.Schema:
-    return pa.schema(list(columns.items()))
-
-
-SCHEMAS: dict[type, pa.Schema] = {
-    Document: _schema(
-        document_id=pa.string(),
-        page=pa.int32(),
-        text=pa.large_string(),
-        start=pa.int64(),
-        end=pa.int64(),
-        media_type=pa.string(),
-        engine=pa.string(),
-        encoding=pa.string(),
-    ),
-    InstructionRecord: _schema(
-        record_id=pa.string(),
-        document_id=pa.string(),
-        line=pa.int32(),
-        messages=_MESSAGES,
-        input=pa.string(),
-    ),
-    RejectedDocument: _schema(document_id=pa.string(), media_type=pa.string(), reason=pa.string()),
-    Chunk: _schema(
-        chunk_id=pa.string(),
-        document_id=pa.string(),
-        page=pa.int32(),
-        start=pa.int64(),
-        end=pa.int64(),
-        text=pa.string(),
-    ),
-    QAPair: _schema(
-        question=pa.string(),
-        answer=pa.string(),
-        evidence=pa.string(),
-        chunk_id=pa.string(),
-        document_id=pa.string(),
-        request_id=pa.string(),
-    ),
-    Example: _schema(
-        example_id=pa.string(),
-        kind=pa.string(),
-        prompt=pa.string(),
-        completion=pa.string(),
-        document_id=pa.string(),
-        source_id=pa.string(),
-        split_group=pa.string(),
-        tokens=pa.int32(),
-        trained_tokens=pa.int32(),
-    ),
-    Answer: _schema(
-        question=pa.string(),
-        key_fact=pa.string(),
-        base_answer=pa.string(),
-        tuned_answer=pa.string(),
-        base_hit=pa.bool_(),
-        tuned_hit=pa.bool_(),
-    ),
+_COLUMNS: dict[type, dict[str, str]] = {
+    Document: {
+        "document_id": "string",
+        "page": "int32",
+        "text": "large_string",
+        "start": "int64",
+        "end": "int64",
+        "media_type": "string",
+        "engine": "string",
+        "encoding": "string",
+    },
+    InstructionRecord: {
+        "record_id": "string",
+        "document_id": "string",
+        "line": "int32",
+        "messages": "messages",
+        "input": "string",
+    },
+    RejectedDocument: {
+        "document_id": "string",
+        "media_type": "string",
+        "reason": "string",
+    },
+    Chunk: {
+        "chunk_id": "string",
+        "document_id": "string",
+        "page": "int32",
+        "start": "int64",
+        "end": "int64",
+        "text": "string",
+    },
+    QAPair: {
+        "question": "string",
+        "answer": "string",
+        "evidence": "string",
+        "chunk_id": "string",
+        "document_id": "string",
+        "request_id": "string",
+    },
+    Example: {
+        "example_id": "string",
+        "kind": "string",
+        "prompt": "string",
+        "completion": "string",
+        "document_id": "string",
+        "source_id": "string",
+        "split_group": "string",
+        "tokens": "int32",
+        "trained_tokens": "int32",
+    },
+    Answer: {
+        "question": "string",
+        "key_fact": "string",
+        "base_answer": "string",
+        "tuned_answer": "string",
+        "base_hit": "bool",
+        "tuned_hit": "bool",
+    },
 }
+"""The Arrow type of each column, by pyarrow's alias; `messages` is a list of role and content."""
+
+
+@cache
+def schema_of(record: type) -> "pa.Schema":
+    """The Arrow schema of a record type's table."""
+    import pyarrow as pa
+
+    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    return pa.schema(
+        [
+            (name, pa.list_(turn) if kind == "messages" else pa.type_for_alias(kind))  # type: ignore[call-overload]
+            for name, kind in _COLUMNS[record].items()
+        ]
+    )
 
 
 class TableWriter:
@@ -200,7 +213,9 @@ class TableWriter:
     """
 
     def __init__(self, path: Path, record: type) -> None:
-        self._schema = SCHEMAS[record]
+        import pyarrow.parquet as pq
+
+        self._schema = schema_of(record)
         self._writer = pq.ParquetWriter(
             path, self._schema, compression="zstd", compression_level=3, write_statistics=True
         )
@@ -215,6 +230,8 @@ class TableWriter:
             self._flush()
 
     def _flush(self) -> None:
+        import pyarrow as pa
+
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
@@ -240,6 +257,8 @@ def write_table(path: Path, record: type, records: Iterable[Any]) -> int:
 
 def read_table(path: Path, record: type[T]) -> Iterator[T]:
     """Reads the records of `path` one by one, a row group's worth in memory at a time."""
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROW_GROUP):
             for row in batch.to_pylist():

@@ -61,5 +61,8 @@ def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> No
         found.failures[asset] = said.description
         found.exit_code = max(found.exit_code, int(code.value) if code else 3)  # type: ignore[arg-type]
     elif failure.error:
-        found.failures[asset] = failure.error.to_string()
+        cause = failure.error.cause or failure.error
+        found.failures[asset] = f"{cause.message.strip()} (--debug shows where)"
+        if os.environ.get("FT_ASSETS_DEBUG"):
+            found.failures[asset] = failure.error.to_string()
         found.exit_code = 3

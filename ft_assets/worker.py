@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 
 from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
 
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import StageError, UserError, no_room
 from ft_assets.freshness import run_stage
 from ft_assets.stages.job import Job, Report
 
@@ -30,7 +31,8 @@ def reporting() -> Iterator[Report]:
     """Progress goes to standard error and, under Dagster Pipes, into the run's event log."""
 
     def say(line: str) -> None:
-        print(f"  {line}", file=sys.stderr, flush=True)
+        if not line.startswith("Traceback") or os.environ.get("FT_ASSETS_DEBUG"):
+            print(f"  {line}", file=sys.stderr, flush=True)
 
     if not PipesEnvVarParamsLoader().is_dagster_pipes_process():  # type: ignore[no-untyped-call]
         yield say
@@ -44,6 +46,15 @@ def reporting() -> Iterator[Report]:
         yield report
 
 
+def described(error: Exception, output: Path) -> dict[str, Any]:
+    """An error as the outcome file has it: one message, and whose fault it is."""
+    if isinstance(error, OSError):
+        error = no_room(error, output) or error
+    known = isinstance(error, UserError | StageError)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    return {"is_user_error": isinstance(error, UserError), "message": message}
+
+
 def run_job(folder: Path) -> int:
     """Runs the job in `folder`, writes its outcome there, and returns the exit code."""
     job = Job.load(folder / JOB_FILE)
@@ -51,9 +62,10 @@ def run_job(folder: Path) -> int:
         content: dict[str, Any]
         try:
             content = {"outcome": asdict(run_stage(job, report))}
-        except (UserError, StageError) as error:
-            is_user_error = isinstance(error, UserError)
-            content = {"error": {"is_user_error": is_user_error, "message": str(error)}}
+        except Exception as error:
+            content = {"error": described(error, job.output)}
+            if not isinstance(error, UserError | StageError):
+                report(traceback.format_exc())
         (folder / OUTCOME_FILE).write_text(json.dumps(content))
     return 1 if "error" in content else 0
 

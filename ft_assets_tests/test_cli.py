@@ -59,6 +59,25 @@ def test_pickled_weights_are_refused_by_name(corpus: Corpus, cli: RunCLI, tmp_pa
     assert "pickled weights are refused" in cli("validate", "ferry").stderr
 
 
+def test_validate_names_files_that_would_be_left_out(corpus: Corpus, cli: RunCLI) -> None:
+    corpus.write("broken.pdf", b"%PDF-1.4 nothing")
+    done = cli("validate")
+    assert done.returncode == 0
+    assert "left out: " in done.stderr
+    assert "broken.pdf: " in done.stderr
+    (corpus.folder / "ferry.txt").unlink()
+    (corpus.folder / "crates.json").unlink()
+    assert cli("validate").returncode == 1
+
+
+def test_a_mistake_in_one_corpus_hides_no_other_in_status(corpus: Corpus, cli: RunCLI) -> None:
+    Corpus(corpus.project, "bad").settings("data: [")
+    done = cli("status", "--json")
+    assert done.returncode == 1
+    assert "bad" in done.stderr
+    assert list(json.loads(done.stdout)["corpora"]) == ["ferry"]
+
+
 def test_questions_with_a_bad_line(corpus: Corpus, cli: RunCLI) -> None:
     corpus.write(
         "questions.jsonl", '{"question": "Who?", "key_fact": "x"}\n{"question": "What?"}\n'

@@ -26,7 +26,17 @@ LAYERS = [
 ]
 """Each room may import from its own layer and from those before it."""
 
-HEAVY = ["torch", "transformers", "trl", "peft", "datasets", "langchain", "llama_cpp", "matplotlib"]
+HEAVY = [
+    "pyarrow",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "langchain",
+    "llama_cpp",
+    "matplotlib",
+]
 
 
 def _room(path: Path) -> str:

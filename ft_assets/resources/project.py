@@ -40,6 +40,7 @@ from ft_assets.stages.evaluation import read_questions
 from ft_assets.stages.job import CorpusFile, Job, Outcome, Report
 from ft_assets.stages.pinned_packages import PINS
 from ft_assets.stages.prompt_templates import check_custom_template
+from ft_assets.stages.raw_documents import parse_file
 
 RunStage = Callable[[Job], Outcome]
 """Runs a job to its end, wherever that is."""
@@ -81,10 +82,17 @@ class Project:
 
     def corpora(self) -> list[str]:
         """The names of the corpora: the folders in `data`, but for hidden ones."""
+        return [name for name in self._folders() if self.is_corpus_name(name)]
+
+    def misnamed(self) -> list[str]:
+        """The folders in `data` that would be corpora but for their names."""
+        return [name for name in self._folders() if not self.is_corpus_name(name)]
+
+    def _folders(self) -> list[str]:
         if not self.data.is_dir():
             return []
-        folders = (path for path in self.data.iterdir() if path.is_dir())
-        return sorted(path.name for path in folders if self.is_corpus_name(path.name))
+        folders = (path.name for path in self.data.iterdir() if path.is_dir())
+        return sorted(name for name in folders if not name.startswith("."))
 
     def require(self, corpus: str) -> None:
         """Raises UserError where there is no such corpus."""
@@ -213,13 +221,27 @@ class Project:
             except UserError as error:
                 value = f"{config.model.base!r}: " if key else ""
                 found.append(Problem(path, None, key, f"{value}{error}"))
-        files = self.files(corpus)
-        if not files:
+        if not self.files(corpus):
             found.append(Problem(folder, None, None, "holds no documents"))
-        found += [
-            Problem(folder / file.path, None, None, file.problem) for file in files if file.problem
-        ]
         return found
+
+    def rejects(self, corpus: str) -> tuple[list[Problem], bool]:
+        """What of the files could not be used, by reading them all; and whether anything is left.
+
+        Raises SettingsError where the settings are wrong.
+        """
+        loaders = self.settings(corpus, "raw_documents", self.config(corpus))
+        by_type = {key.rpartition(".")[2]: engine for key, engine in loaders.items()}
+        found, anything = [], False
+        for file in self.files(corpus):
+            path = self.data / corpus / file.path
+            if file.problem:
+                found.append(Problem(path, None, None, file.problem))
+                continue
+            parsed = parse_file(path, file.sha256, by_type)
+            found += [Problem(path, None, None, item.reason) for item in parsed.rejected]
+            anything = anything or bool(parsed.documents or parsed.records)
+        return found, anything
 
     def make(
         self,

@@ -7,7 +7,6 @@
 Importable without Dagster.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ft_assets.errors import StageError
+from ft_assets.errors import StageError, no_room
 from ft_assets.freshness import Manifest, digest
 
 MANIFEST = "manifest.json"
@@ -113,12 +112,8 @@ class Storage:
         try:
             yield folder
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StageError(
-                    f"no room left under {self.root} while making {asset} of {corpus} "
-                    f"({error.strerror}); what was there before is still current. Free some space "
-                    "and refresh again"
-                ) from error
+            if full := no_room(error, self.root):
+                raise full from error
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)

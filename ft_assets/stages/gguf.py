@@ -28,6 +28,10 @@ PROBE = "What is this document about?"
 _INSTALL = "GGUF files need llama-cpp-python: pip install 'ft-assets[gguf]' (with a C++ compiler)"
 
 
+def _megabytes(path: Path) -> float:
+    return round(path.stat().st_size / 1e6, 1)
+
+
 def convert(model: Path, target: Path, report: Report) -> None:
     """Converts a Hugging Face folder to an f16 GGUF file with llama.cpp's own converter.
 
@@ -38,7 +42,7 @@ def convert(model: Path, target: Path, report: Report) -> None:
     done = subprocess.run([*command, "--outtype", "f16"], capture_output=True, text=True)
     if done.returncode:
         raise StageError(f"llama.cpp could not convert the model:\n{done.stderr[-2000:]}")
-    report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB")
+    report(f"{target.name}: {_megabytes(target):.0f} MB")
 
 
 def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
@@ -56,7 +60,7 @@ def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
         raise StageError(f"llama.cpp could not quantise to {kind}:\n{''.join(log)[-2000:]}")
     fallback = [line for line in "".join(log).splitlines() if "required fallback" in line]
     warning = f" ({fallback[-1].strip(' :')})" if fallback else ""
-    report(f"{target.name}: {target.stat().st_size / 1e6:.0f} MB{warning}")
+    report(f"{target.name}: {_megabytes(target):.0f} MB{warning}")
 
 
 @contextmanager
@@ -169,7 +173,7 @@ def build(job: Job, report: Report) -> Outcome:
     metrics = json.loads((job.inputs["evaluation"] / "metrics.json").read_text())
     (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, files))
     return Outcome(
-        counts={f"{path.name}_bytes": path.stat().st_size for path in files},
+        counts={f"{path.stem.rpartition('-')[2]}_megabytes": _megabytes(path) for path in files},
         checks={
             "answers_in_llama_cpp": check(
                 all(passed for passed, _ in verdicts),

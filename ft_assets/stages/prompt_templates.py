@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from ft_assets.errors import UserError
 from ft_assets.records import Message
 
@@ -75,6 +72,9 @@ class Rendered:
 
 def check_custom_template(text: str) -> None:
     """Raises UserError saying what a custom template lacks or has too much."""
+    from jinja2 import TemplateError, meta
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment()
     try:
         names = meta.find_undeclared_variables(environment.parse(text))
@@ -202,6 +202,8 @@ class PromptTemplateManager:
         return turns
 
     def _render(self, messages: list[Any], *, generate: bool) -> str:
+        from jinja2 import TemplateError
+
         try:
             return str(
                 self._tokenizer.apply_chat_template(

@@ -1,0 +1,1 @@
+"""Figures: ratios of two things measured side by side in one run."""

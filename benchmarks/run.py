@@ -1,0 +1,102 @@
+"""Where the README's figures come from: each is a ratio of two things measured in the same run.
+
+`make bench` runs all; `python -m benchmarks.run imports` or `training` runs one. Results are
+printed and written to benchmarks/results.json.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+
+
+def cpu_seconds(code: str) -> float:
+    """The CPU time of a fresh Python process that runs `code`."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def imports() -> dict[str, float]:
+    """CPU time of `import ft_assets.definitions` against `import dagster`, in turns."""
+    codes = {"ours": "import ft_assets.definitions", "dagster": "import dagster"}
+    for code in codes.values():
+        cpu_seconds(code)
+    seconds: dict[str, list[float]] = {name: [] for name in codes}
+    for _ in range(7):
+        for name, code in codes.items():
+            seconds[name].append(cpu_seconds(code))
+    pairs = zip(seconds["ours"], seconds["dagster"], strict=True)
+    return {
+        "import_definitions_cpu_s": statistics.median(seconds["ours"]),
+        "import_dagster_cpu_s": statistics.median(seconds["dagster"]),
+        "ratio": statistics.median(ours / dagster for ours, dagster in pairs),
+    }
+
+
+def training() -> dict[str, Any]:
+    """Training tokens a second of ours against a bare TRL script, in turns, on the same rows.
+
+    Both train the demo's dataset with the demo's settings, for as many steps, with the same LoRA;
+    the bare script is what TRL's documentation shows. Model loading is in neither figure.
+    """
+    from ft_assets.freshness import upstream
+    from ft_assets.resources.project import Project
+
+    with tempfile.TemporaryDirectory() as scratch:
+        project = Project(Path("data").absolute(), Path(scratch) / "storage")
+        for asset in [*upstream("formatted_dataset"), "formatted_dataset"]:
+            made = project.make("lighthouse", asset)
+        folder = project.storage.folder("lighthouse", "formatted_dataset", made.manifest.version)
+        figures: dict[str, dict[str, list[float]]] = {}
+        for packing in (True, False):
+            speeds: dict[str, list[float]] = {"ours": [], "bare_trl": []}
+            for _ in range(2):
+                for name, of in speeds.items():
+                    of.append(_tokens_a_second(name, folder, packing))
+            figures["packing" if packing else "no_packing"] = speeds
+    return {
+        name: {
+            **{f"{who}_tokens_a_s": statistics.median(of) for who, of in speeds.items()},
+            "ratio": statistics.median(
+                ours / bare for ours, bare in zip(speeds["ours"], speeds["bare_trl"], strict=True)
+            ),
+        }
+        for name, speeds in figures.items()
+    }
+
+
+def _tokens_a_second(name: str, dataset: Path, packing: bool) -> float:
+    command = [sys.executable, "-m", "benchmarks.train_once", name, str(dataset), str(int(packing))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    """Runs the benchmarks that are named, or all."""
+    known = {"imports": imports, "training": training}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in sys.argv[1:] or known:
+        began = time.monotonic()
+        results[name] = {
+            **known[name](),
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        }
+        print(name, json.dumps(results[name], indent=1), f"({time.monotonic() - began:.0f} s)")
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
