@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_adapter(
 
 
 def test_only_the_completion_is_trained(dataset: Path, tokenizer: Any) -> None:
-    for row in adapter.load_dataset(dataset / "train.parquet", tokenizer):
+    for row in adapter.tokenized_rows(dataset / "train.parquet", tokenizer):
         trained = [label for label in row["labels"] if label != -100]
         assert tokenizer.decode(trained).startswith("Crate ")
         assert trained[-1] == tokenizer.eos_token_id

@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,20 +77,28 @@ def configure_lora(lora: dict[str, Any]) -> "LoraConfig":
     )
 
 
-def load_dataset(path: Path, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
+def tokenized_rows(
+    path: Path, tokenizer: "PreTrainedTokenizerBase"
+) -> Iterator[dict[str, list[int]]]:
     """The rows of `path` as `input_ids` and `labels`, with a loss on the completion only."""
+    for batch in batched(read_table(path, Example), 1_000):
+        rendered = [Rendered(row.prompt, row.completion) for row in batch]
+        for prompt, completion in tokenize(tokenizer, rendered):
+            labels = [_IGNORED] * len(prompt) + completion
+            yield {"input_ids": prompt + completion, "labels": labels}
+
+
+def load_dataset(path: Path, tokenizer: "PreTrainedTokenizerBase", scratch: Path) -> "Dataset":
+    """The tokenized rows of `path`, kept on disk below `scratch` and mapped, not in memory."""
     from datasets import Dataset, Features, Sequence, Value
 
-    def rows() -> Any:
-        for batch in batched(read_table(path, Example), 1_000):
-            rendered = [Rendered(row.prompt, row.completion) for row in batch]
-            for prompt, completion in tokenize(tokenizer, rendered):
-                labels = [_IGNORED] * len(prompt) + completion
-                yield {"input_ids": prompt + completion, "labels": labels}
-
     ids = Sequence(Value("int32"))
-    features = Features({"input_ids": ids, "labels": Sequence(Value("int64"))})
-    return Dataset.from_list(list(rows()), features=features)
+    return Dataset.from_generator(
+        tokenized_rows,
+        features=Features({"input_ids": ids, "labels": Sequence(Value("int64"))}),
+        gen_kwargs={"path": path, "tokenizer": tokenizer},
+        cache_dir=str(scratch),
+    )
 
 
 def training_arguments(settings: dict[str, Any], folder: Path) -> "SFTConfig":
@@ -141,7 +150,7 @@ def train(
         trainer = (SFTTrainer if model.device.type == "cuda" else _cpu_trainer())(
             model=model,
             args=training_arguments(settings, Path(scratch)),
-            train_dataset=load_dataset(dataset / "train.parquet", tokenizer),
+            train_dataset=load_dataset(dataset / "train.parquet", tokenizer, Path(scratch)),
             processing_class=tokenizer,
             peft_config=_checked_lora(model, lora),
         )
@@ -185,7 +194,7 @@ def _cpu_trainer() -> type:
     """SFTTrainer with the same loss, taken a cheaper way where there is no GPU.
 
     TRL's fused head scores every position three times over without its GPU kernel, those without
-    a label included. Here the vocabulary is met only at positions that have a label in some row.
+    a label included. Here the vocabulary is met at the labelled positions alone.
     """
     import torch
     from trl import SFTTrainer
@@ -200,14 +209,23 @@ def _cpu_trainer() -> type:
         ) -> Any:
             inputs = dict(inputs)
             labels = inputs.pop("labels")[:, 1:]
-            kept = (labels != _IGNORED).any(dim=0).nonzero().squeeze(1)
-            logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits
+            trained = labels != _IGNORED
+            head = self.accelerator.unwrap_model(model).get_output_embeddings()
+            # The model's own forward goes on with fewer positions, so whatever a family does to
+            # its logits afterwards (scaling, soft caps) is done here too.
+            hook = head.register_forward_pre_hook(
+                lambda _, given: (given[0][:, :-1][trained][None],)
+            )
+            try:
+                logits = model(**inputs, use_cache=False).logits[0]
+            finally:
+                hook.remove()
             loss = torch.nn.functional.cross_entropy(
-                logits.float().flatten(0, 1), labels[:, kept].flatten(), reduction="sum"
+                logits.float(), labels[trained], reduction="sum"
             )
             self._total_train_tokens += _real_tokens(inputs)
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-            count = (labels != _IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+            count = trained.sum() if num_items_in_batch is None else num_items_in_batch
             return loss / torch.as_tensor(count).clamp(min=1)
 
     return CPUTrainer

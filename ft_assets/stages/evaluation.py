@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ft_assets.config import QUESTIONS_FILE
 from ft_assets.errors import UserError
 from ft_assets.records import Answer, Example, batched, read_table, write_table
-from ft_assets.stages.adapter import adapter_base, load_dataset, load_model, precision_of
+from ft_assets.stages.adapter import adapter_base, load_model, precision_of, tokenized_rows
 from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.prompt_templates import PromptTemplateManager
@@ -76,7 +76,7 @@ def eval_loss(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", path: Pa
     import torch
 
     total, count = 0.0, 0
-    rows = sorted(load_dataset(path, tokenizer), key=lambda row: len(row["input_ids"]))
+    rows = sorted(tokenized_rows(path, tokenizer), key=lambda row: len(row["input_ids"]))
     limit = getattr(model.config, "max_position_embeddings", None)
     for batch in _by_tokens(rows):
         width = min(len(batch[-1]["input_ids"]), limit or 1 << 30)

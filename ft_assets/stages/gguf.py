@@ -113,6 +113,8 @@ def token_parity(model: "Llama", merged: Path) -> tuple[bool, str]:
     tokenizer = tokenizer_of(merged)
     messages: list[Any] = [
         {"role": "user", "content": "Où est le café? 東京 🙂  two  spaces\nand a line"},
+        {"role": "assistant", "content": "À gauche."},
+        {"role": "user", "content": "Merci."},
     ]
     ours = PromptTemplateManager(tokenizer).prompt(messages)
     formatter = Jinja2ChatFormatter(
