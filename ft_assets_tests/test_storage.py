@@ -97,6 +97,30 @@ def test_a_failed_gate_blocks_what_would_be_built_on_it(corpus: Corpus) -> None:
         corpus.project.make("ferry", "adapter")
 
 
+def test_a_forced_artifact_stays_in_use_past_the_gate(corpus: Corpus) -> None:
+    _make_all(corpus, "raw_documents")
+
+    def failing(job: Job) -> Outcome:
+        (job.output / "chunks.parquet").write_bytes(b"x")
+        return Outcome(checks={"fine": check(False, "it is not")})
+
+    corpus.project.make("ferry", "chunks", failing, force=True)
+    with pytest.raises(StageError, match="blocked"):
+        corpus.project.make("ferry", "qa_pairs")
+    assert not corpus.project.make("ferry", "qa_pairs", force=True).reused
+    assert corpus.project.make("ferry", "qa_pairs").reused
+    assert corpus.project.status("ferry")["qa_pairs"].state == "fresh"
+
+
+def test_inputs_made_from_different_versions_are_not_mixed(corpus: Corpus) -> None:
+    _make_all(corpus)
+    corpus.write("ferry.txt", PROSE + " More.")
+    corpus.project.make("ferry", "raw_documents")
+    with pytest.raises(StageError, match="different versions of raw_documents"):
+        corpus.project.make("ferry", "formatted_dataset")
+    assert _make_all(corpus)[-1] == "formatted_dataset"
+
+
 def test_a_stage_that_fails_leaves_the_last_version_current(corpus: Corpus) -> None:
     _make_all(corpus)
     before = corpus.project.storage.current("ferry", "chunks")

@@ -7,8 +7,9 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ from ft_assets.freshness import (
     plan,
     run_stage,
     settings_read,
-    upstream,
 )
 from ft_assets.resources.storage import DigestCache, Storage
 from ft_assets.stages.base_model import find_base_model, is_local
@@ -260,55 +260,37 @@ class Project:
         """
         self.require(corpus)
         began = time.monotonic()
+        run = run or partial(run_stage, report=report)
         with self.storage.lock(corpus, asset):
-            made = self._make(corpus, asset, run, report, force, run_id, began)
+            manifest, reused = self._make(corpus, asset, run, force, run_id)
+        made = Made(manifest, reused, time.monotonic() - began)
         self._on_made(made)
         return made
 
     def _make(
-        self,
-        corpus: str,
-        asset: str,
-        run: RunStage | None,
-        report: Report,
-        force: bool,
-        run_id: str,
-        began: float,
-    ) -> Made:
-        files = self.files(corpus) if CORPUS_FILES in GRAPH[asset].inputs else []
-        settings = self.settings(corpus, asset, self.config(corpus))
-        above = self._inputs(corpus, asset, force)
-        inputs = {name: above[name].version for name in GRAPH[asset].inputs if name in above}
+        self, corpus: str, asset: str, run: RunStage, force: bool, run_id: str
+    ) -> tuple[Manifest, bool]:
+        above = self._above(corpus, asset)
+        job = self._job(corpus, asset, above)
+        inputs = {name: above[name].version for name in job.inputs}
         if CORPUS_FILES in GRAPH[asset].inputs:
-            inputs[CORPUS_FILES] = files_version(files)
-        key = fingerprint(asset, inputs, settings)
+            inputs[CORPUS_FILES] = files_version(job.files)
+        key = fingerprint(asset, inputs, job.settings)
         before = self.storage.current(corpus, asset)
         if before and before.fingerprint == key and not force:
-            return Made(before, True, time.monotonic() - began)
+            return before, True
+        if not force:
+            _hold_at_gates(corpus, asset, [above[name] for name in job.inputs])
         started = _utc_now()
         with self.storage.staging(corpus, asset) as folder:
-            job = Job(
-                asset=asset,
-                corpus=corpus,
-                source=self.data / corpus,
-                output=folder,
-                settings=settings,
-                inputs={
-                    name: self.storage.folder(corpus, name, above[name].version)
-                    for name in GRAPH[asset].inputs
-                    if name in above
-                },
-                manifests={name: vars(manifest) for name, manifest in above.items()},
-                files=files,
-            )
-            outcome = run(job) if run else run_stage(job, report)
+            outcome = run(replace(job, output=folder))
             manifest = Manifest(
                 asset=asset,
                 corpus=corpus,
                 fingerprint=key,
                 version="",
                 inputs=inputs,
-                settings=settings,
+                settings=job.settings,
                 code_version=GRAPH[asset].code_version,
                 files={},
                 sources=_sources(asset, outcome, above),
@@ -322,28 +304,64 @@ class Project:
                 ended=_utc_now(),
                 tools=outcome.tools,
             )
-            manifest = self.storage.publish(folder, manifest)
-        return Made(manifest, False, time.monotonic() - began)
+            return self.storage.publish(folder, manifest), False
 
-    def _inputs(self, corpus: str, asset: str, force: bool) -> dict[str, Manifest]:
-        """The manifests of everything that `asset` hangs on.
+    def _job(self, corpus: str, asset: str, above: dict[str, Manifest]) -> Job:
+        """What the asset's stage is given; where it is to write is filled in later."""
+        reads_files = CORPUS_FILES in GRAPH[asset].inputs
+        return Job(
+            asset=asset,
+            corpus=corpus,
+            source=self.data / corpus,
+            output=Path(),
+            settings=self.settings(corpus, asset, self.config(corpus)),
+            inputs={
+                name: self.storage.folder(corpus, name, above[name].version)
+                for name in GRAPH[asset].inputs
+                if name in above
+            },
+            manifests={name: vars(manifest) for name, manifest in above.items()},
+            files=self.files(corpus) if reads_files else [],
+        )
 
-        Raises StageError where one is missing, or where an input's gate failed and no force is
-        used.
+    def _above(self, corpus: str, asset: str) -> dict[str, Manifest]:
+        """The manifests of everything that `asset` hangs on: its inputs as they are now, and what
+        those were made from, which need not be what is current.
+
+        Raises StageError where one is missing, or where two inputs were made from different
+        versions of one asset: an artifact made from both could not say what is behind it.
         """
-        above = {}
-        for name in upstream(asset):
+        found: dict[str, Manifest] = {}
+
+        def collect(manifest: Manifest) -> None:
+            known = found.setdefault(manifest.asset, manifest)
+            if known.version != manifest.version:
+                raise StageError(
+                    f"the inputs of {asset} of {corpus} were made from different versions of "
+                    f"{manifest.asset}: ft-assets refresh {corpus} --until {asset}"
+                )
+            for name, version in manifest.inputs.items():
+                if name in GRAPH:
+                    collect(self.storage.manifest(corpus, name, version))
+
+        for name in GRAPH[asset].inputs:
+            if name == CORPUS_FILES:
+                continue
             manifest = self.storage.current(corpus, name)
             if manifest is None:
                 raise StageError(
                     f"{asset} of {corpus} needs {name}, which has not been made: "
                     f"ft-assets refresh {corpus} --until {asset}"
                 )
-            if name in GRAPH[asset].inputs and not force and manifest.failed_gates():
-                gates = "; ".join(manifest.failed_gates())
-                raise StageError(f"{asset} of {corpus} is blocked: {gates} (--force overrides)")
-            above[name] = manifest
-        return above
+            collect(manifest)
+        return {name: found[name] for name in GRAPH if name in found}
+
+
+def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:
+    """Raises StageError where a blocking check of an input failed."""
+    gates = [gate for manifest in inputs for gate in manifest.failed_gates()]
+    if gates:
+        raise StageError(f"{asset} of {corpus} is blocked: {'; '.join(gates)} (--force overrides)")
 
 
 def _sources(asset: str, outcome: Outcome, above: dict[str, Manifest]) -> list[dict[str, Any]]:

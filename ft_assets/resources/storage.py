@@ -72,18 +72,21 @@ class Storage:
 
         Raises StageError where the manifest that `current` names cannot be read.
         """
-        home = self.root / corpus / asset
         try:
-            version = (home / CURRENT).read_text(encoding="utf-8").strip()
+            version = (self.root / corpus / asset / CURRENT).read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
-        path = home / version / MANIFEST
+        return self.manifest(corpus, asset, version)
+
+    def manifest(self, corpus: str, asset: str, version: str) -> Manifest:
+        """The manifest of one version. Raises StageError where it cannot be read."""
+        path = self.folder(corpus, asset, version) / MANIFEST
         try:
             return Manifest.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError) as error:
             raise StageError(
-                f"{path} cannot be read ({error}): remove {home / CURRENT} and refresh to make "
-                "the artifact again"
+                f"{path} cannot be read ({error}): remove {path.parent.parent / CURRENT} and "
+                "refresh to make the artifact again"
             ) from error
 
     @contextmanager
