@@ -120,7 +120,6 @@ def training_arguments(settings: dict[str, Any], folder: Path) -> "SFTConfig":
         completion_only_loss=False,  # the labels say it already
         dataloader_pin_memory=torch.cuda.is_available(),
         data_seed=own["seed"],
-        # A frozen base in the dtype it is loaded in; its embeddings take no gradient of their own.
         **own,
     )
 
@@ -311,6 +310,11 @@ def build(job: Job, report: Report) -> Outcome:
             **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
             "base_revision": base.revision,
         },
+        sources=[
+            line
+            for line in job.manifests["formatted_dataset"]["sources"]
+            if line.get("train_rows")  # what is only held out for evaluation was not learned from
+        ],
     )
 
 
@@ -333,8 +337,7 @@ def _publish_json_only(folder: Path) -> None:
 def adapter_base(adapter: Path) -> BaseModel:
     """The base model that an adapter was trained on, at the same revision."""
     named = json.loads((adapter / BASE_MODEL).read_text())
-    is_hub = not named["base"].startswith("pypi:") and not Path(named["base"]).expanduser().is_dir()
-    base = fetch_base_model(named["base"], named["revision"] if is_hub else None)
+    base = fetch_base_model(named["base"], named["revision"])
     if base.revision != named["revision"]:
         raise StageError(
             f"the base model {named['base']} has changed since the adapter was trained; "

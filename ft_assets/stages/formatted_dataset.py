@@ -91,6 +91,18 @@ def render_rows(
         yield Row("text", manager.text(chunk.text), chunk.document_id, chunk.chunk_id, group)
 
 
+def groups_in(folder: dict[str, Path]) -> set[str]:
+    """The split groups of all rows there will be, found without rendering any."""
+    records = read_table(folder["raw_documents"] / "records.parquet", InstructionRecord)
+    pairs = read_table(folder["qa_pairs"] / "qa_pairs.parquet", QAPair)
+    chunks = read_table(folder["chunks"] / "chunks.parquet", Chunk)
+    return (
+        {group_of(record.messages[-1]["content"]) for record in records}
+        | {group_of(pair.document_id) for pair in pairs}
+        | {group_of(chunk.document_id) for chunk in chunks}
+    )
+
+
 def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
     """The groups held out for evaluation.
 
@@ -205,21 +217,17 @@ def build(job: Job, report: Report) -> Outcome:
     manager = _manager(job, tokenizer)
     augmenter = DataAugmenter(normalize_whitespace=job.settings["augment.normalize_whitespace"])
     dropped: Counter[str] = Counter()
-
-    def rows(drop: Callable[[str], None]) -> Iterator[Row]:
-        return render_rows(job.inputs, manager, augmenter, drop)
-
     tokenizer.chat_template = manager.chat_template
     tokenizer.save_pretrained(job.output / "tokenizer")
-    # Read twice: which groups there are must be known before the first row is placed.
-    groups = {row.split_group for row in rows(lambda _: None)}
-    held_out = split_groups(groups, job.settings["data.eval_fraction"], job.settings["data.seed"])
+    held_out = split_groups(
+        groups_in(job.inputs), job.settings["data.eval_fraction"], job.settings["data.seed"]
+    )
     max_length = job.settings["training.max_length"]
     cut_rows = cut_tokens = 0
     formats = job.settings["data.export_formats"]
     with DatasetWriter(job.output, formats, held_out) as writer:
-        counted = count_tokens(rows(lambda reason: dropped.update([reason])), tokenizer, max_length)
-        for example, cut in counted:
+        rows = render_rows(job.inputs, manager, augmenter, lambda why: dropped.update([why]))
+        for example, cut in count_tokens(rows, tokenizer, max_length):
             cut_rows += bool(cut)
             cut_tokens += cut
             if example is None:
