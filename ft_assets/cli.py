@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +18,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ft_assets.config import QUESTIONS_FILE, SETTINGS_FILE, AssetName, FineTuneConfig
+from ft_assets import __version__
+from ft_assets.config import QUESTIONS_FILE, SETTINGS_FILE, AssetName, FineTuneConfig, Problem
 from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import AssetState, Manifest, upstream
 from ft_assets.resources.project import Made, Project
+from ft_assets.stages.base_model import is_hub_id
 
 app = typer.Typer(
     help="Make for fine-tuned models: a folder of documents in, a tuned model out.",
@@ -42,8 +45,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 Force = Annotated[bool, typer.Option("--force", help="Remake, past failed checks too.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ft-assets {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False) -> None:
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+) -> None:
     """Options that stand before the verb."""
     os.environ["FT_ASSETS_DEBUG"] = "1" if debug else ""
 
@@ -67,35 +81,48 @@ def init(corpus: Corpus) -> None:
 
 
 @app.command()
-def validate(corpora: Corpora = None) -> None:
+def validate(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Check settings, files and the base model; exit 1 with every error, not the first."""
     project = Project.from_environment()
-    verdicts = [_is_valid(project, corpus) for corpus in _named(project, corpora)]
-    if not all(verdicts):
+    verdicts = {}
+    for corpus in _named(project, corpora):
+        problems = project.problems(corpus)
+        left_out, anything = ([], True) if problems else project.rejects(corpus)
+        if not anything:
+            problems.append(Problem(project.data / corpus, None, None, "no file can be used"))
+        verdicts[corpus] = {"problems": problems, "left_out": left_out}
+        if not as_json:
+            _print_verdict(project, corpus, problems, left_out)
+    if as_json:
+        print(json.dumps({"corpora": verdicts}, default=_plain))
+    if any(verdict["problems"] for verdict in verdicts.values()):
         raise typer.Exit(1)
 
 
-def _is_valid(project: Project, corpus: str) -> bool:
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else vars(value)
+
+
+def _print_verdict(
+    project: Project, corpus: str, problems: list[Problem], left_out: list[Problem]
+) -> None:
     """Prints every problem of a corpus; files that would be left out are warnings."""
-    problems = project.problems(corpus)
     for problem in problems:
         err.print(escape(str(problem)), soft_wrap=True)
-    if problems:
-        return False
-    rejects, anything = project.rejects(corpus)
-    for reject in rejects:
+    for reject in left_out:
         err.print(f"[yellow]left out:[/] {escape(str(reject))}", soft_wrap=True)
-    if not anything:
-        err.print(f"{project.data / corpus}: no file of it can be used", soft_wrap=True)
-        return False
+    if problems:
+        return
     files = project.files(corpus)
-    size = sum(file.size for file in files) / 1e6
+    damaged = len({reject.file for reject in left_out})
+    warning = f" ({damaged} with something left out)" if damaged else ""
     base = project.config(corpus).model.base
+    looked_up = " (on the model hub; not looked up)" if is_hub_id(base) else ""
     out.print(
-        f"[green]ok[/] {corpus}: {len(files)} files, {size:.1f} MB, base model {base}",
+        f"[green]ok[/] {corpus}: {len(files)} files{warning}, "
+        f"{sum(file.size for file in files) / 1000:.0f} kB, base model {base}{looked_up}",
         soft_wrap=True,
     )
-    return True
 
 
 @app.command()
@@ -103,18 +130,19 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Show what is fresh, stale, missing or blocked, and why; from manifests alone."""
     project = Project.from_environment()
     states = {}
-    failed = False
+    errors = {}
     for corpus in _named(project, corpora):
         try:
             states[corpus] = project.status(corpus)
         except UserError as error:  # one corpus's mistake does not hide the others
-            failed = True
+            errors[corpus] = str(error)
             err.print(f"[red]{corpus}:[/] {escape(str(error))}", soft_wrap=True)
     if as_json:
-        print(json.dumps({"corpora": {name: _state_json(of) for name, of in states.items()}}))
+        said = {"corpora": {name: _state_json(of) for name, of in states.items()}}
+        print(json.dumps({**said, "errors": errors} if errors else said))
     else:
         _print_states(states)
-    if failed:
+    if errors:
         raise typer.Exit(1)
 
 
@@ -173,6 +201,8 @@ def chat(
     """Talk to the GGUF file of a corpus."""
     from ft_assets.chat import Chat
 
+    if question is not None and not question.strip():
+        raise typer.BadParameter("it is empty", param_hint="--question")
     project = _project_of(corpus)
     with Chat(project, corpus, compare=compare) as talk:
         if question is not None:
@@ -197,13 +227,13 @@ def _print_answers(answers: dict[str, str]) -> None:
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on loopback.")] = 3000) -> None:
     """Serve the Dagster web UI and its daemon on loopback until interrupted."""
-    from ft_assets.instance import dagster_home
+    from ft_assets.instance import dagster_home, run_group
 
     os.environ["DAGSTER_HOME"] = str(dagster_home())
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "ft_assets.definitions"]
-    command += ["-h", "127.0.0.1", "-p", str(port)]
-    err.print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
-    os.execv(sys.executable, command)  # noqa: S606 (no shell: the arguments are a list)
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
+    command += ["-m", "ft_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    err.print(f"http://127.0.0.1:{port}  (Ctrl-C ends it, and the runs that it started)")
+    raise typer.Exit(run_group(command))
 
 
 @app.command()

@@ -6,6 +6,7 @@ of them are reported at once. Training and LoRA keys are spelled as TRL and PEFT
 """
 
 import difflib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,9 +43,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=False)
 
 
+def _shown(value: Any) -> str:
+    """A value as a settings file spells it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return repr(value)
+
+
 def _not_built(value: Any, *, default: Any) -> Any:
     if value != default:
-        raise ValueError(f"not built yet: the only value allowed is {default!r}")
+        raise ValueError(f"not built yet: the only value allowed is {_shown(default)}")
     return value
 
 
@@ -270,6 +278,30 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _without_empty(content: dict[str, Any], model: Any) -> dict[str, Any]:
+    """`content` without sections that have a heading and nothing below it."""
+    kept = {}
+    for key, value in content.items():
+        field = model.model_fields.get(key)
+        below = field.annotation if field else None
+        is_section = isinstance(below, type) and issubclass(below, Section)
+        if value is None and is_section:
+            continue
+        nested = is_section and isinstance(value, dict)
+        kept[key] = _without_empty(value, below) if nested else value
+    return kept
+
+
+def locate(data: Path, corpus: str, key: str) -> tuple[Path, int | None]:
+    """The file and line in which a corpus's dotted `key` is set, or its own file and no line."""
+    for path in (data / corpus / SETTINGS_FILE, data / SETTINGS_FILE):
+        if path.exists():
+            line = _read_yaml(path)[1].get(tuple(key.split(".")))
+            if line:
+                return path, line
+    return data / corpus / SETTINGS_FILE, None
+
+
 def _known_keys(key: Key) -> list[str]:
     """The settings that may stand where `key` stands."""
     model: Any = FineTuneConfig
@@ -288,7 +320,7 @@ def _describe(key: Key, error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if isinstance(error["input"], dict | BaseModel):
         return str(message)
-    return f"{error['input']!r} is not allowed: {message[0].lower()}{message[1:]}"
+    return f"{_shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}"
 
 
 def _problems(error: ValidationError, lines: dict[Key, tuple[Path, int]]) -> list[Problem]:
@@ -330,7 +362,7 @@ def load_config(data: Path, corpus: str) -> FineTuneConfig:
         lines |= {key: (path, line) for key, line in here_lines.items()}
         problems += here_problems
     try:
-        config = FineTuneConfig.model_validate(content)
+        config = FineTuneConfig.model_validate(_without_empty(content, FineTuneConfig))
     except ValidationError as error:
         problems += _problems(error, lines)
     if problems:

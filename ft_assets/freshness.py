@@ -254,9 +254,12 @@ def _own_causes(
         else:
             causes.append(f"{name} was made again")
     for key in sorted({*settings, *manifest.settings}):
-        before, now = manifest.settings.get(key), settings.get(key)
-        if before != now:
-            causes.append(f"{key} {_short(before)} → {_short(now)}")
+        if key not in manifest.settings:
+            causes.append(f"{key} is now read")
+        elif key not in settings:
+            causes.append(f"{key} is no longer read")
+        elif manifest.settings[key] != settings[key]:
+            causes.append(f"{key} {_short(manifest.settings[key])} → {_short(settings[key])}")
     if manifest.code_version != node.code_version:
         causes.append(f"code version {manifest.code_version} → {node.code_version}")
     return causes

@@ -11,8 +11,8 @@ from ft_assets.instance import dagster_home
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster's own console lines stay out of the terminal; the event log has them all."""
+INTERRUPTED = 130
+"""The exit code of a command that was interrupted, as shells have it."""
 
 
 @dataclass
@@ -32,12 +32,13 @@ def refresh_corpus(
     tags = {FORCE_TAG: "true"} if force else {}
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(corpus_partitions.name or "", [corpus])
-        job = build_definitions(project=project).resolve_job_def(REFRESH_JOB)
+        job = build_definitions(project=project, console_log_level="CRITICAL").resolve_job_def(
+            REFRESH_JOB
+        )
         result = job.execute_in_process(
             instance=instance,
             partition_key=corpus,
             asset_selection=[dg.AssetKey(name) for name in assets],
-            run_config=_QUIET,
             tags=tags,
             raise_on_error=False,
         )
@@ -60,6 +61,12 @@ def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> No
         code = said.metadata.get("exit_code")
         found.failures[asset] = said.description
         found.exit_code = max(found.exit_code, int(code.value) if code else 3)  # type: ignore[arg-type]
+    elif failure.error and failure.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        found.failures[asset] = (
+            "interrupted; what was published before is still current, and running again goes on "
+            "with this asset"
+        )
+        found.exit_code = INTERRUPTED
     elif failure.error:
         cause = failure.error.cause or failure.error
         found.failures[asset] = f"{cause.message.strip()} (--debug shows where)"

@@ -42,7 +42,8 @@ def _allowed(field: FieldInfo) -> str:
     """What a key may be, in words; empty where any value of its type may."""
     choices = _choices(field.annotation)
     if choices:
-        return " | ".join(map(str, choices))
+        own = [] if "list[str]" not in str(field.annotation) else ["a list of module names"]
+        return " | ".join(map(str, [*choices, *own]))
     bounds = {
         sign: getattr(item, name)
         for item in field.metadata

@@ -78,6 +78,10 @@ def test_what_is_no_yaml_mapping_is_said_so(tmp_path: Path, text: str) -> None:
     assert _errors(tmp_path, text)
 
 
+def test_a_section_with_nothing_below_it_is_empty(tmp_path: Path) -> None:
+    assert _load(tmp_path, "training:\nmodel:\n  lora:\n") == FineTuneConfig()
+
+
 def test_code_in_yaml_is_refused(tmp_path: Path) -> None:
     [error] = _errors(tmp_path, "data: !!python/object/apply:os.system ['echo hi']")
     assert "cannot be read as YAML" in error

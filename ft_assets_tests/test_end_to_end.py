@@ -166,7 +166,8 @@ def test_interrupted_training_leaves_the_old_model_and_no_process(
                 assert process.poll() is None, (tmp_path / "log").read_text()
                 time.sleep(0.2)
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) != 0
+            assert process.wait(timeout=60) == 130
+        assert "interrupted; what was published before" in (tmp_path / "log").read_text()
     finally:
         corpus.settings(settings)
     assert project.storage.current("second", "adapter") == before

@@ -134,7 +134,7 @@ def test_every_spelling_of_a_record_is_read(tmp_path: Path, suffix: str) -> None
         ('{"question": "Who?", "answer": " "}', "empty"),
         ('{"messages": [{"role": "user", "content": "A"}]}', "assistant last"),
         ('{"messages": [{"role": "robot", "content": "A"}]}', "unknown role 'robot'"),
-        ("17", "a int"),
+        ("17", "a number"),
     ],
 )
 def test_a_bad_record_is_named_by_line_and_spoils_no_other(
@@ -146,7 +146,7 @@ def test_a_bad_record_is_named_by_line_and_spoils_no_other(
     parsed = _parse(tmp_path / "a.json")
     assert len(parsed.records) == 50
     [rejected] = parsed.rejected
-    assert rejected.reason.startswith("line 32: ")
+    assert rejected.reason.startswith("line 32, record 31: ")
     assert says in rejected.reason
 
 

@@ -21,6 +21,7 @@ from ft_assets.config import (
     Problem,
     SettingsError,
     load_config,
+    locate,
 )
 from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import (
@@ -172,14 +173,14 @@ class Project:
             path = folder / name
             if path.is_file():
                 if not path.resolve().is_relative_to(self.data.resolve()):
-                    raise UserError(f"data.template: {path} lies outside {self.data}")
+                    raise UserError(f"{path} lies outside {self.data}")
                 text = path.read_text(encoding="utf-8")
                 try:
                     check_custom_template(text)
                 except UserError as error:
                     raise UserError(f"{path}: {error}") from error
                 return text
-        raise UserError(f"data.template: there is no {name} in {self.data / corpus}")
+        raise UserError(f"there is no template {name} in {self.data / corpus}")
 
     def status(self, corpus: str) -> dict[str, AssetState]:
         """How each asset of a corpus stands. Raises UserError for settings that are wrong."""
@@ -209,18 +210,18 @@ class Project:
         except SettingsError as error:
             return error.problems
         found: list[Problem] = []
-        probes: list[tuple[Path, str | None, Callable[[], Any]]] = [
-            (folder / SETTINGS_FILE, "model.base", lambda: find_base_model(config.model.base)),
-            (folder / QUESTIONS_FILE, None, lambda: read_questions(folder / QUESTIONS_FILE)),
+        probes: list[tuple[str | None, Callable[[], Any]]] = [
+            ("model.base", lambda: find_base_model(config.model.base)),
+            (None, lambda: read_questions(folder / QUESTIONS_FILE)),
         ]
         if config.data.template.endswith(TEMPLATE_SUFFIX):
-            probes.append((folder / SETTINGS_FILE, None, lambda: self.template(corpus, config)))
-        for path, key, probe in probes:
+            probes.append(("data.template", lambda: self.template(corpus, config)))
+        for key, probe in probes:
             try:
                 probe()
             except UserError as error:
-                value = f"{config.model.base!r}: " if key else ""
-                found.append(Problem(path, None, key, f"{value}{error}"))
+                place = locate(self.data, corpus, key) if key else (folder / QUESTIONS_FILE, None)
+                found.append(Problem(*place, key, str(error)))
         if not self.files(corpus):
             found.append(Problem(folder, None, None, "holds no documents"))
         return found

@@ -40,6 +40,11 @@ def is_local(base: str) -> bool:
     return base.startswith((".", "/", "~")) or Path(base).is_dir()
 
 
+def is_hub_id(base: str) -> bool:
+    """Whether `model.base` names a model on the Hugging Face hub."""
+    return not base.startswith(PYPI_PREFIX) and not is_local(base)
+
+
 def find_base_model(base: str) -> None:
     """Checks without a network that `model.base` can be a model.
 
@@ -63,7 +68,9 @@ def find_base_model(base: str) -> None:
             )
         return
     if not _HUB_ID.fullmatch(base):
-        raise UserError("it is neither a folder that is there nor a Hugging Face id (owner/name)")
+        raise UserError(
+            f"{base!r} is neither a folder that is there nor a Hugging Face id (owner/name)"
+        )
 
 
 def folder_digest(folder: Path) -> str:

@@ -157,8 +157,10 @@ def evaluate(
     base = load_model(adapter_base(adapter).folder, precision_of("auto"))
     model = PeftModel.from_pretrained(base, adapter).eval()
     metrics: dict[str, float] = {}
-    if any(True for _ in read_table(dataset / "eval.parquet", Example)):
-        report("loss on the held-out rows")
+    held_out = sum(1 for _ in read_table(dataset / "eval.parquet", Example))
+    if held_out:
+        report(f"loss on {held_out} held-out rows")
+        metrics["eval_rows"] = held_out
         metrics["tuned_eval_loss"] = eval_loss(model, tokenizer, dataset / "eval.parquet")
         with model.disable_adapter():
             metrics["base_eval_loss"] = eval_loss(model, tokenizer, dataset / "eval.parquet")

@@ -31,8 +31,12 @@ class Entry:
     """One entry of a JSON file: where it starts, and what it holds or what is wrong with it."""
 
     line: int
+    number: int
     value: Any = None
     problem: str | None = None
+
+    def __str__(self) -> str:
+        return f"line {self.line}, record {self.number}"
 
 
 def json_entries(text: str) -> Iterator[Entry]:
@@ -43,20 +47,23 @@ def json_entries(text: str) -> Iterator[Entry]:
     """
     decoder = json.JSONDecoder()
     position = _skip(text, 0)
-    line, seen = 1, 0
+    line, seen, number = 1, 0, 0
     in_array = text[position : position + 1] == "["
     if in_array:
         position = _skip(text, position + 1)
     while position < len(text) and text[position] != "]":
         line, seen = line + text.count("\n", seen, position), position
+        number += 1
         try:
             value, position = decoder.raw_decode(text, position)
         except (json.JSONDecodeError, RecursionError) as error:
             at = getattr(error, "lineno", line)
             reason = getattr(error, "msg", "nested too deeply")
-            yield Entry(at, problem=f"not JSON ({reason}); the rest of the file was not read")
+            yield Entry(
+                at, number, problem=f"not JSON ({reason}); the rest of the file was not read"
+            )
             return
-        yield Entry(line, value)
+        yield Entry(line, number, value)
         position = _skip(text, position)
         if in_array and text[position : position + 1] == ",":
             position = _skip(text, position + 1)
@@ -64,7 +71,7 @@ def json_entries(text: str) -> Iterator[Entry]:
             break
     if text[position:].strip() not in (("]",) if in_array else ("",)):
         line += text.count("\n", seen, position)
-        yield Entry(line, problem="not JSON; the rest of the file was not read")
+        yield Entry(line, number + 1, problem="not JSON; the rest of the file was not read")
 
 
 def _skip(text: str, position: int) -> int:
@@ -76,13 +83,15 @@ def _skip(text: str, position: int) -> int:
 
 def jsonl_entries(text: str) -> Iterator[Entry]:
     """The lines of a JSON Lines document; a bad line spoils no other."""
-    for number, line in enumerate(text.split("\n"), start=1):
+    number = 0
+    for place, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        number += 1
         try:
-            yield Entry(number, json.loads(line))
+            yield Entry(place, number, json.loads(line))
         except (json.JSONDecodeError, RecursionError) as error:
-            yield Entry(number, problem=f"not JSON ({error})")
+            yield Entry(place, number, problem=f"not JSON ({error})")
 
 
 def read_entry(entry: Entry, document_id: str) -> InstructionRecord | str:
@@ -95,7 +104,10 @@ def read_entry(entry: Entry, document_id: str) -> InstructionRecord | str:
     if isinstance(entry.value, str):
         return entry.value
     if not isinstance(entry.value, dict):
-        raise BadRecordError(f"a {type(entry.value).__name__}, where a record is: {FORMATS}")
+        what = {list: "a list", type(None): "null"}.get(
+            type(entry.value), "a number or truth value"
+        )
+        raise BadRecordError(f"{what}, where a record is: {FORMATS}")
     for keys, read in _READERS.items():
         if all(key in entry.value for key in keys):
             found = read(entry.value)

@@ -53,17 +53,21 @@ def _forced(job: Job) -> Iterator[str]:
 
 
 def _metric_rows(metrics: dict[str, float]) -> Iterator[tuple[str, str, str]]:
-    asked = f" (of {metrics['questions']:.0f})" if "questions" in metrics else ""
     for key, name in _METRICS.items():
         if f"tuned_{key}" in metrics:
-            label = name + (asked if key == "key_facts" else "")
-            yield label, f"{metrics[f'base_{key}']:.4g}", f"{metrics[f'tuned_{key}']:.4g}"
+            of = metrics["questions" if key == "key_facts" else "eval_rows"]
+            yield (
+                f"{name} (of {of:.0f})",
+                f"{metrics[f'base_{key}']:.4g}",
+                f"{metrics[f'tuned_{key}']:.4g}",
+            )
 
 
 def _check_rows(job: Job) -> Iterator[tuple[str, str, str, str]]:
     for asset, manifest in job.manifests.items():
         for name, verdict in manifest["checks"].items():
-            passed = "passed" if verdict["passed"] else "failed"
+            failed = "failed" if verdict["blocking"] else "warning"
+            passed = "passed" if verdict["passed"] else failed
             yield asset, name, passed, verdict["message"]
 
 

@@ -100,7 +100,7 @@ def _parse_json(path: Path, document_id: str, parsed: ParsedFile) -> None:
         try:
             found = read_entry(entry, document_id)
         except BadRecordError as bad:
-            reason = f"line {entry.line}: {bad}"
+            reason = f"{entry}: {bad}"
             parsed.rejected.append(RejectedDocument(document_id, parsed.media_type, reason))
             continue
         if isinstance(found, str):
