@@ -106,9 +106,9 @@ def groups_in(folder: dict[str, Path]) -> set[str]:
 def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
     """The groups held out for evaluation.
 
-    Each group is drawn by a hash of its own, so adding one moves no other. Where the draw leaves
-    one side empty, the group with the smallest draw is held out alone, and a corpus of one group
-    holds nothing out.
+    Each group is drawn by a hash of its own, so adding one moves no other. Where the draw
+    leaves one side empty, the group whose draw was nearest goes there; a corpus of one group holds
+    nothing out.
     """
 
     def draw(group: str) -> float:
@@ -117,9 +117,9 @@ def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
     if not eval_fraction or len(groups) < 2:
         return set()
     held_out = {group for group in groups if draw(group) < eval_fraction}
-    if not held_out or held_out == groups:
-        return {min(groups, key=draw)}
-    return held_out
+    if held_out == groups:
+        return groups - {max(groups, key=draw)}
+    return held_out or {min(groups, key=draw)}
 
 
 def count_tokens(
