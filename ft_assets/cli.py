@@ -1,6 +1,6 @@
 """The command line: every verb selects assets and runs them, or reads manifests.
 
-Exit codes: 0 done, 1 the user's input is wrong, 2 usage, 3 a stage failed. Nothing heavy is
+Exit codes: 0 done, 1 the user's input is wrong, 2 usage, 3 a stage failed, 130 interrupted. Nothing heavy is
 imported here: Dagster only where a verb runs something, llama.cpp only where it chats.
 """
 
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ft_assets import __version__
 from ft_assets.config import QUESTIONS_FILE, SETTINGS_FILE, AssetName, FineTuneConfig, Problem
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import INTERRUPTED, StageError, UserError
 from ft_assets.freshness import AssetState, Manifest, upstream
 from ft_assets.resources.project import Made, Project
 from ft_assets.stages.base_model import is_hub_id
@@ -315,6 +315,8 @@ def _refresh(corpora: list[str], until: str, *, force: bool, as_json: bool) -> N
     for corpus in corpora:
         project.require(corpus)
         code = max(code, _refresh_one(project, corpus, until, force, report, failed, reused))
+        if code == INTERRUPTED:
+            break
     if as_json:
         lists = {"materialized": materialized, "reused": reused, "failed": failed}
         print(json.dumps(lists))

@@ -2,6 +2,9 @@
 
 import errno
 
+INTERRUPTED = 130
+"""The exit code of a command that was interrupted, as shells have it."""
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

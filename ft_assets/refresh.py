@@ -7,12 +7,10 @@ import dagster as dg
 
 from ft_assets.assets import FORCE_TAG
 from ft_assets.definitions import REFRESH_JOB, build_definitions
+from ft_assets.errors import INTERRUPTED
 from ft_assets.instance import dagster_home
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
-
-INTERRUPTED = 130
-"""The exit code of a command that was interrupted, as shells have it."""
 
 
 @dataclass
