@@ -21,11 +21,11 @@ from ft_assets.sensors import corpus_sensor
 REFRESH_JOB = "refresh"
 
 
-def build_definitions(*, console_log_level: str = "INFO", **overrides: Any) -> dg.Definitions:
+def build_definitions(**overrides: Any) -> dg.Definitions:
     """The project's definitions.
 
     `overrides` replace resources by name; without `project` it is the one that the environment
-    names. `console_log_level` is what a run says on its terminal; the event log has it all.
+    names.
     """
     return dg.Definitions(
         assets=[
@@ -44,7 +44,6 @@ def build_definitions(*, console_log_level: str = "INFO", **overrides: Any) -> d
         sensors=[corpus_sensor],
         resources={"project": Project.from_environment(), **overrides},
         executor=dg.in_process_executor,
-        loggers={"console": dg.colored_console_logger.configured({"log_level": console_log_level})},
     )
 
 

@@ -14,6 +14,8 @@ telemetry:
 run_monitoring:
   enabled: true
   free_slots_after_run_end_seconds: 10
+python_logs:
+  python_log_level: INFO
 """
 
 

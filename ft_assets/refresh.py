@@ -12,6 +12,9 @@ from ft_assets.instance import dagster_home
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
 
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Dagster's own console lines stay out of the terminal; the event log has them all."""
+
 
 @dataclass
 class RefreshResult:
@@ -30,13 +33,12 @@ def refresh_corpus(
     tags = {FORCE_TAG: "true"} if force else {}
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(corpus_partitions.name or "", [corpus])
-        job = build_definitions(project=project, console_log_level="CRITICAL").resolve_job_def(
-            REFRESH_JOB
-        )
+        job = build_definitions(project=project).resolve_job_def(REFRESH_JOB)
         result = job.execute_in_process(
             instance=instance,
             partition_key=corpus,
             asset_selection=[dg.AssetKey(name) for name in assets],
+            run_config=_QUIET,
             tags=tags,
             raise_on_error=False,
         )
