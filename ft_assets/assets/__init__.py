@@ -66,8 +66,7 @@ def materialize(
             run_id=context.run.run_id,
         )
     except (UserError, StageError) as error:
-        code = 1 if isinstance(error, UserError) else 3
-        raise dg.Failure(str(error), metadata={"exit_code": code}, allow_retries=False) from error
+        raise failure(error) from error
     folder = project.storage.folder(corpus, asset, made.manifest.version)
     context.log.info(f"{asset} of {corpus}: {'unchanged' if made.reused else 'made'}")
     return dg.MaterializeResult(
@@ -80,6 +79,12 @@ def materialize(
     )
 
 
+def failure(error: UserError | StageError) -> dg.Failure:
+    """An error of the project's as Dagster records it: the message, and the exit code it means."""
+    code = 1 if isinstance(error, UserError) else 3
+    return dg.Failure(str(error), metadata={"exit_code": code}, allow_retries=False)
+
+
 def observe(context: dg.AssetExecutionContext, project: Project, asset: str, corpus: str) -> None:
     """Reports the versions of the files and settings that this step is about to read.
 
@@ -88,7 +93,7 @@ def observe(context: dg.AssetExecutionContext, project: Project, asset: str, cor
     try:
         versions = project.observed(corpus)
     except UserError as error:
-        raise dg.Failure(str(error), metadata={"exit_code": 1}, allow_retries=False) from error
+        raise failure(error) from error
     keys = [key for key in input_keys(asset) if key.to_user_string() in versions]
     for key in keys:
         report_version(context.instance, key, corpus, versions[key.to_user_string()])

@@ -29,6 +29,7 @@ from ft_assets.freshness import (
     GRAPH,
     AssetState,
     Manifest,
+    digest,
     files_version,
     fingerprint,
     plan,
@@ -192,8 +193,6 @@ class Project:
 
     def observed(self, corpus: str) -> dict[str, str]:
         """The version of each observed source: `corpus_files` and the settings of each asset."""
-        from ft_assets.freshness import digest
-
         config = self.config(corpus)
         versions = {CORPUS_FILES: files_version(self.files(corpus))}
         for asset, node in GRAPH.items():

@@ -137,7 +137,6 @@ def train(
     Returns the loss history, one entry a step: step, epoch, loss, learning_rate, grad_norm.
     Raises StageError where the loss is not a number.
     """
-    import torch
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
@@ -162,8 +161,7 @@ def train(
             "the training loss is not a number; lower training.learning_rate or use "
             "training.precision fp32"
         )
-    with torch.no_grad():
-        trainer.model.save_pretrained(output, safe_serialization=True)
+    trainer.model.save_pretrained(output, safe_serialization=True)
     tokenizer.save_pretrained(output)
     return history
 

@@ -1,14 +1,11 @@
 """The adapter merged into its base: a Hugging Face folder that needs no PEFT."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ft_assets.stages.adapter import adapter_base, load_model
 from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-
-if TYPE_CHECKING:
-    pass
 
 TOLERANCE = 0.01
 """The largest change of a logit that merging in fp32 may bring; 1e-4 is usual, 1.4 is bf16's."""
