@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +19,9 @@ from rich.table import Table
 
 from ft_assets import __version__
 from ft_assets.config import QUESTIONS_FILE, SETTINGS_FILE, AssetName, FineTuneConfig, Problem
-from ft_assets.errors import INTERRUPTED, StageError, UserError
-from ft_assets.freshness import AssetState, Manifest, upstream
-from ft_assets.resources.project import Made, Project
+from ft_assets.errors import StageError, UserError
+from ft_assets.freshness import AssetState
+from ft_assets.resources.project import Project
 from ft_assets.stages.base_model import is_hub_id
 
 app = typer.Typer(
@@ -166,11 +165,13 @@ def _state_json(states: dict[str, AssetState]) -> dict[str, Any]:
 def refresh(
     corpora: Corpora = None,
     until: Annotated[AssetName, typer.Option(help="Make what this asset needs.")] = "gguf",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Corpora at once.")] = 1,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Make what is stale, in one Dagster run for each corpus."""
-    _refresh(_named(Project.from_environment(), corpora), until, force=force, as_json=as_json)
+    named = _named(Project.from_environment(), corpora)
+    _refresh(named, until, force=force, as_json=as_json, jobs=jobs)
 
 
 def _verb(name: str, asset: AssetName, does: str) -> None:
@@ -190,6 +191,123 @@ _verb("train", "adapter", "Train the adapter of a corpus.")
 _verb("evaluate", "evaluation", "Compare base and tuned.")
 _verb("merge-adapter", "merged_model", "Merge the adapter into its base model.")
 _verb("export", "gguf", "Make the GGUF files.")
+
+
+@app.command()
+def lineage(
+    corpus: Corpus,
+    asset: Annotated[
+        AssetName | None, typer.Argument(help="The last one made where none is named.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the documents behind an artifact."""
+    from ft_assets.lineage import COLUMNS, documents_behind, require_made
+
+    project = _project_of(corpus)
+    manifest = require_made(project, corpus, asset)
+    documents = list(documents_behind(project.storage, manifest))
+    head = {"corpus": corpus, "asset": manifest.asset, "version": manifest.version}
+    if as_json:
+        print(json.dumps({**head, "inputs": manifest.inputs, "documents": documents}))
+        return
+    title = f"{manifest.asset} of {corpus}, version {manifest.version}, {manifest.ended}"
+    rows = [{**line, "document_id": line["document_id"][:12]} for line in documents]
+    _print_rows(title, [name for name in COLUMNS if name != "text_id"], rows)
+
+
+@app.command()
+def impact(
+    file: Annotated[str, typer.Argument(help="A path or a document id.")], as_json: AsJson = False
+) -> None:
+    """List the artifacts, current and old, that learned from a document."""
+    from ft_assets.lineage import impact as impact_of
+
+    found = impact_of(Project.from_environment(), file)
+    if as_json:
+        print(json.dumps({"file": file, "artifacts": [vars(item) for item in found]}))
+        return
+    if not found:
+        out.print(f"no artifact learned from {escape(file)}", soft_wrap=True)
+        return
+    rows = [{**vars(item), "current": "current" if item.current else "old"} for item in found]
+    for row in rows:
+        row["document_id"] = row["document_id"][:12]
+    _print_rows(file, ["corpus", "asset", "version", "current", "document_id"], rows)
+
+
+def _print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    table = Table(
+        *(name.replace("_", " ") for name in columns), title=escape(title), title_justify="left"
+    )
+    for row in rows:
+        table.add_row(*(escape(str(row.get(name, ""))) for name in columns))
+    out.print(table)
+
+
+@app.command()
+def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
+    """Read every artifact and compare it with its manifest; exit 3 where one is damaged."""
+    from ft_assets.upkeep import verify as verdicts_on
+
+    project = Project.from_environment()
+    verdicts = [
+        verdict
+        for corpus in _stored(project, corpora)
+        for verdict in verdicts_on(project.storage, corpus)
+    ]
+    damaged = [verdict for verdict in verdicts if verdict.damage]
+    size = sum(verdict.bytes for verdict in verdicts)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "artifacts": len(verdicts),
+                    "bytes": size,
+                    "damaged": [vars(item) for item in damaged],
+                }
+            )
+        )
+    for verdict in damaged:
+        for line in verdict.damage:
+            err.print(f"[red]damaged:[/] {escape(line)}", soft_wrap=True)
+    if damaged:
+        raise typer.Exit(3)
+    if not as_json:
+        out.print(
+            f"[green]ok[/] {len(verdicts)} artifacts, {size / 1e6:.1f} MB, as their manifests say"
+        )
+
+
+@app.command()
+def prune(
+    corpora: Corpora = None,
+    keep: Annotated[int, typer.Option(min=1, help="Versions of each asset to keep.")] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old versions that no kept artifact was made from."""
+    from ft_assets.upkeep import prune as prune_corpus
+
+    project = Project.from_environment()
+    gone: list[Any] = []
+    for corpus in _stored(project, corpora):
+        found = prune_corpus(project.storage, corpus, keep, dry_run=dry_run)
+        if found is None:
+            err.print(f"[yellow]{corpus} is left alone:[/] an artifact of it is being made")
+        gone += found or []
+    freed = sum(item.bytes for item in gone)
+    if as_json:
+        print(
+            json.dumps(
+                {"removed": [vars(item) for item in gone], "bytes": freed, "dry_run": dry_run}
+            )
+        )
+        return
+    for item in gone:
+        out.print(f"  {item.corpus}/{item.asset}/{item.version}  {item.bytes / 1e6:.1f} MB")
+    what = "would be removed" if dry_run else "removed"
+    out.print(f"{len(gone)} versions {what}, {freed / 1e6:.1f} MB freed")
 
 
 @app.command()
@@ -227,9 +345,14 @@ def _print_answers(answers: dict[str, str]) -> None:
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on loopback.")] = 3000) -> None:
     """Serve the Dagster web UI and its daemon on loopback until interrupted."""
-    from ft_assets.instance import dagster_home, run_group
+    import dagster as dg
 
-    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    from ft_assets.instance import dagster_home, run_group
+    from ft_assets.runs import close_dead_runs
+
+    dagster_home()
+    with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance)
     command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
     command += ["-m", "ft_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
     err.print(f"http://127.0.0.1:{port}  (Ctrl-C ends it, and the runs that it started)")
@@ -288,94 +411,33 @@ def _named(project: Project, corpora: list[str] | None) -> list[str]:
     return corpora
 
 
+def _stored(project: Project, corpora: list[str] | None) -> list[str]:
+    """The corpora that have artifacts, whether their documents are there still or not."""
+    stored = project.storage.corpora()
+    for corpus in corpora or []:
+        if corpus not in stored:
+            raise UserError(f"there are no artifacts of {corpus!r} in {project.storage.root}")
+    return corpora or stored
+
+
 def _project_of(corpus: str) -> Project:
     project = Project.from_environment()
     project.require(corpus)
     return project
 
 
-def _refresh(corpora: list[str], until: str, *, force: bool, as_json: bool) -> None:
-    """Refreshes each corpus in a run of its own; a failed one does not stop the others.
+def _refresh(corpora: list[str], until: str, *, force: bool, as_json: bool, jobs: int = 1) -> None:
+    """Refreshes corpora; raises typer.Exit with the gravest code of any."""
+    from ft_assets.progress import Progress
+    from ft_assets.refresh import refresh_corpora
 
-    Raises typer.Exit with the gravest code of any.
-    """
-    report = Console(stderr=True, highlight=False) if as_json else out
-    materialized: list[tuple[str, str]] = []
-    reused: list[tuple[str, str]] = []
-    failed: list[tuple[str, str]] = []
-
-    def on_made(made: Made) -> None:
-        name = (made.manifest.corpus, made.manifest.asset)
-        (reused if made.reused else materialized).append(name)
-        if not made.reused:
-            _print_made(report, made)
-
-    project = Project.from_environment(on_made)
-    code = 0
-    for corpus in corpora:
-        project.require(corpus)
-        code = max(code, _refresh_one(project, corpus, until, force, report, failed, reused))
-        if code == INTERRUPTED:
-            break
+    progress = Progress(err if as_json else out, err)
+    project = Project.from_environment(progress.made)
+    code = refresh_corpora(project, corpora, until, progress, force=force, jobs=jobs)
     if as_json:
-        lists = {"materialized": materialized, "reused": reused, "failed": failed}
-        print(json.dumps(lists))
+        print(json.dumps(progress.lists()))
     if code:
         raise typer.Exit(code)
-
-
-def _refresh_one(
-    project: Project,
-    corpus: str,
-    until: str,
-    force: bool,
-    report: Console,
-    failed: list[tuple[str, str]],
-    reused: list[tuple[str, str]],
-) -> int:
-    """Refreshes one corpus and returns its exit code; what failed is added to `failed`."""
-    from ft_assets.refresh import refresh_corpus
-
-    wanted = [*upstream(until), until]
-    try:
-        states = project.status(corpus)
-    except (UserError, StageError) as error:
-        err.print(f"[red]{corpus}:[/] {escape(str(error))}", soft_wrap=True)
-        return 1 if isinstance(error, UserError) else 3
-    todo = [until] if force else []
-    todo = [name for name in wanted if states[name].state != "fresh" or name in todo]
-    reused += [(corpus, name) for name in wanted if name not in todo]
-    if not todo:
-        report.print(f"{corpus}: everything up to {until} is fresh")
-        return 0
-    report.print(f"[bold]{corpus}[/]: making {', '.join(todo)}")
-    result = refresh_corpus(project, corpus, todo, force=force)
-    for asset, message in result.failures.items():
-        failed.append((corpus, asset))
-        err.print(f"[red]{corpus}: {asset} failed:[/] {escape(message)}", soft_wrap=True)
-    return result.exit_code
-
-
-def _print_made(report: Console, made: Made) -> None:
-    """One line for an artifact that was made, and one for each thing worth a warning."""
-    manifest = made.manifest
-    counts = ", ".join(f"{_number(value)} {name}" for name, value in manifest.counts.items())
-    report.print(f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {counts}", soft_wrap=True)
-    for line in _warnings(manifest):
-        report.print(f"    [yellow]{escape(line)}[/]", soft_wrap=True)
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
-
-
-def _warnings(manifest: Manifest) -> Iterable[str]:
-    if manifest.asset == "raw_documents":
-        for line in manifest.sources:
-            yield from (f"{line['path']}: {reason}" for reason in line["rejected"])
-    for name, verdict in manifest.checks.items():
-        if not verdict["passed"]:
-            yield f"check {name} failed: {verdict['message']}"
 
 
 def main() -> None:

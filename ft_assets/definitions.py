@@ -1,5 +1,6 @@
 """The graph put together: `build_definitions` for tests and other projects, `defs` for Dagster."""
 
+import math
 from typing import Any
 
 import dagster as dg
@@ -14,9 +15,10 @@ from ft_assets.assets.merged_model import merged_model
 from ft_assets.assets.qa_pairs import qa_pairs
 from ft_assets.assets.raw_documents import raw_documents
 from ft_assets.assets.settings import settings
+from ft_assets.compute.local import LocalCompute
 from ft_assets.freshness import GRAPH
 from ft_assets.resources.project import Project
-from ft_assets.sensors import corpus_sensor
+from ft_assets.sensors import build_corpus_sensor
 
 REFRESH_JOB = "refresh"
 
@@ -24,9 +26,10 @@ REFRESH_JOB = "refresh"
 def build_definitions(**overrides: Any) -> dg.Definitions:
     """The project's definitions.
 
-    `overrides` replace resources by name; without `project` it is the one that the environment
-    names.
+    `overrides` replace resources by name: `project`, else the one that the environment names, and
+    `compute`, where workers run, else this machine.
     """
+    project = overrides.get("project") or Project.from_environment()
     return dg.Definitions(
         assets=[
             corpus_files,
@@ -41,8 +44,8 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             gguf,
         ],
         jobs=[dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*GRAPH))],
-        sensors=[corpus_sensor],
-        resources={"project": Project.from_environment(), **overrides},
+        sensors=[build_corpus_sensor(math.ceil(project.settle_seconds))],
+        resources={"compute": LocalCompute(), **overrides, "project": project},
         executor=dg.in_process_executor,
     )
 

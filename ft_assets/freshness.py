@@ -7,14 +7,14 @@ content. An artifact is fresh while the fingerprint computed now equals its mani
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal
 
 from ft_assets.config import FineTuneConfig, setting
 from ft_assets.stages.job import CorpusFile, Job, Outcome, Report
 
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA = 2
 CORPUS_FILES = "corpus_files"
 """The observed source that the graph begins with."""
 
@@ -38,10 +38,10 @@ _BASE = ("model.base", "model.revision")
 
 GRAPH: dict[str, Node] = {
     "raw_documents": Node(
-        (CORPUS_FILES,), ("data.loaders",), "1", "Text and instruction records of the corpus."
+        (CORPUS_FILES,), ("data.loaders",), "2", "Text and instruction records of the corpus."
     ),
-    "chunks": Node(("raw_documents",), ("langchain",), "1", "Documents cut to size."),
-    "qa_pairs": Node(("chunks",), ("qa",), "1", "Question-answer pairs made from the chunks."),
+    "chunks": Node(("raw_documents",), ("langchain",), "2", "Documents cut to size."),
+    "qa_pairs": Node(("chunks",), ("qa",), "2", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
         (
@@ -54,7 +54,7 @@ GRAPH: dict[str, Node] = {
             "training.max_length",
             *_BASE,
         ),
-        "1",
+        "2",
         "Rows rendered by the template, split into train and eval.",
     ),
     "adapter": Node(
@@ -109,6 +109,11 @@ def files_version(files: list[CorpusFile]) -> str:
     return digest(sorted([file.path, file.sha256, file.problem or ""] for file in files))[:20]
 
 
+def settings_version(settings: Mapping[str, Any]) -> str:
+    """The version of `settings/<asset>`: a digest of what the asset reads."""
+    return digest(dict(settings))[:20]
+
+
 def upstream(asset: str) -> list[str]:
     """The made assets that `asset` hangs on, near or far, in the order of the graph."""
     found: set[str] = set()
@@ -125,6 +130,13 @@ def fingerprint(asset: str, inputs: Mapping[str, str], settings: Mapping[str, An
     """The fingerprint of an asset made now from these input versions and settings."""
     node = GRAPH[asset]
     return digest([asset, dict(inputs), dict(settings), node.code_version])
+
+
+_SEAL = ',\n "digest": "'
+
+
+def _seal(body: str) -> str:
+    return f'{_SEAL}{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
 
 
 @dataclass(frozen=True)
@@ -152,13 +164,17 @@ class Manifest:
     schema: int = MANIFEST_SCHEMA
 
     def to_json(self) -> str:
-        """The manifest as it is written."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        """The manifest as it is written; the digest at its end covers every byte before it."""
+        body = json.dumps(asdict(self), indent=1, ensure_ascii=False).removesuffix("\n}")
+        return body + _seal(body)
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
         """Reads what `to_json` wrote; raises ValueError or TypeError for anything else."""
-        return cls(**json.loads(text))
+        body, mark, _ = text.rpartition(_SEAL)
+        if not mark or text != body + _seal(body):
+            raise ValueError("its content does not have the digest that it names")
+        return cls(**json.loads(body + "}"))
 
     def failed_gates(self) -> list[str]:
         """What each failed blocking check says: reasons not to build on this artifact."""
@@ -183,17 +199,23 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 def plan(
-    manifests: Mapping[str, Manifest | None], files: list[CorpusFile], settings: Settings
+    manifests: Mapping[str, Manifest | None],
+    files: list[CorpusFile],
+    settings: Settings,
+    damaged: Mapping[str, str] | None = None,
 ) -> dict[str, AssetState]:
     """The state of each asset of one corpus, from its manifests, its files and its settings.
 
-    `settings` maps each asset to what `settings_read` and the project found for it.
+    `settings` maps each asset to what `settings_read` and the project found for it, `damaged` each
+    asset whose manifest cannot be read to why: it counts as missing.
     """
     states: dict[str, AssetState] = {}
     versions = {CORPUS_FILES: files_version(files)}
     versions |= {name: m.version for name, m in manifests.items() if m}
     for asset in GRAPH:
         states[asset] = _state(asset, manifests, versions, files, settings[asset], states)
+        if reason := (damaged or {}).get(asset):
+            states[asset] = replace(states[asset], causes=[reason])
     return states
 
 

@@ -7,7 +7,7 @@ groups, one schema a table. No other module chooses a compression or a row group
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
@@ -31,18 +31,17 @@ class Message(TypedDict):
 class Document:
     """One page or section of a document.
 
+    `text_id` is the digest of all that was read out of the document, not of its bytes: a file saved
+    anew with the same text changes no row. Manifests' sources say which files a text stands in.
     `start` and `end` are character offsets into the document's whole text, which is its rows'
     texts joined by `PAGE_BREAK`. `page` counts from 1; a format without pages has one row, page 1.
     """
 
-    document_id: str
+    text_id: str
     page: int
     text: str
     start: int
     end: int
-    media_type: str
-    engine: str
-    encoding: str | None
 
 
 PAGE_BREAK = "\n\n"
@@ -53,13 +52,13 @@ PAGE_BREAK = "\n\n"
 class InstructionRecord:
     """One conversation found in a JSON file; its last message is the assistant's.
 
-    `input` is the second field of Alpaca records (the text an instruction is about), kept apart
+    `number` counts the entries of the file from 1. `input` is the second field of Alpaca records (the text an instruction is about), kept apart
     from `messages` because the Alpaca template has a place of its own for it.
     """
 
     record_id: str
-    document_id: str
-    line: int
+    text_id: str
+    number: int
     messages: list[Message]
     input: str | None
 
@@ -78,7 +77,7 @@ class Chunk:
     """A piece of one document: `document_text[start:end] == text`; `page` is where it starts."""
 
     chunk_id: str
-    document_id: str
+    text_id: str
     page: int
     start: int
     end: int
@@ -87,13 +86,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class QAPair:
-    """A question and its answer, made from one chunk, with the words of the chunk that prove it."""
+    """A question and its answer, made from one chunk, with the words of the chunk that prove it.
 
+    `pair_id` is a digest of all the rest but the request.
+    """
+
+    pair_id: str
     question: str
     answer: str
     evidence: str
     chunk_id: str
-    document_id: str
+    text_id: str
     request_id: str
 
 
@@ -102,19 +105,21 @@ class Example:
     """One training row, rendered: the loss is taken on `completion` alone.
 
     `kind` is where it came from: an instruction `record`, a `qa` pair, or a chunk's `text` (whose
-    prompt is the begin-of-sequence token or empty). `source_id` is the id of that record, pair's
-    chunk or chunk; `split_group` is the unit that never stands on both sides of the split.
+    prompt is the begin-of-sequence token or empty). `source_id` is the id of that record, pair or
+    chunk; `split_group` is the unit that never stands on both sides of the split. `cut_tokens` are
+    those that `training.max_length` cuts off; `tokens` does not count them.
     """
 
     example_id: str
     kind: Literal["record", "qa", "text"]
     prompt: str
     completion: str
-    document_id: str
+    text_id: str
     source_id: str
     split_group: str
     tokens: int
     trained_tokens: int
+    cut_tokens: int
 
 
 @dataclass(frozen=True)
@@ -131,19 +136,16 @@ class Answer:
 
 _COLUMNS: dict[type, dict[str, str]] = {
     Document: {
-        "document_id": "string",
+        "text_id": "string",
         "page": "int32",
         "text": "large_string",
         "start": "int64",
         "end": "int64",
-        "media_type": "string",
-        "engine": "string",
-        "encoding": "string",
     },
     InstructionRecord: {
         "record_id": "string",
-        "document_id": "string",
-        "line": "int32",
+        "text_id": "string",
+        "number": "int32",
         "messages": "messages",
         "input": "string",
     },
@@ -154,18 +156,19 @@ _COLUMNS: dict[type, dict[str, str]] = {
     },
     Chunk: {
         "chunk_id": "string",
-        "document_id": "string",
+        "text_id": "string",
         "page": "int32",
         "start": "int64",
         "end": "int64",
         "text": "string",
     },
     QAPair: {
+        "pair_id": "string",
         "question": "string",
         "answer": "string",
         "evidence": "string",
         "chunk_id": "string",
-        "document_id": "string",
+        "text_id": "string",
         "request_id": "string",
     },
     Example: {
@@ -173,11 +176,12 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "kind": "string",
         "prompt": "string",
         "completion": "string",
-        "document_id": "string",
+        "text_id": "string",
         "source_id": "string",
         "split_group": "string",
         "tokens": "int32",
         "trained_tokens": "int32",
+        "cut_tokens": "int32",
     },
     Answer: {
         "question": "string",
@@ -205,44 +209,74 @@ def schema_of(record: type) -> "pa.Schema":
     )
 
 
+def to_table(record: type, records: Iterable[Any]) -> "pa.Table":
+    """Records of one type as an Arrow table."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([vars(item) for item in records], schema=schema_of(record))
+
+
 class TableWriter:
-    """Writes records of one type to a Parquet file, holding one row group at most.
+    """Writes records of one type to a Parquet file, holding about one row group.
 
     Use as a context manager. Empty tables are written too, so that a consumer always finds the
-    file and its schema.
+    file and its schema. The bytes depend on the rows alone, not on how they came in.
     """
 
     def __init__(self, path: Path, record: type) -> None:
         import pyarrow.parquet as pq
 
-        self._schema = schema_of(record)
+        self._record = record
         self._writer = pq.ParquetWriter(
-            path, self._schema, compression="zstd", compression_level=3, write_statistics=True
+            path,
+            schema_of(record),
+            compression="zstd",
+            compression_level=3,
+            write_statistics=True,
         )
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Any] = []
+        self._tables: list[pa.Table] = []
         self.count = 0
+        self._written = 0
 
     def write(self, record: Any) -> None:
         """Adds one record."""
-        self._rows.append(vars(record))
+        self._rows.append(record)
         self.count += 1
-        if len(self._rows) == ROW_GROUP:
-            self._flush()
+        self._flush(ROW_GROUP)
 
-    def _flush(self) -> None:
+    def add(self, table: "pa.Table") -> None:
+        """Adds the rows of a table of this writer's schema."""
+        self._take_rows()
+        self._tables.append(table)
+        self.count += len(table)
+        self._flush(ROW_GROUP)
+
+    def _take_rows(self) -> None:
+        if self._rows:
+            self._tables.append(to_table(self._record, self._rows))
+            self._rows = []
+
+    def _flush(self, size: int) -> None:
+        """Writes whole row groups while `size` rows wait. One chunk a column: the layout of
+        what came in would show in the bytes else."""
         import pyarrow as pa
 
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
+        while self.count - self._written >= size:
+            self._take_rows()
+            waiting = pa.concat_tables(self._tables)
+            group = waiting.slice(0, ROW_GROUP)
+            self._writer.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
+            self._written += len(group)
+            self._tables = [waiting.slice(ROW_GROUP)] if len(waiting) > ROW_GROUP else []
 
     def __enter__(self) -> "TableWriter":
         return self
 
     def __exit__(self, *exc: object) -> None:
         try:
-            if exc[0] is None:
-                self._flush()
+            if exc[0] is None and self.count > self._written:
+                self._flush(1)
         finally:
             self._writer.close()
 
@@ -255,14 +289,75 @@ def write_table(path: Path, record: type, records: Iterable[Any]) -> int:
     return writer.count
 
 
+def from_table(table: "pa.Table", record: type[T]) -> list[T]:
+    """The rows of an Arrow table as records."""
+    return [record(**row) for row in table.to_pylist()]
+
+
+def values(table: "pa.Table", column: str) -> list[Any]:
+    """The values of one column."""
+    return list(table[column].to_pylist())
+
+
 def read_table(path: Path, record: type[T]) -> Iterator[T]:
     """Reads the records of `path` one by one, a row group's worth in memory at a time."""
+    for table in read_batches(path):
+        yield from from_table(table, record)
+
+
+def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+    """Reads a table a row group's worth at a time, or just some of its columns."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROW_GROUP):
-            for row in batch.to_pylist():
-                yield record(**row)
+        for batch in file.iter_batches(ROW_GROUP, columns=columns):
+            yield pa.Table.from_batches([batch])
+
+
+def read_texts(path: Path) -> Iterator[tuple[str, "pa.Table"]]:
+    """Reads a table a text at a time: each `text_id` with its rows, which stand together."""
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    last = None
+    for table in read_batches(path):
+        for text_id, start, end in _runs(values(table, "text_id")):
+            if waiting and text_id != last:
+                yield str(last), pa.concat_tables(waiting)
+                waiting = []
+            waiting.append(table.slice(start, end - start))
+            last = text_id
+    if waiting:
+        yield str(last), pa.concat_tables(waiting)
+
+
+def _runs(values: list[str]) -> Iterator[tuple[str, int, int]]:
+    """Each run of equal values, with where it starts and ends."""
+    start = 0
+    for value, run in groupby(values):
+        end = start + sum(1 for _ in run)
+        yield value, start, end
+        start = end
+
+
+class TextRows:
+    """The rows of each text in a table, asked for in rising order of `text_id`.
+
+    All tables that have a `text_id` are sorted by it, so that one pass serves.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._rows = read_texts(path) if path else iter(())
+        self._next = next(self._rows, None)
+
+    def take(self, text_id: str) -> "pa.Table | None":
+        """The rows of one text; None where the table has none."""
+        while self._next and self._next[0] < text_id:
+            self._next = next(self._rows, None)
+        if self._next and self._next[0] == text_id:
+            return self._next[1]
+        return None
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,16 +1,27 @@
-"""One Dagster run that makes what a corpus wants made. The command line and tests call this."""
+"""Dagster runs that make what corpora want made, one a corpus. The command line and tests call this."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import dagster as dg
 
-from ft_assets.assets import FORCE_TAG
+from ft_assets.assets import FORCE_TAG, REUSE_TAG
+from ft_assets.dagster_internals import free_pool_slots, stale_status
 from ft_assets.definitions import REFRESH_JOB, build_definitions
-from ft_assets.errors import INTERRUPTED
+from ft_assets.errors import INTERRUPTED, StageError, UserError
+from ft_assets.freshness import upstream
 from ft_assets.instance import dagster_home
 from ft_assets.partitions import corpus_partitions
+from ft_assets.progress import Progress
 from ft_assets.resources.project import Project
+from ft_assets.runs import close_dead_runs
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's own console lines stay out of the terminal; the event log has them all."""
@@ -18,31 +29,155 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass
 class RefreshResult:
-    """How a run ended: what failed and why, and the exit code that this comes to."""
+    """How a refresh ended: what it set out to make, what was fresh, what failed and why.
 
-    run_id: str
+    `exit_code` is what that comes to.
+    """
+
+    making: list[str]
+    fresh: list[str]
+    ran: bool = False
     failures: dict[str, str] = field(default_factory=dict)
     exit_code: int = 0
 
 
+def refresh_corpora(
+    project: Project, corpora: list[str], until: str, progress: Progress, *, force: bool, jobs: int
+) -> int:
+    """Refreshes each corpus in a run of its own, up to `jobs` at once; returns the gravest code.
+
+    A failed corpus does not stop the others; an interrupt stops all.
+    """
+    if jobs > 1 and len(corpora) > 1:
+        return _refresh_apart(corpora, until, progress, force, jobs)
+    code = 0
+    for corpus in corpora:
+        try:
+            found = refresh_corpus(project, corpus, until, progress.plan, force=force)
+        except (UserError, StageError) as error:
+            progress.fail(corpus, None, str(error))
+            code = max(code, 1 if isinstance(error, UserError) else 3)
+            continue
+        progress.fresh(corpus, found.fresh, until, nothing_done=not found.ran)
+        for asset, message in found.failures.items():
+            progress.fail(corpus, asset, message)
+        code = max(code, found.exit_code)
+        if code == INTERRUPTED:
+            break
+    return code
+
+
+def _refresh_apart(
+    corpora: list[str], until: str, progress: Progress, force: bool, jobs: int
+) -> int:
+    """A process for each corpus: they do not share the interpreter's lock, nor a crash."""
+    dagster_home()
+    with dg.DagsterInstance.get():
+        pass  # makes the database once, before several processes want to
+    waiting, running, codes = list(corpora), dict[str, _Child](), [0]
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                corpus = waiting.pop(0)
+                running[corpus] = _Child(corpus, until, progress, force)
+            time.sleep(0.1)
+            for corpus in [name for name, child in running.items() if child.is_over()]:
+                codes.append(running.pop(corpus).end(progress))
+    except KeyboardInterrupt:
+        for child in running.values():
+            child.interrupt()
+        codes += [child.end(progress) for child in running.values()] + [INTERRUPTED]
+    return max(codes)
+
+
+class _Child:
+    """`ft-assets refresh` of one corpus in a process of its own."""
+
+    def __init__(self, corpus: str, until: str, progress: Progress, force: bool) -> None:
+        command = [sys.executable, "-m", "ft_assets.cli", "refresh", corpus, "--until", until]
+        self._corpus = corpus
+        self._process = subprocess.Popen(
+            [*command, "--json", *(["--force"] if force else [])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,  # a terminal's interrupt comes through us, once
+        )
+        self._said = ""
+        self._readers = [
+            threading.Thread(target=self._keep),
+            threading.Thread(target=self._pass, args=[progress]),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _keep(self) -> None:
+        self._said = self._process.stdout.read() if self._process.stdout else ""
+
+    def _pass(self, progress: Progress) -> None:
+        for line in self._process.stderr or ():
+            progress.line(self._corpus, line.rstrip("\n"))
+
+    def is_over(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    def interrupt(self) -> None:
+        """Asks the process to end."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self, progress: Progress) -> int:
+        """Waits for the process, takes over what it came to, and returns its exit code."""
+        code = self._process.wait()
+        for reader in self._readers:
+            reader.join()
+        if self._said:
+            progress.add(json.loads(self._said))
+        elif code not in (0, 1):
+            progress.fail(self._corpus, None, f"its process ended with {code} without a word")
+        return code if code >= 0 else 3
+
+
 def refresh_corpus(
-    project: Project, corpus: str, assets: list[str], *, force: bool = False
+    project: Project,
+    corpus: str,
+    until: str,
+    on_plan: Callable[[str, list[str]], None],
+    *,
+    force: bool = False,
 ) -> RefreshResult:
-    """Runs `assets` of `corpus` in this process, recorded in the project's Dagster instance."""
-    os.environ["DAGSTER_HOME"] = str(dagster_home())
-    tags = {FORCE_TAG: "true"} if force else {}
+    """Makes what is stale of `corpus` up to `until`, in this process, in one run.
+
+    The run is recorded in the project's Dagster instance. What is fresh but unknown to Dagster, as
+    under a new DAGSTER_HOME, is run too, and may only be found unchanged. Without anything to do
+    there is no run. Raises UserError and StageError where the corpus's state cannot be told.
+    """
+    wanted = [*upstream(until), until]
+    states = project.status(corpus)
+    forced = [until] if force else []
+    making = [name for name in wanted if states[name].state != "fresh" or name in forced]
+    dagster_home()
     with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance)
         instance.add_dynamic_partitions(corpus_partitions.name or "", [corpus])
-        job = build_definitions(project=project).resolve_job_def(REFRESH_JOB)
-        result = job.execute_in_process(
+        definitions = build_definitions(project=project)
+        seen = stale_status(instance, definitions, wanted, corpus)
+        reusing = [name for name in wanted if name not in making and seen[name] != "FRESH"]
+        found = RefreshResult(making, [name for name in wanted if name not in making])
+        if not making and not reusing:
+            return found
+        found.ran = True
+        on_plan(corpus, making)
+        result = definitions.resolve_job_def(REFRESH_JOB).execute_in_process(
             instance=instance,
             partition_key=corpus,
-            asset_selection=[dg.AssetKey(name) for name in assets],
+            asset_selection=[dg.AssetKey(name) for name in wanted if name in {*making, *reusing}],
             run_config=_QUIET,
-            tags=tags,
+            tags={REUSE_TAG: ",".join(reusing), **({FORCE_TAG: "true"} if force else {})},
             raise_on_error=False,
         )
-    found = RefreshResult(result.run_id)
+        if not result.success:
+            free_pool_slots(instance, result.run_id)
     for event in result.all_events:
         if event.is_step_failure and event.step_key:
             _add_failure(found, event.step_key, event)

@@ -1,29 +1,45 @@
 """The sensor that watches `data/`: new folders, and files and settings that changed and settled."""
 
 import json
+from typing import Any
 
 import dagster as dg
 
-from ft_assets.assets import observation
+from ft_assets.assets import SETTLED_TAG, observation
 from ft_assets.errors import UserError
-from ft_assets.freshness import GRAPH, digest, upstream
+from ft_assets.freshness import CORPUS_FILES, GRAPH, digest, upstream
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
+from ft_assets.runs import close_dead_runs
 
 
-@dg.sensor(
-    target=dg.AssetSelection.assets(*GRAPH),
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Asks for a run, as far as automation.until, of each corpus that changed.",
-)
-def corpus_sensor(
-    context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
-) -> dg.SensorResult:
+def build_corpus_sensor(seconds: int) -> dg.SensorDefinition:
+    """The sensor, looking every so many seconds."""
+
+    @dg.sensor(
+        name="corpus_sensor",
+        target=dg.AssetSelection.assets(*GRAPH),
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for a run, as far as automation.until, of each corpus that changed.",
+    )
+    def corpus_sensor(
+        context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
+    ) -> dg.SensorResult:
+        for run_id in close_dead_runs(context.instance):
+            context.log.warning(f"run {run_id} was closed: its process is gone")
+        return look(context, project)
+
+    return corpus_sensor
+
+
+def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     """Acts on a change when it is seen the same on two ticks: a file half-written has settled.
 
     The cursor holds, for each corpus, what was seen last, what was acted on last, and a count of
-    the acts, which keeps a corpus that changes back to an earlier state from being overlooked.
+    the acts, which keeps a corpus that changes back to an earlier state from being overlooked. A
+    tick that was cut off is evaluated again with the cursor from before it, and asks for the same
+    runs by the same keys, which Dagster starts once.
     """
     cursor = json.loads(context.cursor or "{}")
     events: list[dg.AssetObservation] = []
@@ -44,7 +60,7 @@ def corpus_sensor(
                 observation(dg.AssetKey(key.split("/")), corpus, version)
                 for key, version in observed.items()
             ]
-            requests.append(_request(corpus, until, f"{corpus}:{last['count']}:{state}"))
+            requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
         cursor[corpus] = {**last, "seen": state}
     known = context.instance.get_dynamic_partitions(corpus_partitions.name or "")
     new = [corpus for corpus in corpora if corpus not in known]
@@ -56,9 +72,10 @@ def corpus_sensor(
     )
 
 
-def _request(corpus: str, until: str, key: str) -> dg.RunRequest:
+def _request(corpus: str, until: str, files: str, last: dict[str, Any]) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=key,
+        run_key=f"{corpus}:{last['count']}:{last['acted']}",
         partition_key=corpus,
         asset_selection=[dg.AssetKey(name) for name in [*upstream(until), until]],
+        tags={SETTLED_TAG: files},
     )

@@ -7,7 +7,10 @@ same job file run here and elsewhere, under Dagster Pipes or without.
 import json
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -85,7 +88,23 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+_PARENT_POLL_SECONDS = 1.0
+
+
+def end_with_parent() -> None:
+    """Kills this process soon after the one that started it is gone: nobody waits for its work."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
     os.dup2(2, 1)  # standard output belongs to the caller's report
+    end_with_parent()
     quiet_libraries()
     sys.exit(run_job(Path(sys.argv[1])))

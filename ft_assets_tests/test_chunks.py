@@ -23,7 +23,7 @@ def _pages(texts: list[str]) -> list[Document]:
     pages, start = [], 0
     for number, text in enumerate(texts, start=1):
         end = start + len(text)
-        pages.append(Document("id", number, text, start, end, "pdf", "test", None))
+        pages.append(Document("id", number, text, start, end))
         start = end + len(PAGE_BREAK)
     return pages
 

@@ -12,7 +12,7 @@ from ft_assets.definitions import REFRESH_JOB, build_definitions
 from ft_assets.freshness import GRAPH
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
-from ft_assets.sensors import corpus_sensor
+from ft_assets.sensors import look
 from ft_assets_tests.conftest import PROSE, Corpus
 
 DATA_HALF = ["raw_documents", "chunks", "qa_pairs", "formatted_dataset"]
@@ -25,11 +25,8 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def _tick(instance: dg.DagsterInstance, project: Project, cursor: str | None) -> dg.SensorResult:
-    context = dg.build_sensor_context(
-        instance=instance, cursor=cursor, resources={"project": project}
-    )
-    result = corpus_sensor(context)
-    assert isinstance(result, dg.SensorResult)
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    result = look(context, project)
     for request in result.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions("corpus", list(request.partition_keys))
     return result

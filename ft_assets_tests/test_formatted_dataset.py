@@ -62,7 +62,7 @@ def test_equal_answers_and_whole_documents_stay_on_one_side(corpus: Corpus) -> N
     assert not {row.split_group for row in train} & {row.split_group for row in held_out}
     assert len(train) + len(held_out) == 60 + sum(row.kind == "text" for row in train + held_out)
     for row in train + held_out:
-        assert row.document_id
+        assert row.text_id
         assert row.source_id
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from ft_assets.errors import StageError
 from ft_assets.freshness import GRAPH, upstream
-from ft_assets.resources.storage import Storage, hash_file
-from ft_assets.stages.job import Job, Outcome, check
+from ft_assets.resources.storage import Storage
+from ft_assets.stages.job import Job, Outcome, check, hash_file
 from ft_assets_tests.conftest import PROSE, Corpus
 
 DATA_HALF = ["raw_documents", "chunks", "qa_pairs", "formatted_dataset"]

@@ -12,15 +12,22 @@ from typing import Any
 import dagster as dg
 
 from ft_assets.checks import check_results, check_specs
-from ft_assets.compute.local import run_in_worker
+from ft_assets.compute import Compute
 from ft_assets.dagster_internals import forget_cached_inputs
 from ft_assets.errors import StageError, UserError
-from ft_assets.freshness import GRAPH, Manifest
+from ft_assets.freshness import CORPUS_FILES, GRAPH, Manifest, settings_version
 from ft_assets.lineage import COLUMNS, documents_behind
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
+from ft_assets.resources.storage import Storage
 
 FORCE_TAG = "ft_assets/force"
+REUSE_TAG = "ft_assets/reuse"
+"""The assets, by comma, that the run may only find unchanged."""
+SETTLED_TAG = "ft_assets/settled"
+"""The version of `corpus_files` that the run was asked for."""
+WORKER_POOL = "worker"
+"""What heavy assets wait for: `dagster.yaml` lets one at a time through."""
 _TABLE_ROWS = 200
 """Rows of a table that go into Dagster's event log; the artifact has them all."""
 
@@ -46,37 +53,53 @@ def corpus_asset(asset: str) -> Callable[[Callable[..., Any]], dg.AssetsDefiniti
         check_specs=check_specs(asset),
         group_name="model" if node.heavy else "data",
         kinds={"pytorch"} if node.heavy else {"parquet"},
+        pool=WORKER_POOL if node.heavy else None,
     )
 
 
 def materialize(
-    context: dg.AssetExecutionContext, project: Project, pictures: Pictures | None = None
+    context: dg.AssetExecutionContext,
+    project: Project,
+    compute: Compute | None = None,
+    pictures: Pictures | None = None,
 ) -> dg.MaterializeResult:
-    """Makes the asset of this step for the corpus of this run, or finds it unchanged."""
+    """Makes the asset of this step for the corpus of this run, or finds it unchanged.
+
+    With `compute` the work is done there, else in this process.
+    """
     asset, corpus = context.asset_key.to_user_string(), context.partition_key
-    observe(context, project, asset, corpus)
-    run = partial(run_in_worker, context) if GRAPH[asset].heavy else None
+    tags = context.run.tags
     try:
         made = project.make(
             corpus,
             asset,
-            run,
+            partial(compute.run, context) if compute else None,
             report=context.log.info,
-            force=context.run.tags.get(FORCE_TAG) == "true",
+            force=tags.get(FORCE_TAG) == "true",
+            reuse_only=asset in tags.get(REUSE_TAG, "").split(","),
+            settled=tags.get(SETTLED_TAG),
             run_id=context.run.run_id,
+            is_over=partial(is_over, context.instance),
         )
     except (UserError, StageError) as error:
         raise failure(error) from error
+    report_read(context, made.manifest)
     folder = project.storage.folder(corpus, asset, made.manifest.version)
     context.log.info(f"{asset} of {corpus}: {'unchanged' if made.reused else 'made'}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(made.manifest.version),
         metadata={
             **(pictures(folder) if pictures else {}),
-            **common_metadata(made.manifest, folder, reused=made.reused),
+            **common_metadata(project.storage, made.manifest, reused=made.reused),
         },
         check_results=list(check_results(made.manifest)),
     )
+
+
+def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether Dagster knows this run to have come to its end."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.is_finished
 
 
 def failure(error: UserError | StageError) -> dg.Failure:
@@ -85,18 +108,18 @@ def failure(error: UserError | StageError) -> dg.Failure:
     return dg.Failure(str(error), metadata={"exit_code": code}, allow_retries=False)
 
 
-def observe(context: dg.AssetExecutionContext, project: Project, asset: str, corpus: str) -> None:
-    """Reports the versions of the files and settings that this step is about to read.
+def report_read(context: dg.AssetExecutionContext, manifest: Manifest) -> None:
+    """Reports the versions of the files and settings that this artifact was made from.
 
-    So that Dagster's provenance names what was read and not what was last seen by a sensor.
+    So that Dagster's provenance names what the body read and not what a sensor saw last.
     """
-    try:
-        versions = project.observed(corpus)
-    except UserError as error:
-        raise failure(error) from error
-    keys = [key for key in input_keys(asset) if key.to_user_string() in versions]
+    versions = {
+        CORPUS_FILES: manifest.inputs.get(CORPUS_FILES, ""),
+        f"settings/{manifest.asset}": settings_version(manifest.settings),
+    }
+    keys = [key for key in input_keys(manifest.asset) if key.to_user_string() in versions]
     for key in keys:
-        report_version(context.instance, key, corpus, versions[key.to_user_string()])
+        report_version(context.instance, key, manifest.corpus, versions[key.to_user_string()])
     forget_cached_inputs(context, keys)
 
 
@@ -118,12 +141,14 @@ def observation(key: dg.AssetKey, corpus: str, version: str) -> dg.AssetObservat
     return dg.AssetObservation(key, partition=corpus, tags={"dagster/data_version": version})
 
 
-def common_metadata(manifest: Manifest, folder: Path, *, reused: bool) -> dict[str, Any]:
-    """What every partition page shows: counts, where the files are, the documents behind it."""
-    documents = list(documents_behind(manifest))
+def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> dict[str, Any]:
+    """What every partition page shows: counts, what it was made from, the documents behind it."""
+    folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
+    documents = list(documents_behind(storage, manifest))
     return {
         "reused": reused,
         "reason": manifest.reason,
+        "made_from": dg.MetadataValue.md(_links(manifest)),
         "folder": dg.MetadataValue.path(folder),
         **{
             name: dg.MetadataValue.float(float(value))
@@ -134,6 +159,15 @@ def common_metadata(manifest: Manifest, folder: Path, *, reused: bool) -> dict[s
         **manifest.cost,
         "documents": table(documents[:_TABLE_ROWS], COLUMNS),
     }
+
+
+def _links(manifest: Manifest) -> str:
+    """The inputs as links to their pages of the same corpus."""
+    lines = [
+        f"- [{name}](/assets/{name}?view=partitions&partition={manifest.corpus}) `{version}`"
+        for name, version in manifest.inputs.items()
+    ]
+    return "\n".join(lines)
 
 
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> dg.TableMetadataValue:

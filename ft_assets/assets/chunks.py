@@ -1,13 +1,29 @@
-"""`chunks`: documents cut to size."""
+"""`chunks`: the documents cut to size, with a picture of their lengths."""
+
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from ft_assets.assets import corpus_asset, materialize
+from ft_assets.pictures import histogram
+from ft_assets.records import read_batches, values
 from ft_assets.resources.project import Project
+from ft_assets.stages.chunks import CHUNKS
 
 
 @corpus_asset("chunks")
 def chunks(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult:
-    return materialize(context, project)
+    return materialize(context, project, pictures=lengths)
+
+
+def lengths(folder: Path) -> dict[str, Any]:
+    """How long the chunks are."""
+    found = [
+        end - start
+        for rows in read_batches(folder / CHUNKS, ["start", "end"])
+        for start, end in zip(values(rows, "start"), values(rows, "end"), strict=True)
+    ]
+    return {"lengths": histogram("lengths", "characters", {"chunks": found})}

@@ -1,5 +1,6 @@
 """`evaluation`: base and tuned compared, their answers side by side."""
 
+import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import dagster as dg
 
 from ft_assets.assets import corpus_asset, materialize, table
+from ft_assets.compute import Compute
+from ft_assets.pictures import bars
 from ft_assets.records import Answer, read_table
 from ft_assets.resources.project import Project
 
@@ -15,13 +18,22 @@ _SHOWN = 100
 
 @corpus_asset("evaluation")
 def evaluation(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    compute: dg.ResourceParam[Compute],
 ) -> dg.MaterializeResult:
-    return materialize(context, project, answers)
+    return materialize(context, project, compute, comparison)
 
 
-def answers(folder: Path) -> dict[str, Any]:
-    """The first answers of base and tuned as a table."""
+def comparison(folder: Path) -> dict[str, Any]:
+    """Base beside tuned: the losses as a picture, the first answers as a table."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    losses = {
+        who: metrics[f"{who}_eval_loss"]
+        for who in ("base", "tuned")
+        if f"{who}_eval_loss" in metrics
+    }
     rows = [vars(row) for row in islice(read_table(folder / "answers.parquet", Answer), _SHOWN)]
     columns = ("question", "key_fact", "base_answer", "tuned_answer", "base_hit", "tuned_hit")
-    return {"answers": table(rows, columns)}
+    picture = {"losses": bars("losses", "eval loss", losses)} if losses else {}
+    return {**picture, "answers": table(rows, columns)}

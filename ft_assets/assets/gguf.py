@@ -3,11 +3,14 @@
 import dagster as dg
 
 from ft_assets.assets import corpus_asset, materialize
+from ft_assets.compute import Compute
 from ft_assets.resources.project import Project
 
 
 @corpus_asset("gguf")
 def gguf(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    compute: dg.ResourceParam[Compute],
 ) -> dg.MaterializeResult:
-    return materialize(context, project)
+    return materialize(context, project, compute)

@@ -22,7 +22,8 @@ def _settings_of(asset: str) -> dg.SourceAsset:
         versions = {}
         for corpus in set(project.corpora()) & set(known):
             try:
-                versions[corpus] = project.observed(corpus)[f"settings/{asset}"]
+                config = project.config(corpus)
+                versions[corpus] = project.settings_version(corpus, asset, config)
             except UserError as error:
                 context.log.warning(f"{corpus} is left out: {error}")
         return dg.DataVersionsByPartition(versions)

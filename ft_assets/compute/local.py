@@ -15,29 +15,32 @@ from ft_assets.stages.job import Job, Outcome
 from ft_assets.worker import JOB_FILE, OUTCOME_FILE
 
 
-def run_in_worker(context: dg.AssetExecutionContext, job: Job) -> Outcome:
-    """Runs `job` in a worker process and returns what it made.
+class LocalCompute:
+    """This machine."""
 
-    Raises the UserError or StageError that the worker ended with, or a StageError where it died
-    without a word.
-    """
-    with tempfile.TemporaryDirectory(prefix="ft-assets-job-") as scratch:
-        job.dump(Path(scratch) / JOB_FILE)
-        outcome = Path(scratch) / OUTCOME_FILE
-        try:
-            dg.PipesSubprocessClient().run(
-                context=context, command=[sys.executable, "-m", "ft_assets.worker", scratch]
-            )
-        except dg.DagsterExecutionInterruptedError:
-            raise
-        except Exception as error:  # the client's own error type is private
-            if not outcome.exists():
-                raise StageError(
-                    f"the worker that makes {job.asset} died: {error}. If it was killed, the "
-                    "machine may be out of memory: lower training.per_device_train_batch_size or "
-                    "training.max_length"
-                ) from error
-        return read_outcome(json.loads(outcome.read_text()))
+    def run(self, context: dg.AssetExecutionContext, job: Job) -> Outcome:
+        """Runs `job` in a worker process and returns what it made.
+
+        Raises the UserError or StageError that the worker ended with, or a StageError where it died
+        without a word.
+        """
+        with tempfile.TemporaryDirectory(prefix="ft-assets-job-") as scratch:
+            job.dump(Path(scratch) / JOB_FILE)
+            outcome = Path(scratch) / OUTCOME_FILE
+            try:
+                dg.PipesSubprocessClient().run(
+                    context=context, command=[sys.executable, "-m", "ft_assets.worker", scratch]
+                )
+            except dg.DagsterExecutionInterruptedError:
+                raise
+            except Exception as error:  # the client's own error type is private
+                if not outcome.exists():
+                    raise StageError(
+                        f"the worker that makes {job.asset} died: {error}. If it was killed, the "
+                        "machine may be out of memory: lower training.per_device_train_batch_size or "
+                        "training.max_length"
+                    ) from error
+            return read_outcome(json.loads(outcome.read_text()))
 
 
 def read_outcome(content: dict[str, dict[str, object]]) -> Outcome:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,18 @@ from ft_assets.freshness import (
     GRAPH,
     AssetState,
     Manifest,
-    digest,
     files_version,
     fingerprint,
     plan,
     run_stage,
     settings_read,
+    settings_version,
 )
-from ft_assets.resources.storage import DigestCache, Storage
+from ft_assets.resources.lease import IsOver, Lease
+from ft_assets.resources.storage import DamagedError, DigestCache, Storage
 from ft_assets.stages.base_model import find_base_model, is_local
 from ft_assets.stages.evaluation import read_questions
-from ft_assets.stages.job import CorpusFile, Job, Outcome, Report
+from ft_assets.stages.job import CorpusFile, Job, Outcome, Previous, Report
 from ft_assets.stages.pinned_packages import PINS
 from ft_assets.stages.prompt_templates import check_custom_template
 from ft_assets.stages.raw_documents import parse_file
@@ -50,6 +52,10 @@ RunStage = Callable[[Job], Outcome]
 _CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _IGNORED_NAMES = re.compile(r"\..*|~\$.*|.*\.(part|tmp|crdownload|swp)|.*~")
 _OWN_FILES = {SETTINGS_FILE, QUESTIONS_FILE}
+SETTLE_SECONDS = 30
+_SETTLE_TRIES = 20
+_LOOK_BACK = 16
+"""Earlier versions that are looked at for something to use again."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +67,43 @@ class Made:
     seconds: float
 
 
-class Project:
-    """The corpora in `data` and their artifacts in `storage`."""
+class ChangedError(StageError):
+    """The files of a corpus are not those that were asked for."""
 
-    def __init__(self, data: Path, storage: Path, on_made: Callable[[Made], None] | None = None):
+
+class Project:
+    """The corpora in `data` and their artifacts in `storage`.
+
+    Files count as settled once they are the same `settle_seconds` apart.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        storage: Path,
+        on_made: Callable[[Made], None] | None = None,
+        settle_seconds: float = SETTLE_SECONDS,
+    ):
         self.data = data
         self.storage = Storage(storage)
-        self._digests = DigestCache(storage / ".cache" / "digests.json")
+        self.settle_seconds = settle_seconds
+        self._digests: dict[str, DigestCache] = {}
         self._on_made = on_made or (lambda made: None)
 
     @classmethod
-    def from_environment(cls, on_made: Callable[[Made], None] | None = None) -> "Project":
+    def from_environment(
+        cls,
+        on_made: Callable[[Made], None] | None = None,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> "Project":
         """The project that `FT_ASSETS_DATA` and `FT_ASSETS_STORAGE` name (`./data`, `./storage`)."""
         data = Path(os.environ.get("FT_ASSETS_DATA", "data")).absolute()
         storage = Path(os.environ.get("FT_ASSETS_STORAGE", "storage")).absolute()
-        return cls(data, storage, on_made)
+        return cls(data, storage, on_made, settle_seconds)
+
+    def _digests_of(self, corpus: str) -> DigestCache:
+        path = self.storage.root / ".cache" / "digests" / f"{corpus}.json"
+        return self._digests.setdefault(corpus, DigestCache(path))
 
     @staticmethod
     def is_corpus_name(name: str) -> bool:
@@ -115,6 +143,7 @@ class Project:
         Links are followed only where they stay inside the corpus folder.
         """
         root = self.data / corpus
+        digests = self._digests_of(corpus)
         files = []
         for path in _walk(root):
             name = path.relative_to(root).as_posix()
@@ -122,28 +151,28 @@ class Project:
                 if not path.resolve(strict=True).is_relative_to(root.resolve()):
                     files.append(CorpusFile(name, 0, "", "it is a link out of the corpus folder"))
                     continue
-                files.append(CorpusFile(name, path.stat().st_size, self._digests.digest(path)))
+                files.append(CorpusFile(name, path.stat().st_size, digests.digest(path)))
             except OSError as error:
                 reason = f"it cannot be read ({error.strerror})"
                 files.append(CorpusFile(name, 0, "", reason))
-        self._digests.save()
+        digests.save()
         return files
 
     def settings(self, corpus: str, asset: str, config: FineTuneConfig) -> dict[str, Any]:
         """The settings that an asset reads, and the identity of the files that they name."""
         found = settings_read(asset, config)
         if "model.base" in found:
-            found["model.identity"] = self._model_identity(config)
+            found["model.identity"] = self._model_identity(corpus, config)
         if found.get("data.template", "").endswith(TEMPLATE_SUFFIX):
             found["data.template.text"] = self.template(corpus, config)
         if asset == "evaluation":
             questions = self.data / corpus / QUESTIONS_FILE
             found["evaluation.questions"] = (
-                self._digests.digest(questions) if questions.is_file() else None
+                self._digests_of(corpus).digest(questions) if questions.is_file() else None
             )
         return found
 
-    def _model_identity(self, config: FineTuneConfig) -> str:
+    def _model_identity(self, corpus: str, config: FineTuneConfig) -> str:
         """What tells one base model from another without a network.
 
         A hub model is told by its name and revision; the commit that was used is in the manifest.
@@ -157,7 +186,7 @@ class Project:
         folder = Path(base).expanduser()
         try:
             return " ".join(
-                self._digests.digest(path)[:16]
+                self._digests_of(corpus).digest(path)[:16]
                 for path in sorted(folder.iterdir())
                 if path.is_file() and not path.name.startswith(".")
             )
@@ -187,9 +216,15 @@ class Project:
         """How each asset of a corpus stands. Raises UserError for settings that are wrong."""
         self.require(corpus)
         config = self.config(corpus)
-        manifests = {asset: self.storage.current(corpus, asset) for asset in GRAPH}
+        manifests: dict[str, Manifest | None] = {}
+        damaged: dict[str, str] = {}
+        for asset in GRAPH:
+            try:
+                manifests[asset] = self.storage.current(corpus, asset)
+            except DamagedError as error:
+                manifests[asset], damaged[asset] = None, str(error)
         settings = {asset: self.settings(corpus, asset, config) for asset in GRAPH}
-        return plan(manifests, self.files(corpus), settings)
+        return plan(manifests, self.files(corpus), settings, damaged)
 
     def observed(self, corpus: str) -> dict[str, str]:
         """The version of each observed source: `corpus_files` and the settings of each asset."""
@@ -197,9 +232,26 @@ class Project:
         versions = {CORPUS_FILES: files_version(self.files(corpus))}
         for asset, node in GRAPH.items():
             if node.settings:
-                found = self.settings(corpus, asset, config)
-                versions[f"settings/{asset}"] = digest(found)[:20]
+                versions[f"settings/{asset}"] = self.settings_version(corpus, asset, config)
         return versions
+
+    def settings_version(self, corpus: str, asset: str, config: FineTuneConfig) -> str:
+        """The version of the observed source `settings/<asset>`."""
+        return settings_version(self.settings(corpus, asset, config))
+
+    def settle(self, corpus: str, expected: str) -> str:
+        """Waits while the files are neither the `expected` ones nor settled.
+
+        Returns their version. Raises ChangedError where they keep changing.
+        """
+        last = ""
+        for _ in range(_SETTLE_TRIES):
+            now = files_version(self.files(corpus))
+            if now in (expected, last):
+                return now
+            last = now
+            time.sleep(self.settle_seconds)
+        raise ChangedError(f"the files of {corpus} keep changing: refresh once they are all there")
 
     def problems(self, corpus: str) -> list[Problem]:
         """Everything that would stop a run of this corpus, found without running it."""
@@ -238,8 +290,8 @@ class Project:
             if file.problem:
                 found.append(Problem(path, None, None, file.problem))
                 continue
-            parsed = parse_file(path, file.sha256, by_type)
-            found += [Problem(path, None, None, item.reason) for item in parsed.rejected]
+            parsed = parse_file(path, by_type)
+            found += [Problem(path, None, None, reason) for reason in parsed.rejected]
             anything = anything or bool(parsed.documents or parsed.records)
         return found, anything
 
@@ -251,39 +303,68 @@ class Project:
         *,
         report: Report = lambda line: None,
         force: bool = False,
+        reuse_only: bool = False,
+        settled: str | None = None,
         run_id: str = "",
+        is_over: IsOver = lambda run_id: False,
     ) -> Made:
         """Makes one asset, unless its fingerprint is unchanged, and publishes it.
 
-        `run` runs the job, by default in this process. Raises UserError and StageError; whatever
-        happens, what was current before stays so until a whole artifact replaces it.
+        `run` runs the job, by default in this process. With `reuse_only` nothing is made:
+        StageError where something would have to be. `settled` is the version of `corpus_files` that
+        is asked for: where the files are others by now, they are waited for until they settle.
+        `is_over` tells runs that came to their end: a process of one that lives on is passed by.
+        Raises UserError and StageError; whatever happens, what was current before stays so until a
+        whole artifact replaces it.
         """
         self.require(corpus)
         began = time.monotonic()
         run = run or partial(run_stage, report=report)
-        with self.storage.lock(corpus, asset):
-            manifest, reused = self._make(corpus, asset, run, force, run_id)
+        request = _Request(corpus, asset, run, run_id, is_over, force, reuse_only, settled)
+        manifest, reused = self._make_settled(request)
         made = Made(manifest, reused, time.monotonic() - began)
         self._on_made(made)
         return made
 
-    def _make(
-        self, corpus: str, asset: str, run: RunStage, force: bool, run_id: str
-    ) -> tuple[Manifest, bool]:
+    def _make_settled(self, request: "_Request") -> tuple[Manifest, bool]:
+        while True:
+            with self.storage.hold(
+                request.corpus, request.asset, request.run_id, request.is_over
+            ) as held:
+                try:
+                    return self._make(request, held)
+                except ChangedError:
+                    if request.settled is None:
+                        raise
+            settled = self.settle(request.corpus, request.settled)
+            request = replace(request, settled=settled)
+
+    def _make(self, request: "_Request", held: Lease) -> tuple[Manifest, bool]:
+        corpus, asset = request.corpus, request.asset
         above = self._above(corpus, asset)
         job = self._job(corpus, asset, above)
         inputs = {name: above[name].version for name in job.inputs}
         if CORPUS_FILES in GRAPH[asset].inputs:
             inputs[CORPUS_FILES] = files_version(job.files)
+            if request.settled not in (None, inputs[CORPUS_FILES]):
+                raise ChangedError(f"the files of {corpus} changed since they were asked for")
         key = fingerprint(asset, inputs, job.settings)
-        before = self.storage.current(corpus, asset)
-        if before and before.fingerprint == key and not force:
+        before = self._current_or_none(corpus, asset)
+        if before and before.fingerprint == key and not request.force:
             return before, True
-        if not force:
+        if request.reuse_only:
+            raise ChangedError(f"{asset} of {corpus} changed since this run began: refresh again")
+        if not request.force:
             _hold_at_gates(corpus, asset, [above[name] for name in job.inputs])
+            if same := self._made_before(corpus, asset, key):
+                self.storage.use_again(held, same)
+                return same, True
+            job = replace(job, previous=self._previous(job))
+        for name in job.inputs:
+            self.storage.require_whole(above[name])
         started = _utc_now()
-        with self.storage.staging(corpus, asset) as folder:
-            outcome = run(replace(job, output=folder))
+        with self.storage.staging(held) as folder:
+            outcome = request.run(replace(job, output=folder))
             manifest = Manifest(
                 asset=asset,
                 corpus=corpus,
@@ -297,14 +378,40 @@ class Project:
                 counts=outcome.counts,
                 checks=outcome.checks,
                 cost=outcome.cost,
-                forced=force,
-                reason=_reason(before, force),
-                run_id=run_id,
+                forced=request.force,
+                reason=_reason(before, request.force),
+                run_id=request.run_id,
                 started=started,
                 ended=_utc_now(),
                 tools=outcome.tools,
             )
-            return self.storage.publish(folder, manifest), False
+            return self.storage.publish(held, folder, manifest), False
+
+    def _current_or_none(self, corpus: str, asset: str) -> Manifest | None:
+        """The current manifest of an asset that is about to be made; a damaged one counts for none."""
+        try:
+            return self.storage.current(corpus, asset)
+        except DamagedError:
+            return None
+
+    def _made_before(self, corpus: str, asset: str, key: str) -> Manifest | None:
+        """A whole earlier version with this fingerprint: a change that was taken back."""
+        for manifest in islice(self.storage.history(corpus, asset), _LOOK_BACK):
+            if manifest.fingerprint == key and not self.storage.damage(manifest):
+                return manifest
+        return None
+
+    def _previous(self, job: Job) -> Previous | None:
+        """The newest whole version made by the same code with the same settings."""
+        node = GRAPH[job.asset]
+        if node.heavy:
+            return None
+        for manifest in islice(self.storage.history(job.corpus, job.asset), _LOOK_BACK):
+            same = (manifest.settings, manifest.code_version) == (job.settings, node.code_version)
+            if same and not self.storage.damage(manifest):
+                folder = self.storage.folder(job.corpus, job.asset, manifest.version)
+                return Previous(folder, vars(manifest))
+        return None
 
     def _job(self, corpus: str, asset: str, above: dict[str, Manifest]) -> Job:
         """What the asset's stage is given; where it is to write is filled in later."""
@@ -355,6 +462,20 @@ class Project:
                 )
             collect(manifest)
         return {name: found[name] for name in GRAPH if name in found}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One call of `Project.make`."""
+
+    corpus: str
+    asset: str
+    run: RunStage
+    run_id: str
+    is_over: IsOver
+    force: bool
+    reuse_only: bool
+    settled: str | None
 
 
 def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:

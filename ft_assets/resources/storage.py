@@ -7,29 +7,25 @@
 Importable without Dagster.
 """
 
-import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ft_assets.errors import StageError, no_room
 from ft_assets.freshness import Manifest, digest
+from ft_assets.resources import lease
+from ft_assets.stages.job import hash_file
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
 _STAGING = ".staging-"
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -57,61 +53,124 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+class DamagedError(StageError):
+    """An artifact is not what its manifest says."""
+
+
 class Storage:
     """Artifacts below one root folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def home(self, corpus: str, asset: str) -> Path:
+        """Where the versions of an artifact lie."""
+        return self.root / corpus / asset
+
     def folder(self, corpus: str, asset: str, version: str) -> Path:
         """Where a version of an artifact lies."""
-        return self.root / corpus / asset / version
+        return self.home(corpus, asset) / version
+
+    def corpora(self) -> list[str]:
+        """The corpora that have artifacts."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != "."
+        )
+
+    def current_version(self, corpus: str, asset: str) -> str | None:
+        """The version in use, or None where nothing was published.
+
+        Raises DamagedError where `current` holds none.
+        """
+        path = self.home(corpus, asset) / CURRENT
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+        version = text.removesuffix("\n")
+        if text != f"{version}\n" or not _VERSION.fullmatch(version):
+            raise DamagedError(
+                f"{path} does not hold a version: refresh to make the artifact again"
+            )
+        return version
 
     def current(self, corpus: str, asset: str) -> Manifest | None:
         """The manifest of the version in use, or None where nothing usable was published.
 
-        Raises StageError where the manifest that `current` names cannot be read.
+        Raises DamagedError where the manifest that `current` names cannot be read.
         """
-        try:
-            version = (self.root / corpus / asset / CURRENT).read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+        version = self.current_version(corpus, asset)
+        if version is None or not self.folder(corpus, asset, version).is_dir():
             return None
         return self.manifest(corpus, asset, version)
 
     def manifest(self, corpus: str, asset: str, version: str) -> Manifest:
-        """The manifest of one version. Raises StageError where it cannot be read."""
+        """The manifest of one version. Raises DamagedError where it cannot be read."""
         path = self.folder(corpus, asset, version) / MANIFEST
         try:
             return Manifest.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError) as error:
-            raise StageError(
-                f"{path} cannot be read ({error}): remove {path.parent.parent / CURRENT} and "
-                "refresh to make the artifact again"
+            raise DamagedError(
+                f"{path} is damaged ({error}): refresh to make the artifact again"
             ) from error
 
-    @contextmanager
-    def lock(self, corpus: str, asset: str) -> Iterator[None]:
-        """Keeps other processes from making the same artifact; the second one in waits.
+    def versions(self, corpus: str, asset: str) -> list[str]:
+        """The versions that lie there, the one published last first."""
+        home = self.home(corpus, asset)
+        if not home.is_dir():
+            return []
+        folders = [path for path in home.iterdir() if path.is_dir() and path.name[0] != "."]
+        folders.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+        return [path.name for path in folders]
 
-        The kernel lets go of the lock when its holder dies, however it dies.
-        """
-        home = self.root / corpus / asset
-        home.mkdir(parents=True, exist_ok=True)
-        with (home / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def history(self, corpus: str, asset: str) -> Iterator[Manifest]:
+        """The manifests of the versions that lie there, newest first, but for damaged ones."""
+        for version in self.versions(corpus, asset):
+            with suppress(DamagedError):
+                yield self.manifest(corpus, asset, version)
+
+    def damage(self, manifest: Manifest) -> list[str]:
+        """What of an artifact is not as its manifest says, found by reading all of it."""
+        folder = self.folder(manifest.corpus, manifest.asset, manifest.version)
+        found = []
+        for name, item in manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                found.append(f"{path} is not there")
+            elif path.stat().st_size != item["bytes"]:
+                found.append(f"{path} has {path.stat().st_size} bytes, not {item['bytes']}")
+            elif hash_file(path) != item["sha256"]:
+                found.append(f"{path} does not have the sha256 that its manifest names")
+        known = {*manifest.files, MANIFEST}
+        extra = (name for name in _files(folder) if name not in known)
+        return found + [f"{folder / name} is not in the manifest" for name in extra]
+
+    def require_whole(self, manifest: Manifest) -> None:
+        """Raises DamagedError where an artifact is not what its manifest says."""
+        if damage := self.damage(manifest):
+            raise DamagedError(
+                f"{'; '.join(damage)}: the artifact is damaged. Make it again: ft-assets refresh "
+                f"{manifest.corpus} --until {manifest.asset} --force"
+            )
+
+    def hold(
+        self, corpus: str, asset: str, run_id: str, is_over: lease.IsOver
+    ) -> AbstractContextManager[lease.Lease]:
+        """Keeps other processes from making the same artifact; the second one in waits."""
+        return lease.hold(self.home(corpus, asset), run_id, is_over)
 
     @contextmanager
-    def staging(self, corpus: str, asset: str) -> Iterator[Path]:
+    def staging(self, held: lease.Lease) -> Iterator[Path]:
         """An empty folder on the storage's own disk, gone afterwards whatever happens.
 
-        To be entered under `lock`: what an earlier, killed holder left behind is removed first.
-        A full disk becomes a StageError.
+        What an earlier, killed holder left behind is removed first. A full disk becomes a
+        StageError.
         """
-        home = self.root / corpus / asset
-        for leftover in home.glob(f"{_STAGING}*"):
+        for leftover in held.home.glob(f"{_STAGING}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(dir=home, prefix=_STAGING))
+        folder = Path(tempfile.mkdtemp(dir=held.home, prefix=_STAGING))
         try:
             yield folder
         except OSError as error:
@@ -121,33 +180,68 @@ class Storage:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, folder: Path, manifest: Manifest) -> Manifest:
+    def publish(self, held: lease.Lease, folder: Path, manifest: Manifest) -> Manifest:
         """Makes what lies in a staging folder the current version of its artifact.
 
         Completes the manifest with the files and the version, which is the digest of their content.
-        Where that version is there already, only its manifest is replaced.
+        Where that version is there already, whole, only its manifest is replaced. Raises
+        LostLeaseError where the lease is another's by now.
         """
-        home = self.root / manifest.corpus / manifest.asset
+        with held.publishing():  # before the hashing, which can be long
+            pass
         folder.chmod(0o755)
         files = {
-            path.relative_to(folder).as_posix(): {
-                "sha256": _sync_and_hash(path),
-                "bytes": path.stat().st_size,
+            name: {
+                "sha256": _sync_and_hash(folder / name),
+                "bytes": (folder / name).stat().st_size,
             }
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            for name in _files(folder)
         }
         version = digest({name: file["sha256"] for name, file in files.items()})[:20]
         manifest = replace(manifest, files=files, version=version)
-        target = home / version
-        if target.is_dir():
-            write_atomically(target / MANIFEST, manifest.to_json())
-        else:
-            write_atomically(folder / MANIFEST, manifest.to_json())
-            folder.rename(target)
-            _sync_folder(home)
-        write_atomically(home / CURRENT, version + "\n")
+        for path in folder.rglob("*"):
+            if path.is_dir():
+                _sync_folder(path)
+        write_atomically(folder / MANIFEST, manifest.to_json())
+        with held.publishing():
+            self._put_in_place(held.home, folder, manifest)
+            write_atomically(held.home / CURRENT, f"{version}\n")
         return manifest
+
+    def _put_in_place(self, home: Path, folder: Path, manifest: Manifest) -> None:
+        target = home / manifest.version
+        if target.is_dir() and not self.damage(manifest):
+            write_atomically(target / MANIFEST, manifest.to_json())
+            return
+        if target.is_dir():
+            target.rename(home / f"{_STAGING}damaged-{manifest.version}")
+        folder.rename(target)
+        _sync_folder(home)
+
+    def use_again(self, held: lease.Lease, manifest: Manifest) -> None:
+        """Makes an older version the current one."""
+        with held.publishing():
+            write_atomically(held.home / CURRENT, f"{manifest.version}\n")
+
+    def size(self, corpus: str, asset: str, version: str) -> int:
+        """The bytes that one version takes."""
+        folder = self.folder(corpus, asset, version)
+        return sum((folder / name).stat().st_size for name in _files(folder))
+
+    def remove(self, corpus: str, asset: str, version: str) -> None:
+        """Removes one version; nobody sees it half-removed."""
+        folder = self.folder(corpus, asset, version)
+        shutil.rmtree(folder.rename(folder.parent / f"{_STAGING}removed-{version}"))
+
+
+_VERSION = re.compile(r"[0-9a-f]{20}")
+
+
+def _files(folder: Path) -> list[str]:
+    """The files below a folder, by their POSIX paths inside it."""
+    return [
+        path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()
+    ]
 
 
 def _sync_and_hash(path: Path) -> str:

@@ -6,15 +6,23 @@ Whatever the mode, `document_text[start:end] == chunk.text`, and no chunk is ove
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.records import PAGE_BREAK, Chunk, Document, read_table, write_table
+from ft_assets.records import (
+    PAGE_BREAK,
+    Chunk,
+    Document,
+    TableWriter,
+    TextRows,
+    from_table,
+    read_texts,
+)
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 
 if TYPE_CHECKING:
     from langchain_text_splitters import TextSplitter
+
+CHUNKS = "chunks.parquet"
 
 Span = tuple[int, int]
 Cut = Callable[[str], Iterator[Span]]
@@ -110,12 +118,12 @@ def split_text(pages: list[Document], cut: Cut) -> Iterator[Chunk]:
     """The chunks of one document, given all of its pages in order."""
     text = PAGE_BREAK.join(page.text for page in pages)
     starts = [page.start for page in pages]
-    document_id = pages[0].document_id
+    text_id = pages[0].text_id
     for start, end in cut(text):
-        key = f"{document_id}:{start}:{end}"
+        key = f"{text_id}:{start}:{end}"
         yield Chunk(
             chunk_id=hashlib.sha256(key.encode()).hexdigest()[:32],
-            document_id=document_id,
+            text_id=text_id,
             page=pages[bisect_right(starts, start) - 1].page,
             start=start,
             end=end,
@@ -135,22 +143,28 @@ def _cut_of(job: Job) -> Cut:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `chunks`: `chunks.parquet`."""
+    """Makes `chunks`: `chunks.parquet`. Texts that were cut before are not cut again."""
+    tools = versions("langchain-text-splitters", "tokenizers")
+    previous = job.reusable(tools)
+    earlier = TextRows(previous.folder / CHUNKS if previous else None)
     cut = _cut_of(job)
-    documents = read_table(job.inputs["raw_documents"] / "documents.parquet", Document)
-    chunks = (
-        chunk
-        for _, pages in groupby(documents, key=attrgetter("document_id"))
-        for chunk in split_text(list(pages), cut)
-    )
-    count = write_table(job.output / "chunks.parquet", Chunk, chunks)
+    cut_now = 0
+    with TableWriter(job.output / CHUNKS, Chunk) as writer:
+        for text_id, rows in read_texts(job.inputs["raw_documents"] / "documents.parquet"):
+            if (kept := earlier.take(text_id)) is not None:
+                writer.add(kept)
+                continue
+            cut_now += 1
+            for chunk in split_text(from_table(rows, Document), cut):
+                writer.write(chunk)
+    report(f"{cut_now} texts cut")
     pages = job.manifests["raw_documents"]["counts"]["pages"]
     return Outcome(
-        counts={"chunks": count},
+        counts={"chunks": writer.count},
         checks={
             "text_is_chunked": check(
-                bool(count) or not pages, f"{count} chunks from {pages} pages of text"
+                bool(writer.count) or not pages, f"{writer.count} chunks from {pages} pages of text"
             )
         },
-        tools=versions("langchain-text-splitters"),
+        tools=tools,
     )

@@ -5,11 +5,14 @@ instruction records, so that two wordings of one answer never stand on both side
 """
 
 import hashlib
+import heapq
 import json
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,12 +24,18 @@ from ft_assets.records import (
     Message,
     QAPair,
     TableWriter,
+    TextRows,
     batched,
+    from_table,
+    read_batches,
     read_table,
+    read_texts,
+    to_table,
+    values,
 )
 from ft_assets.stages.augmentation import DataAugmenter
 from ft_assets.stages.base_model import fetch_base_model, tokenizer_of
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.job import Job, Outcome, Previous, Report, check, versions
 from ft_assets.stages.prompt_templates import (
     CannotRenderError,
     PromptTemplateManager,
@@ -35,6 +44,7 @@ from ft_assets.stages.prompt_templates import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
 CUT_SHARE = 0.05
@@ -48,29 +58,71 @@ class Row:
 
     kind: Literal["record", "qa", "text"]
     rendered: Rendered
-    document_id: str
+    text_id: str
     source_id: str
     split_group: str
 
 
 def group_of(text: str) -> str:
-    """The split group of rows that share `text`: a document id, or a record's answer."""
+    """The split group of rows that share `text`: a text id, or a record's answer."""
     return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8", "replace")).hexdigest()[
         :16
     ]
 
 
+_INPUTS = {
+    "records": ("raw_documents", "records.parquet", "record_id"),
+    "pairs": ("qa_pairs", "qa_pairs.parquet", "pair_id"),
+    "chunks": ("chunks", "chunks.parquet", "chunk_id"),
+}
+"""What rows are made from, in the order they have within a text: asset, table, column of ids."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """All that rows of one text are made from, by the names of `_INPUTS`."""
+
+    text_id: str
+    tables: "dict[str, pa.Table]"
+
+    def source_ids(self) -> list[str]:
+        """The ids of the records, pairs and chunks, in the order their rows have."""
+        return [
+            source_id
+            for name, (_, _, column) in _INPUTS.items()
+            if name in self.tables
+            for source_id in values(self.tables[name], column)
+        ]
+
+    def of(self, name: str, record: type) -> list[Any]:
+        """The text's records of one kind."""
+        return from_table(self.tables[name], record) if name in self.tables else []
+
+
+def texts_of(folder: dict[str, Path]) -> Iterator[Text]:
+    """Each text with all that is made from it, in order. `folder` maps each input to its folder."""
+
+    def named(name: str, asset: str, file: str) -> Iterator[tuple[str, str, "pa.Table"]]:
+        for text_id, table in read_texts(folder[asset] / file):
+            yield text_id, name, table
+
+    tables = [named(name, asset, file) for name, (asset, file, _) in _INPUTS.items()]
+    for text_id, group in groupby(heapq.merge(*tables, key=itemgetter(0)), key=itemgetter(0)):
+        yield Text(text_id, {name: table for _, name, table in group})
+
+
 def render_rows(
-    folder: dict[str, Path],
+    text: Text,
     manager: PromptTemplateManager,
     augmenter: DataAugmenter,
     drop: Callable[[str], None],
 ) -> Iterator[Row]:
-    """The rows of all three inputs: records first, then pairs, then text.
+    """The rows of one text: records first, then pairs, then the text itself.
 
-    `folder` maps each input asset to its folder. `drop` is told the reason of each row left out.
+    `drop` is told the reason of each row left out.
     """
-    for record in read_table(folder["raw_documents"] / "records.parquet", InstructionRecord):
+    of_text = group_of(text.text_id)
+    for record in text.of("records", InstructionRecord):
         changed = augmenter.augment_instruction(record)
         try:
             rendered = manager.format(changed.messages, changed.input)
@@ -78,29 +130,27 @@ def render_rows(
             drop(str(reason))
             continue
         group = group_of(record.messages[-1]["content"])
-        yield Row("record", rendered, record.document_id, record.record_id, group)
-    for pair in read_table(folder["qa_pairs"] / "qa_pairs.parquet", QAPair):
+        yield Row("record", rendered, text.text_id, record.record_id, group)
+    for pair in text.of("pairs", QAPair):
         turns: list[Message] = [
             {"role": "user", "content": pair.question},
             {"role": "assistant", "content": pair.answer},
         ]
-        group = group_of(pair.document_id)
-        yield Row("qa", manager.format(turns), pair.document_id, pair.chunk_id, group)
-    for chunk in read_table(folder["chunks"] / "chunks.parquet", Chunk):
-        group = group_of(chunk.document_id)
-        yield Row("text", manager.text(chunk.text), chunk.document_id, chunk.chunk_id, group)
+        yield Row("qa", manager.format(turns), text.text_id, pair.pair_id, of_text)
+    for chunk in text.of("chunks", Chunk):
+        yield Row("text", manager.text(chunk.text), text.text_id, chunk.chunk_id, of_text)
 
 
 def groups_in(folder: dict[str, Path]) -> set[str]:
     """The split groups of all rows there will be, found without rendering any."""
     records = read_table(folder["raw_documents"] / "records.parquet", InstructionRecord)
-    pairs = read_table(folder["qa_pairs"] / "qa_pairs.parquet", QAPair)
-    chunks = read_table(folder["chunks"] / "chunks.parquet", Chunk)
-    return (
-        {group_of(record.messages[-1]["content"]) for record in records}
-        | {group_of(pair.document_id) for pair in pairs}
-        | {group_of(chunk.document_id) for chunk in chunks}
-    )
+    texts: set[str] = set()
+    for name in ("pairs", "chunks"):
+        asset, file, _ = _INPUTS[name]
+        for table in read_batches(folder[asset] / file, ["text_id"]):
+            texts.update(values(table, "text_id"))
+    answers = {group_of(record.messages[-1]["content"]) for record in records}
+    return answers | {group_of(text_id) for text_id in texts}
 
 
 def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
@@ -124,32 +174,62 @@ def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
 
 def count_tokens(
     rows: Iterable[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int
-) -> Iterator[tuple[Example | None, int]]:
-    """Each row as an Example, and how many of its tokens `max_length` cuts off.
-
-    The Example is None where the cut leaves nothing to train on.
-    """
+) -> Iterator[Example | int]:
+    """Each row as an Example, or its tokens where `max_length` leaves nothing to train on."""
     for batch in batched(rows, _BATCH):
         ids = tokenize(tokenizer, [row.rendered for row in batch])
         for row, (prompt, completion) in zip(batch, ids, strict=True):
             total = len(prompt) + len(completion)
             trained = min(total, max_length) - len(prompt)
             if trained <= 0:
-                yield None, total
+                yield total
                 continue
             text = f"{row.rendered.prompt}\0{row.rendered.completion}\0{row.source_id}"
-            example = Example(
+            yield Example(
                 example_id=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32],
                 kind=row.kind,
                 prompt=row.rendered.prompt,
                 completion=row.rendered.completion,
-                document_id=row.document_id,
+                text_id=row.text_id,
                 source_id=row.source_id,
                 split_group=row.split_group,
                 tokens=min(total, max_length),
                 trained_tokens=trained,
+                cut_tokens=max(0, total - max_length),
             )
-            yield example, max(0, total - max_length)
+
+
+class EarlierRows:
+    """The rows of an earlier dataset, rendered with the same settings, by text."""
+
+    def __init__(self, previous: Previous | None) -> None:
+        folder = previous.folder if previous else None
+        self._splits = [
+            TextRows(folder / f"{split}.parquet" if folder else None) for split in ("train", "eval")
+        ]
+
+    def take(self, text: Text) -> "pa.Table | None":
+        """The rows of a text in their order; None unless every one of its sources has its row."""
+        import pyarrow as pa
+
+        found = [rows for split in self._splits if (rows := split.take(text.text_id)) is not None]
+        wanted = text.source_ids()
+        if not found or sum(len(rows) for rows in found) != len(wanted):
+            return None
+        table = pa.concat_tables(found)
+        have = values(table, "source_id")
+        if have == wanted:
+            return table
+        places: defaultdict[str, deque[int]] = defaultdict(deque)
+        for place, source_id in enumerate(have):
+            places[source_id].append(place)
+        try:
+            return table.take([places[source_id].popleft() for source_id in wanted])
+        except IndexError:  # a source that has no row
+            return None
+
+
+_SPLITS = ("train", "eval")
 
 
 class DatasetWriter:
@@ -160,33 +240,50 @@ class DatasetWriter:
         self._stack = ExitStack()
         self._tables = {
             split: self._stack.enter_context(TableWriter(output / f"{split}.parquet", Example))
-            for split in ("train", "eval")
+            for split in _SPLITS
         }
         self._texts = {
             (split, form): self._stack.enter_context(
                 (output / f"{split}.{form}").open("w", encoding="utf-8", newline="\n")
             )
-            for split in ("train", "eval")
+            for split in _SPLITS
             for form in formats
         }
         self.counts: Counter[str] = Counter()
-        self.by_document: dict[str, Counter[str]] = {}
+        self.by_text: dict[str, Counter[str]] = {}
 
-    def write(self, example: Example) -> None:
-        """Writes one row to the split of its group."""
-        split = "eval" if example.split_group in self._held_out else "train"
-        self._tables[split].write(example)
-        self.counts[f"{split}_rows"] += 1
-        self.counts[f"{split}_tokens"] += example.tokens
-        self.counts[f"{split}_trained_tokens"] += example.trained_tokens
-        document = self.by_document.setdefault(example.document_id, Counter())
-        document[f"{split}_rows"] += 1
-        document[f"{split}_tokens"] += example.tokens
+    def write(self, text_id: str, rows: "pa.Table") -> None:
+        """Writes the rows of one text, each to the split of its group."""
+        if not len(rows):
+            return
+        held_out = [group in self._held_out for group in values(rows, "split_group")]
+        for split, wanted in (("train", False), ("eval", True)):
+            count = held_out.count(wanted)
+            if count == len(held_out):
+                self._write(split, text_id, rows)
+            elif count:
+                places = [place for place, side in enumerate(held_out) if side is wanted]
+                self._write(split, text_id, rows.take(places))
+
+    def _write(self, split: str, text_id: str, rows: "pa.Table") -> None:
+        self._tables[split].add(rows)
+        sums = {
+            name: sum(values(rows, name)) for name in ("tokens", "trained_tokens", "cut_tokens")
+        }
+        self.counts.update(
+            {f"{split}_rows": len(rows), **{f"{split}_{name}": n for name, n in sums.items()}}
+        )
+        self.counts["cut_rows"] += sum(map(bool, values(rows, "cut_tokens")))
+        of_text = self.by_text.setdefault(text_id, Counter())
+        of_text.update({f"{split}_rows": len(rows), f"{split}_tokens": sums["tokens"]})
+        if self._texts:
+            self._write_texts(split, rows.select(["prompt", "completion"]).to_pylist())
+
+    def _write_texts(self, split: str, rows: list[dict[str, str]]) -> None:
         if file := self._texts.get((split, "jsonl")):
-            row = {"prompt": example.prompt, "completion": example.completion}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         if file := self._texts.get((split, "txt")):
-            file.write(f"{example.prompt}{example.completion}\n\n")
+            file.writelines(f"{row['prompt']}{row['completion']}\n\n" for row in rows)
 
     def __enter__(self) -> "DatasetWriter":
         return self
@@ -211,67 +308,82 @@ def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateMa
 
 def build(job: Job, report: Report) -> Outcome:
     """Makes `formatted_dataset`: `train` and `eval.parquet`, the exports asked for, and the
-    tokenizer with the template that rendered the rows, which everything after this uses."""
+    tokenizer with the template that rendered the rows, which everything after this uses.
+
+    A text whose records, pairs and chunks are those of an earlier version is not rendered again.
+    """
     base = fetch_base_model(job.settings["model.base"], job.settings["model.revision"])
+    tools = {**versions("transformers", "tokenizers"), "base_revision": base.revision}
+    earlier = EarlierRows(job.reusable(tools))
     tokenizer = tokenizer_of(base.folder)
     manager = _manager(job, tokenizer)
     augmenter = DataAugmenter(normalize_whitespace=job.settings["augment.normalize_whitespace"])
-    dropped: Counter[str] = Counter()
     tokenizer.chat_template = manager.chat_template
     tokenizer.save_pretrained(job.output / "tokenizer")
     held_out = split_groups(
         groups_in(job.inputs), job.settings["data.eval_fraction"], job.settings["data.seed"]
     )
     max_length = job.settings["training.max_length"]
-    cut_rows = cut_tokens = 0
-    formats = job.settings["data.export_formats"]
-    with DatasetWriter(job.output, formats, held_out) as writer:
-        rows = render_rows(job.inputs, manager, augmenter, lambda why: dropped.update([why]))
-        for example, cut in count_tokens(rows, tokenizer, max_length):
-            cut_rows += bool(cut)
-            cut_tokens += cut
-            if example is None:
+    dropped: Counter[str] = Counter()
+    dropped_tokens = 0
+
+    def rendered(text: Text) -> Iterator[Example]:
+        nonlocal dropped_tokens
+        rows = render_rows(text, manager, augmenter, lambda why: dropped.update([why]))
+        for example in count_tokens(rows, tokenizer, max_length):
+            if isinstance(example, int):
+                dropped_tokens += example
                 dropped[f"its prompt alone fills training.max_length ({max_length} tokens)"] += 1
             else:
-                writer.write(example)
+                yield example
+
+    with DatasetWriter(job.output, job.settings["data.export_formats"], held_out) as writer:
+        for text in texts_of(job.inputs):
+            rows = earlier.take(text)
+            writer.write(text.text_id, to_table(Example, rendered(text)) if rows is None else rows)
     for reason, count in dropped.items():
         report(f"{count} rows left out: {reason}")
     if not writer.counts["train_rows"]:
         reasons = "".join(f"\n  {count} rows: {reason}" for reason, count in dropped.items())
         raise StageError(f"no training row is left for corpus {job.corpus}{reasons}")
-    tokens = writer.counts["train_tokens"] + writer.counts["eval_tokens"]
-    return _outcome(job, writer, dropped, cut_rows, cut_tokens, tokens, base.revision)
+    writer.counts["dropped_rows"] = dropped.total()
+    writer.counts["dropped_tokens"] = dropped_tokens
+    return _outcome(job, writer.counts, writer.by_text, tools)
 
 
 def _outcome(
     job: Job,
-    writer: DatasetWriter,
-    dropped: Counter[str],
-    cut_rows: int,
-    cut_tokens: int,
-    tokens: int,
-    revision: str,
+    counts: Counter[str],
+    by_text: dict[str, Counter[str]],
+    tools: dict[str, str],
 ) -> Outcome:
-    names = ("train_rows", "train_tokens", "train_trained_tokens", "eval_rows", "eval_tokens")
-    share = cut_tokens / (tokens + cut_tokens)
+    names = (
+        "train_rows",
+        "train_tokens",
+        "train_trained_tokens",
+        "eval_rows",
+        "eval_tokens",
+        "dropped_rows",
+    )
+    cut_tokens = counts["train_cut_tokens"] + counts["eval_cut_tokens"] + counts["dropped_tokens"]
+    share = cut_tokens / (counts["train_tokens"] + counts["eval_tokens"] + cut_tokens)
     return Outcome(
         counts={
-            **{name: writer.counts[name] for name in names},
-            "dropped_rows": dropped.total(),
-            "rows_cut_by_max_length": cut_rows,
+            **{name: counts[name] for name in names},
+            "rows_cut_by_max_length": counts["cut_rows"],
             "tokens_cut_by_max_length": cut_tokens,
         },
         checks={
             "rows_fit_max_length": check(
                 share <= CUT_SHARE,
-                f"training.max_length cuts {cut_rows} rows and {share:.1%} of the tokens",
+                f"training.max_length cuts {counts['cut_rows']} rows and {share:.1%} of the tokens",
                 blocking=False,
             )
         },
-        tools={**versions("transformers", "tokenizers"), "base_revision": revision},
+        tools=tools,
         sources=[
-            {**line, **writer.by_document[line["document_id"]]}
+            {**line, **by_text[line["text_id"]]}
             for line in job.manifests["raw_documents"]["sources"]
-            if line["document_id"] in writer.by_document
+            if line["text_id"] in by_text
         ],
     )

@@ -94,8 +94,8 @@ def jsonl_entries(text: str) -> Iterator[Entry]:
             yield Entry(place, number, problem=f"not JSON ({error})")
 
 
-def read_entry(entry: Entry, document_id: str) -> InstructionRecord | str:
-    """The instruction record in `entry`, or its text where it is plain text.
+def read_entry(entry: Entry) -> InstructionRecord | str:
+    """The instruction record in `entry`, its text id still empty, or the entry's plain text.
 
     Raises BadRecordError with what is wrong.
     """
@@ -111,14 +111,12 @@ def read_entry(entry: Entry, document_id: str) -> InstructionRecord | str:
     for keys, read in _READERS.items():
         if all(key in entry.value for key in keys):
             found = read(entry.value)
-            return found if isinstance(found, str) else _record(found, entry, document_id)
+            return found if isinstance(found, str) else _record(found, entry)
     keys_found = ", ".join(map(str, list(entry.value)[:8])) or "none"
     raise BadRecordError(f"its keys are {keys_found}; a record has {FORMATS}")
 
 
-def _record(
-    found: tuple[list[Message], str | None], entry: Entry, document_id: str
-) -> InstructionRecord:
+def _record(found: tuple[list[Message], str | None], entry: Entry) -> InstructionRecord:
     messages, context = found
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
@@ -131,7 +129,7 @@ def _record(
         raise BadRecordError("a question or an answer is empty")
     key = json.dumps([messages, context], sort_keys=True, ensure_ascii=False)
     record_id = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return InstructionRecord(record_id, document_id, entry.line, messages, context)
+    return InstructionRecord(record_id, "", entry.number, messages, context)
 
 
 def _string(value: dict[str, Any], key: str) -> str:

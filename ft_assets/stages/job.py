@@ -1,5 +1,6 @@
 """What a stage is given and what it gives back; both are JSON, so a stage can run anywhere."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -8,6 +9,12 @@ from typing import Any
 
 Report = Callable[[str], None]
 """Takes one line of progress."""
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,24 @@ class CorpusFile:
 
 
 @dataclass(frozen=True)
+class Previous:
+    """An earlier version of the artifact, made by the same code with the same settings.
+
+    What it has of an unchanged document is what would be made of it again.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Job:
     """One asset of one corpus to be made.
 
     `inputs` maps each upstream asset to its folder, `manifests` each asset the artifact hangs on,
     near or far, to its manifest. `settings` holds what the asset reads, by dotted key. `output` is
-    an empty folder; whatever the stage leaves there is the artifact.
+    an empty folder; whatever the stage leaves there is the artifact. `previous` is what rows may be
+    taken from.
     """
 
     asset: str
@@ -40,6 +59,12 @@ class Job:
     inputs: dict[str, Path] = field(default_factory=dict)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[CorpusFile] = field(default_factory=list)
+    previous: Previous | None = None
+
+    def reusable(self, tools: dict[str, str]) -> Previous | None:
+        """The earlier version, where these very tools made it: another parser reads otherwise."""
+        made_by = self.previous.manifest["tools"] if self.previous else None
+        return self.previous if made_by == tools else None
 
     def section(self, prefix: str) -> dict[str, Any]:
         """The settings below `prefix`, by what follows it."""
@@ -62,6 +87,9 @@ class Job:
         content["files"] = [CorpusFile(**file) for file in content["files"]]
         for key in ("source", "output"):
             content[key] = Path(content[key])
+        if content["previous"]:
+            content["previous"]["folder"] = Path(content["previous"]["folder"])
+            content["previous"] = Previous(**content["previous"])
         return cls(**content)
 
 

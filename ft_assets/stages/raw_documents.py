@@ -1,11 +1,13 @@
 """From the files of a corpus to text and instruction records, with a reason for what is left out.
 
-Rows are ordered by document id and carry no path, so that renaming a file changes no byte.
+Rows are ordered by the digest of what was read (`text_id`) and carry no path and no digest of the
+file, so that renaming a file, or saving it anew with the same text, changes no byte.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from ft_assets.records import (
     InstructionRecord,
     RejectedDocument,
     TableWriter,
+    TextRows,
+    schema_of,
+    to_table,
+    write_table,
 )
 from ft_assets.stages.instruction_records import (
     BadRecordError,
@@ -23,7 +29,16 @@ from ft_assets.stages.instruction_records import (
     jsonl_entries,
     read_entry,
 )
-from ft_assets.stages.job import CorpusFile, Job, Outcome, Report, check, versions
+from ft_assets.stages.job import (
+    CorpusFile,
+    Job,
+    Outcome,
+    Previous,
+    Report,
+    check,
+    hash_file,
+    versions,
+)
 
 
 @dataclass
@@ -31,141 +46,232 @@ class ParsedFile:
     """What one file holds, and what of it had to be left out."""
 
     media_type: str
+    text_id: str | None = None
     documents: list[Document] = field(default_factory=list)
     records: list[InstructionRecord] = field(default_factory=list)
-    rejected: list[RejectedDocument] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    engine: str | None = None
+    encoding: str | None = None
 
 
-def parse_file(path: Path, document_id: str, loaders: dict[str, str]) -> ParsedFile:
+def media_type_of(name: str) -> str:
+    """What a file is by its ending; `unknown` for one that is not read."""
+    from ft_assets.stages.loaders import MEDIA_TYPES
+
+    return MEDIA_TYPES.get(Path(name).suffix.lower(), "unknown")
+
+
+def parse_file(path: Path, loaders: dict[str, str]) -> ParsedFile:
     """Reads one file by its ending; never raises for what is in it.
 
     `loaders` maps `pdf` and `docx` to the engine tried first.
     """
     from ft_assets.stages.loaders import MEDIA_TYPES, UnreadableError
 
-    media_type = MEDIA_TYPES.get(path.suffix.lower())
-    if media_type is None:
-        known = ", ".join(MEDIA_TYPES)
-        reason = f"the ending {path.suffix or '(none)'} is not read; known are {known}"
-        return ParsedFile("unknown", rejected=[RejectedDocument(document_id, "unknown", reason)])
-    parsed = ParsedFile(media_type)
+    parsed = ParsedFile(media_type_of(path.name))
     try:
-        if media_type in ("json", "jsonl"):
-            _parse_json(path, document_id, parsed)
+        if parsed.media_type == "unknown":
+            known = ", ".join(MEDIA_TYPES)
+            raise UnreadableError(
+                f"the ending {path.suffix or '(none)'} is not read; known are {known}"
+            )
+        if parsed.media_type in ("json", "jsonl"):
+            texts = _parse_json(path, parsed)
         else:
-            _parse_pages(path, document_id, loaders, parsed)
+            texts = _parse_pages(path, loaders, parsed)
     except (UnreadableError, OSError) as error:
-        parsed.rejected.append(RejectedDocument(document_id, media_type, str(error)))
+        parsed.rejected.append(str(error))
+        return parsed
+    if texts or parsed.records:
+        _identify(parsed, texts)
     return parsed
 
 
-def _parse_pages(path: Path, document_id: str, loaders: dict[str, str], parsed: ParsedFile) -> None:
+def _parse_pages(path: Path, loaders: dict[str, str], parsed: ParsedFile) -> list[tuple[int, str]]:
     from ft_assets.stages.loaders import UnreadableError, load_pages
 
     if path.stat().st_size == 0:
         raise UnreadableError("it is empty (0 bytes)")
     pages = load_pages(path, parsed.media_type, loaders)
-    texts = [(page.metadata["page"], page.page_content) for page in pages]
-    metadata = pages[0].metadata
-    parsed.documents = list(
-        _documents(texts, document_id, parsed.media_type, metadata["engine"], metadata)
-    )
+    parsed.engine = pages[0].metadata["engine"]
+    parsed.encoding = pages[0].metadata.get("encoding")
+    return [(page.metadata["page"], page.page_content) for page in pages]
 
 
-def _documents(
-    texts: list[tuple[int, str]],
-    document_id: str,
-    media_type: str,
-    engine: str,
-    metadata: dict[str, Any],
-) -> Iterator[Document]:
-    """One row a page, with offsets into the pages' texts joined by PAGE_BREAK."""
-    start = 0
-    for page, text in texts:
-        end = start + len(text)
-        encoding = metadata.get("encoding")
-        yield Document(document_id, page, text, start, end, media_type, engine, encoding)
-        start = end + len(PAGE_BREAK)
-
-
-def _parse_json(path: Path, document_id: str, parsed: ParsedFile) -> None:
+def _parse_json(path: Path, parsed: ParsedFile) -> list[tuple[int, str]]:
     from ft_assets.stages.loaders import UnreadableError, decode
 
-    text, encoding = decode(path.read_bytes())
+    text, parsed.encoding = decode(path.read_bytes())
+    parsed.engine = "json"
     if not text.strip():
         raise UnreadableError("it is empty")
     entries = json_entries(text) if parsed.media_type == "json" else jsonl_entries(text)
     texts: list[tuple[int, str]] = []
     for entry in entries:
         try:
-            found = read_entry(entry, document_id)
+            found = read_entry(entry)
         except BadRecordError as bad:
-            reason = f"{entry}: {bad}"
-            parsed.rejected.append(RejectedDocument(document_id, parsed.media_type, reason))
+            parsed.rejected.append(f"{entry}: {bad}")
             continue
         if isinstance(found, str):
             texts.append((len(texts) + 1, found))
         else:
             parsed.records.append(found)
-    metadata = {"encoding": encoding}
-    parsed.documents = list(_documents(texts, document_id, parsed.media_type, "json", metadata))
     if not (texts or parsed.records or parsed.rejected):
         raise UnreadableError("it holds no records")
+    return texts
 
 
-def _source(files: list[CorpusFile], parsed: ParsedFile) -> Iterator[dict[str, Any]]:
-    """The manifest's line for each file with these bytes."""
-    for file in files:
-        yield {
-            "document_id": file.sha256,
-            "path": file.path,
-            "bytes": file.size,
-            "media_type": parsed.media_type,
-            "pages": len(parsed.documents),
-            "records": len(parsed.records),
-            "characters": sum(len(document.text) for document in parsed.documents),
-            "engine": parsed.documents[0].engine if parsed.documents else None,
-            "rejected": [item.reason for item in parsed.rejected],
-        }
+def _identify(parsed: ParsedFile, texts: list[tuple[int, str]]) -> None:
+    """Gives what was read its id, and every row of it."""
+    key = json.dumps([texts, [[item.number, item.record_id] for item in parsed.records]])
+    text_id = hashlib.sha256(key.encode()).hexdigest()[:32]
+    parsed.text_id = text_id
+    parsed.documents = list(_documents(texts, text_id))
+    parsed.records = [replace(record, text_id=text_id) for record in parsed.records]
+
+
+def _documents(texts: list[tuple[int, str]], text_id: str) -> Iterator[Document]:
+    """One row a page, with offsets into the pages' texts joined by PAGE_BREAK."""
+    start = 0
+    for page, text in texts:
+        end = start + len(text)
+        yield Document(text_id, page, text, start, end)
+        start = end + len(PAGE_BREAK)
+
+
+class _PutBy:
+    """Rows of one table by text, put by on disk until all texts are known and can be sorted."""
+
+    def __init__(self, path: Path, record: type) -> None:
+        import pyarrow as pa
+
+        self._path, self._record = path, record
+        self._batches: dict[str, int] = {}
+        self._writer = pa.ipc.new_file(str(path), schema_of(record))
+
+    def put(self, text_id: str, rows: list[Any]) -> None:
+        """Puts the rows of one text by."""
+        if rows:
+            self._batches[text_id] = len(self._batches)
+            [batch] = to_table(self._record, rows).combine_chunks().to_batches()
+            self._writer.write_batch(batch)
+
+    def write_sorted(self, texts: list[str], kept: Path | None, output: Path) -> int:
+        """Writes the rows of `texts`, which are in order, from here or else from the table `kept`.
+
+        Returns their number.
+        """
+        import pyarrow as pa
+
+        self._writer.close()
+        earlier = TextRows(kept)
+        with pa.memory_map(str(self._path)) as file, TableWriter(output, self._record) as writer:
+            batches = pa.ipc.open_file(file)
+            for text_id in texts:
+                number = self._batches.get(text_id)
+                if number is not None:
+                    writer.add(pa.Table.from_batches([batches.get_batch(number)]))
+                elif (rows := earlier.take(text_id)) is not None:
+                    writer.add(rows)
+        self._path.unlink()
+        return writer.count
+
+
+_Line = dict[str, Any]
+
+
+def _line(parsed: ParsedFile) -> _Line:
+    """What the manifest's sources say of a parsed file, but for the file itself."""
+    return {
+        "text_id": parsed.text_id,
+        "media_type": parsed.media_type,
+        "pages": len(parsed.documents),
+        "records": len(parsed.records),
+        "characters": sum(len(document.text) for document in parsed.documents),
+        "engine": parsed.engine,
+        "encoding": parsed.encoding,
+        "rejected": parsed.rejected,
+    }
 
 
 def load_documents(
-    files: list[CorpusFile], source: Path, output: Path, loaders: dict[str, str], report: Report
-) -> list[dict[str, Any]]:
+    files: list[CorpusFile],
+    source: Path,
+    output: Path,
+    loaders: dict[str, str],
+    report: Report,
+    previous: Previous | None = None,
+) -> list[_Line]:
     """Parses `files` (paths inside `source`) into the three tables in `output`.
 
-    Returns a line a file for the manifest. Files with the same bytes are read once. Raises
-    StageError where nothing at all could be read.
+    Returns a line a file for the manifest. A file that `previous` was made from is not parsed
+    again, and files with the same bytes are read once. Raises StageError where nothing at all could
+    be read, or where a file changed under the reader.
     """
-    by_id: dict[str, list[CorpusFile]] = {}
+    known = _known(previous)
+    documents = _PutBy(output / ".documents.arrow", Document)
+    records = _PutBy(output / ".records.arrow", InstructionRecord)
+    fresh: set[str] = set()
+    sources: list[_Line] = []
     for file in files:
-        by_id.setdefault(file.sha256 or f"unreadable:{file.path}", []).append(file)
-    sources: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        documents = stack.enter_context(TableWriter(output / "documents.parquet", Document))
-        records = stack.enter_context(TableWriter(output / "records.parquet", InstructionRecord))
-        rejected = stack.enter_context(TableWriter(output / "rejected.parquet", RejectedDocument))
-        for document_id, same in sorted(by_id.items()):
-            parsed = _parse_or_reject(source, same[0], document_id, loaders)
-            for document in parsed.documents:
-                documents.write(document)
-            for record in parsed.records:
-                records.write(record)
-            for item in parsed.rejected:
-                rejected.write(item)
-                report(f"{same[0].path}: {item.reason}")
-            sources += _source(same, parsed)
-    if not documents.count and not records.count:
+        key = (file.sha256, media_type_of(file.path))
+        if file.problem:
+            line = _line(ParsedFile("unknown", rejected=[file.problem]))
+        elif not (line := known.get(key, {})):
+            parsed = _parse(source, file, loaders)
+            line = known[key] = _line(parsed)
+            if parsed.text_id and parsed.text_id not in fresh:
+                fresh.add(parsed.text_id)
+                documents.put(parsed.text_id, parsed.documents)
+                records.put(parsed.text_id, parsed.records)
+        sources.append({"document_id": file.sha256, "path": file.path, "bytes": file.size, **line})
+        for reason in line["rejected"]:
+            report(f"{file.path}: {reason}")
+    texts = sorted({line["text_id"] for line in sources if line["text_id"]})
+    for put_by, name in ((documents, "documents"), (records, "records")):
+        kept = previous.folder / f"{name}.parquet" if previous else None
+        put_by.write_sorted(texts, kept, output / f"{name}.parquet")
+    write_table(output / "rejected.parquet", RejectedDocument, _rejected(sources))
+    if not texts:
         raise StageError(_nothing_left(source, sources))
     return sorted(sources, key=lambda line: str(line["path"]))
 
 
-def _parse_or_reject(
-    source: Path, file: CorpusFile, document_id: str, loaders: dict[str, str]
-) -> ParsedFile:
-    if file.problem:
-        return ParsedFile("unknown", rejected=[RejectedDocument("", "unknown", file.problem)])
-    return parse_file(source / file.path, document_id, loaders)
+def _known(previous: Previous | None) -> dict[tuple[str, str], _Line]:
+    """The lines of an earlier version, by document id and media type."""
+    lines = previous.manifest["sources"] if previous else []
+    of_file = ("document_id", "path", "bytes")
+    return {
+        (line["document_id"], line["media_type"]): {
+            key: value for key, value in line.items() if key not in of_file
+        }
+        for line in lines
+        if line["document_id"]
+    }
+
+
+def _parse(source: Path, file: CorpusFile, loaders: dict[str, str]) -> ParsedFile:
+    """Parses a file, and makes sure that what was read is what had been hashed."""
+    path = source / file.path
+    parsed = parse_file(path, loaders)
+    try:
+        unchanged = hash_file(path) == file.sha256
+    except OSError:
+        unchanged = False
+    if not unchanged:
+        raise StageError(f"{path} changed while it was read: refresh again once it is whole")
+    return parsed
+
+
+def _rejected(sources: list[_Line]) -> list[RejectedDocument]:
+    """The rows of `rejected.parquet`: each reason once a document, in order."""
+    rows = {
+        RejectedDocument(line["document_id"], line["media_type"], reason): None
+        for line in sources
+        for reason in line["rejected"]
+    }
+    return sorted(rows, key=lambda row: row.document_id)
 
 
 def _nothing_left(source: Path, sources: list[dict[str, Any]]) -> str:
@@ -177,7 +283,15 @@ def _nothing_left(source: Path, sources: list[dict[str, Any]]) -> str:
 
 def build(job: Job, report: Report) -> Outcome:
     """Makes `raw_documents`: `documents`, `records` and `rejected.parquet`."""
-    sources = load_documents(job.files, job.source, job.output, job.section("data.loaders"), report)
+    tools = versions("pypdfium2", "pypdf", "lxml", "docx2txt")
+    sources = load_documents(
+        job.files,
+        job.source,
+        job.output,
+        job.section("data.loaders"),
+        report,
+        job.reusable(tools),
+    )
     rejected = sum(bool(line["rejected"]) for line in sources)
     read = sum(bool(line["pages"] or line["records"]) for line in sources)
     return Outcome(
@@ -198,6 +312,6 @@ def build(job: Job, report: Report) -> Outcome:
                 blocking=False,
             )
         },
-        tools=versions("pypdfium2", "pypdf", "lxml", "docx2txt"),
+        tools=tools,
         sources=sources,
     )

@@ -1,0 +1,59 @@
+"""Pictures for partition pages: what one looks at rather than reads."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def _draw(name: str, draw: "Callable[[Axes], None]") -> dg.MarkdownMetadataValue:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    draw(axes)
+    axes.grid(alpha=0.3)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=90)
+    encoded = base64.b64encode(picture.getvalue()).decode()
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{encoded})")
+
+
+def curve(
+    name: str, x: tuple[str, Sequence[float]], y: tuple[str, Sequence[float]]
+) -> dg.MarkdownMetadataValue:
+    """`y` over `x`, each a label and its values."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot(x[1], y[1])
+        axes.set(xlabel=x[0], ylabel=y[0], ylim=(0, None))
+
+    return _draw(name, draw)
+
+
+def histogram(
+    name: str, label: str, values: Mapping[str, Sequence[int]]
+) -> dg.MarkdownMetadataValue:
+    """How often each value occurs, a series beside another."""
+
+    def draw(axes: "Axes") -> None:
+        axes.hist(list(values.values()), bins=30, label=list(values))
+        axes.set(xlabel=label, ylabel="count")
+        axes.legend()
+
+    return _draw(name, draw)
+
+
+def bars(name: str, label: str, values: dict[str, float]) -> dg.MarkdownMetadataValue:
+    """A bar for each value, with its number."""
+
+    def draw(axes: "Axes") -> None:
+        axes.bar_label(axes.bar(list(values), list(values.values())), fmt="%.4g")
+        axes.set(ylabel=label)
+
+    return _draw(name, draw)

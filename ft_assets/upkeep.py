@@ -1,0 +1,93 @@
+"""Care for artifacts at rest: what is damaged is found, what is old and unused goes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ft_assets.freshness import GRAPH, Manifest
+from ft_assets.resources.lease import holder
+from ft_assets.resources.storage import DamagedError, Storage
+
+KEEP = 2
+"""Versions of each asset that are kept by default, the current one among them."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One version of an artifact and what of it is damaged."""
+
+    corpus: str
+    asset: str
+    version: str
+    bytes: int
+    damage: list[str]
+
+
+def verify(storage: Storage, corpus: str) -> Iterator[Verdict]:
+    """Reads every version of every artifact of a corpus and compares it with its manifest."""
+    for asset in GRAPH:
+        for version in storage.versions(corpus, asset):
+            try:
+                manifest = storage.manifest(corpus, asset, version)
+            except DamagedError as error:
+                yield Verdict(corpus, asset, version, 0, [str(error)])
+                continue
+            damage = storage.damage(manifest)
+            if manifest.version != version:
+                damage.append(
+                    f"{storage.folder(corpus, asset, version)} has another version's name"
+                )
+            size = sum(file["bytes"] for file in manifest.files.values())
+            yield Verdict(corpus, asset, version, size, damage)
+        try:
+            now = storage.current_version(corpus, asset)
+        except DamagedError as error:
+            yield Verdict(corpus, asset, "current", 0, [str(error)])
+            continue
+        if now and not storage.folder(corpus, asset, now).is_dir():
+            yield Verdict(corpus, asset, "current", 0, [f"{asset}: version {now} is not there"])
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One version that was removed, or would be, and the bytes that this frees."""
+
+    corpus: str
+    asset: str
+    version: str
+    bytes: int
+
+
+def prune(storage: Storage, corpus: str, keep: int, *, dry_run: bool) -> list[Pruned] | None:
+    """Removes old versions of a corpus's artifacts; None where one is being made just now.
+
+    Kept are the current version of each asset, the `keep` published last, and whatever the manifest
+    of one that is kept names.
+    """
+    if any(holder(storage.home(corpus, asset)) for asset in GRAPH):
+        return None
+    kept = _kept(storage, corpus, keep)
+    found = []
+    for asset in reversed(GRAPH):
+        for version in storage.versions(corpus, asset):
+            if (asset, version) not in kept:
+                freed = storage.size(corpus, asset, version)
+                if not dry_run:
+                    storage.remove(corpus, asset, version)
+                found.append(Pruned(corpus, asset, version, freed))
+    return found
+
+
+def _kept(storage: Storage, corpus: str, keep: int) -> set[tuple[str, str]]:
+    kept: set[tuple[str, str]] = set()
+    for asset in reversed(GRAPH):  # consumers first: what they name is kept for them
+        versions = storage.versions(corpus, asset)
+        now = storage.current_version(corpus, asset)
+        kept |= {(asset, version) for version in [*versions[:keep], *([now] if now else [])]}
+        for version in versions:
+            if (asset, version) in kept:
+                kept |= _named(storage.manifest(corpus, asset, version))
+    return kept
+
+
+def _named(manifest: Manifest) -> set[tuple[str, str]]:
+    return {(name, version) for name, version in manifest.inputs.items() if name in GRAPH}
