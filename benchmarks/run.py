@@ -1,6 +1,7 @@
 """Where the README's figures come from: each is a ratio of two things measured in the same run.
 
-`make bench` runs all; `python -m benchmarks.run imports` or `training` runs one. Results are
+`make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training,
+incremental and status. Results are
 printed and written to benchmarks/results.json.
 """
 
@@ -15,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.incremental import one_of_a_thousand, status_of_a_hundred
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -85,7 +88,12 @@ def _tokens_a_second(name: str, dataset: Path, packing: bool) -> float:
 
 def main() -> None:
     """Runs the benchmarks that are named, or all."""
-    known = {"imports": imports, "training": training}
+    known = {
+        "imports": imports,
+        "training": training,
+        "incremental": one_of_a_thousand,
+        "status": status_of_a_hundred,
+    }
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in sys.argv[1:] or known:
         began = time.monotonic()

@@ -32,9 +32,9 @@ def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) 
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    rows = Dataset.from_parquet(str(dataset / "train.parquet")).select_columns(
-        ["prompt", "completion"]
-    )
+    rows = Dataset.from_parquet(
+        [str(part) for part in sorted((dataset / "train.parquet").glob("*.parquet"))]
+    ).select_columns(["prompt", "completion"])
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base, dtype="float32"),
         args=SFTConfig(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ft_assets import __version__
 from ft_assets.config import QUESTIONS_FILE, SETTINGS_FILE, AssetName, FineTuneConfig, Problem
@@ -238,7 +238,9 @@ def impact(
 
 def _print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
     table = Table(
-        *(name.replace("_", " ") for name in columns), title=escape(title), title_justify="left"
+        *(Column(name.replace("_", " "), overflow="fold") for name in columns),
+        title=escape(title),
+        title_justify="left",
     )
     for row in rows:
         table.add_row(*(escape(str(row.get(name, ""))) for name in columns))

@@ -7,7 +7,7 @@ content. An artifact is fresh while the fingerprint computed now equals its mani
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal
 
@@ -165,7 +165,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as it is written; the digest at its end covers every byte before it."""
-        body = json.dumps(asdict(self), indent=1, ensure_ascii=False).removesuffix("\n}")
+        lines = (f' "{k}": {json.dumps(v, ensure_ascii=False)}' for k, v in vars(self).items())
+        body = "{\n" + ",\n".join(lines)
         return body + _seal(body)
 
     @classmethod

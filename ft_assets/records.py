@@ -1,23 +1,27 @@
 """The record types that flow through the stages, and their Arrow schemas.
 
 Everything tabular in the project is Parquet written and read here: zstd level 3, bounded row
-groups, one schema a table. No other module chooses a compression or a row group size.
+groups, one schema a table. No other module chooses a compression or a row group size. A table whose
+rows belong to texts is a folder of files, any other is a file; Parquet readers take both.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 T = TypeVar("T")
 
-ROW_GROUP = 10_000
-"""Rows a row group holds at most, and so what a reader or writer holds in memory."""
+ROW_GROUP = 2_000
+"""Rows a row group holds at most, and so what a reader holds in memory."""
 
 
 class Message(TypedDict):
@@ -195,6 +199,10 @@ _COLUMNS: dict[type, dict[str, str]] = {
 """The Arrow type of each column, by pyarrow's alias; `messages` is a list of role and content."""
 
 
+_LONG = {"text", "prompt", "completion", "messages"}
+"""Columns whose values hardly repeat and are not looked up: no dictionary, no statistics."""
+
+
 @cache
 def schema_of(record: type) -> "pa.Schema":
     """The Arrow schema of a record type's table."""
@@ -216,93 +224,37 @@ def to_table(record: type, records: Iterable[Any]) -> "pa.Table":
     return pa.Table.from_pylist([vars(item) for item in records], schema=schema_of(record))
 
 
-class TableWriter:
-    """Writes records of one type to a Parquet file, holding about one row group.
+def _writer(path: Path, record: type) -> "pq.ParquetWriter":
+    import pyarrow.parquet as pq
 
-    Use as a context manager. Empty tables are written too, so that a consumer always finds the
-    file and its schema. The bytes depend on the rows alone, not on how they came in.
-    """
-
-    def __init__(self, path: Path, record: type) -> None:
-        import pyarrow.parquet as pq
-
-        self._record = record
-        self._writer = pq.ParquetWriter(
-            path,
-            schema_of(record),
-            compression="zstd",
-            compression_level=3,
-            write_statistics=True,
-        )
-        self._rows: list[Any] = []
-        self._tables: list[pa.Table] = []
-        self.count = 0
-        self._written = 0
-
-    def write(self, record: Any) -> None:
-        """Adds one record."""
-        self._rows.append(record)
-        self.count += 1
-        self._flush(ROW_GROUP)
-
-    def add(self, table: "pa.Table") -> None:
-        """Adds the rows of a table of this writer's schema."""
-        self._take_rows()
-        self._tables.append(table)
-        self.count += len(table)
-        self._flush(ROW_GROUP)
-
-    def _take_rows(self) -> None:
-        if self._rows:
-            self._tables.append(to_table(self._record, self._rows))
-            self._rows = []
-
-    def _flush(self, size: int) -> None:
-        """Writes whole row groups while `size` rows wait. One chunk a column: the layout of
-        what came in would show in the bytes else."""
-        import pyarrow as pa
-
-        while self.count - self._written >= size:
-            self._take_rows()
-            waiting = pa.concat_tables(self._tables)
-            group = waiting.slice(0, ROW_GROUP)
-            self._writer.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
-            self._written += len(group)
-            self._tables = [waiting.slice(ROW_GROUP)] if len(waiting) > ROW_GROUP else []
-
-    def __enter__(self) -> "TableWriter":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            if exc[0] is None and self.count > self._written:
-                self._flush(1)
-        finally:
-            self._writer.close()
+    columns = schema_of(record).names
+    short = [name for name in columns if name not in _LONG]
+    return pq.ParquetWriter(
+        path,
+        schema_of(record),
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=short,  # type: ignore[arg-type]  # the stubs know a bool only
+        write_statistics=short,
+    )
 
 
 def write_table(path: Path, record: type, records: Iterable[Any]) -> int:
-    """Writes `records`, all of type `record`, to `path` and returns how many there were."""
-    with TableWriter(path, record) as writer:
-        for item in records:
-            writer.write(item)
-    return writer.count
+    """Writes `records`, all of type `record`, to one file and returns how many there were.
+
+    An empty table is written too, so that a consumer always finds the file and its schema.
+    """
+    count = 0
+    with _writer(path, record) as writer:
+        for batch in batched(records, ROW_GROUP):
+            writer.write_table(to_table(record, batch))
+            count += len(batch)
+    return count
 
 
-def from_table(table: "pa.Table", record: type[T]) -> list[T]:
-    """The rows of an Arrow table as records."""
-    return [record(**row) for row in table.to_pylist()]
-
-
-def values(table: "pa.Table", column: str) -> list[Any]:
-    """The values of one column."""
-    return list(table[column].to_pylist())
-
-
-def read_table(path: Path, record: type[T]) -> Iterator[T]:
-    """Reads the records of `path` one by one, a row group's worth in memory at a time."""
-    for table in read_batches(path):
-        yield from from_table(table, record)
+def _files(path: Path) -> list[Path]:
+    """The files of a table: one, or in a folder its parts in order."""
+    return sorted(path.glob(_PART.format("*"))) if path.is_dir() else [path]
 
 
 def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
@@ -310,54 +262,182 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.T
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROW_GROUP, columns=columns):
-            yield pa.Table.from_batches([batch])
+    for name in _files(path):
+        with pq.ParquetFile(name) as file:
+            for batch in file.iter_batches(ROW_GROUP, columns=columns):
+                yield pa.Table.from_batches([batch])
 
 
-def read_texts(path: Path) -> Iterator[tuple[str, "pa.Table"]]:
-    """Reads a table a text at a time: each `text_id` with its rows, which stand together."""
-    import pyarrow as pa
-
-    waiting: list[pa.Table] = []
-    last = None
+def read_table(path: Path, record: type[T]) -> Iterator[T]:
+    """Reads the records of a table one by one, a row group's worth in memory at a time."""
     for table in read_batches(path):
-        for text_id, start, end in _runs(values(table, "text_id")):
-            if waiting and text_id != last:
-                yield str(last), pa.concat_tables(waiting)
-                waiting = []
-            waiting.append(table.slice(start, end - start))
-            last = text_id
-    if waiting:
-        yield str(last), pa.concat_tables(waiting)
+        for row in table.to_pylist():
+            yield record(**row)
 
 
-def _runs(values: list[str]) -> Iterator[tuple[str, int, int]]:
-    """Each run of equal values, with where it starts and ends."""
-    start = 0
-    for value, run in groupby(values):
-        end = start + sum(1 for _ in run)
-        yield value, start, end
-        start = end
+def values(table: "pa.Table", column: str) -> list[Any]:
+    """The values of one column."""
+    return list(table[column].to_pylist())
+
+
+_PART = "part-{}.parquet"
+_PART_ROWS = 1_000
+_PART_MAX_ROWS = 8_000
+
+
+class Part:
+    """Rows that lie in one file, or in memory; of a file no more is read than is asked for."""
+
+    def __init__(self, source: "Path | pa.Table") -> None:
+        self.path = source if isinstance(source, Path) else None
+        self._table: pa.Table | None = None if isinstance(source, Path) else source
+        self._values: dict[str, list[Any]] = {}
+
+    def table(self, columns: list[str] | None = None) -> "pa.Table":
+        """All of it, or some columns."""
+        import pyarrow.parquet as pq
+
+        if self._table is not None:
+            return self._table
+        with pq.ParquetFile(str(self.path), memory_map=True) as file:
+            table = file.read(columns)
+        if columns is None:
+            self._table = table
+        return table
+
+    def values(self, column: str) -> list[Any]:
+        """The values of one column."""
+        if column not in self._values:
+            self._values[column] = values(self.table([column]), column)
+        return self._values[column]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows of a part: those from `start` to before `end`."""
+
+    part: Part
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, table: "pa.Table") -> "Rows":
+        """All rows of a table."""
+        return cls(Part(table), 0, len(table))
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def table(self) -> "pa.Table":
+        """The rows as a table of their own."""
+        return self.part.table().slice(self.start, len(self))
+
+    def values(self, column: str) -> list[Any]:
+        """The values of one column."""
+        return self.part.values(column)[self.start : self.end]
+
+
+def from_rows(rows: Iterable[Rows], record: type[T]) -> list[T]:
+    """Rows as records."""
+    return [record(**row) for some in rows for row in some.table().to_pylist()]
+
+
+def read_texts(path: Path) -> Iterator[tuple[str, list[Rows]]]:
+    """The rows of each text of a table that a TextWriter wrote, in order of `text_id`."""
+    for text_id, runs in groupby(_runs(path), key=itemgetter(0)):
+        yield text_id, [rows for _, rows in runs]
+
+
+def _runs(path: Path) -> Iterator[tuple[str, Rows]]:
+    """The runs of rows of one text in each part; a large text goes through several."""
+    for name in _files(path):
+        part, start = Part(name), 0
+        for text_id, run in groupby(part.values("text_id")):
+            end = start + sum(1 for _ in run)
+            yield text_id, Rows(part, start, end)
+            start = end
 
 
 class TextRows:
-    """The rows of each text in a table, asked for in rising order of `text_id`.
-
-    All tables that have a `text_id` are sorted by it, so that one pass serves.
-    """
+    """The rows of each text in a table, asked for in rising order of `text_id`."""
 
     def __init__(self, path: Path | None) -> None:
-        self._rows = read_texts(path) if path else iter(())
-        self._next = next(self._rows, None)
+        self._texts = read_texts(path) if path else iter(())
+        self._next = next(self._texts, None)
 
-    def take(self, text_id: str) -> "pa.Table | None":
-        """The rows of one text; None where the table has none."""
+    def take(self, text_id: str) -> list[Rows]:
+        """The rows of one text; none where the table has none."""
         while self._next and self._next[0] < text_id:
-            self._next = next(self._rows, None)
-        if self._next and self._next[0] == text_id:
-            return self._next[1]
-        return None
+            self._next = next(self._texts, None)
+        return self._next[1] if self._next and self._next[0] == text_id else []
+
+
+class TextWriter:
+    """Writes the rows of texts, in rising order of `text_id`, to a folder of Parquet files.
+
+    Where one file ends and the next begins depends on the texts near by alone. So after a change
+    most files are what they were: those are linked from the earlier table that the rows came from,
+    and neither read nor written. The bytes depend on the rows alone, not on how they came in. Use
+    as a context manager.
+    """
+
+    def __init__(self, path: Path, record: type) -> None:
+        path.mkdir()
+        self._path, self._record = path, record
+        self._waiting: list[Rows] = []
+        self._waiting_rows = self._parts = self.count = 0
+
+    def add(self, text_id: str, rows: list[Rows]) -> None:
+        """Adds all rows of one text."""
+        for some in rows:
+            last = self._waiting[-1] if self._waiting else None
+            if last and last.part is some.part and last.end == some.start:
+                self._waiting[-1] = Rows(last.part, last.start, some.end)
+            else:
+                self._waiting.append(some)
+            self._waiting_rows += len(some)
+            self.count += len(some)
+        cuts = int(text_id[:2], 16) % 4 == 0 or self._waiting_rows >= _PART_MAX_ROWS
+        if cuts and self._waiting_rows >= _PART_ROWS:
+            self._end_part()
+
+    def _end_part(self) -> None:
+        path = self._path / _PART.format(f"{self._parts:05}")
+        self._parts += 1
+        if not self._link_whole(path):
+            self._write(path)
+        self._waiting, self._waiting_rows = [], 0
+
+    def _link_whole(self, path: Path) -> bool:
+        """Links the earlier file that these very rows are, if they are."""
+        if len(self._waiting) != 1:
+            return False
+        [rows] = self._waiting
+        earlier = rows.part.path
+        if earlier is None or len(rows) != len(rows.part.values("text_id")):
+            return False
+        try:
+            path.hardlink_to(earlier)
+        except OSError:  # a file system without links
+            shutil.copyfile(earlier, path)
+        return True
+
+    def _write(self, path: Path) -> None:
+        """Writes what waits. One chunk a column: the layout of what came in would show else."""
+        import pyarrow as pa
+
+        tables = [rows.table() for rows in self._waiting]
+        with _writer(path, self._record) as writer:
+            if tables:
+                table = pa.concat_tables(tables).combine_chunks()
+                writer.write_table(table, row_group_size=ROW_GROUP)
+
+    def __enter__(self) -> "TextWriter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None and (self._waiting or not self._parts):
+            self._end_part()
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

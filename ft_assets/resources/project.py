@@ -145,13 +145,15 @@ class Project:
         root = self.data / corpus
         digests = self._digests_of(corpus)
         files = []
-        for path in _walk(root):
-            name = path.relative_to(root).as_posix()
+        for name, entry in _walk(root):
             try:
-                if not path.resolve(strict=True).is_relative_to(root.resolve()):
+                path = Path(entry)
+                if entry.is_symlink() and not path.resolve(strict=True).is_relative_to(
+                    root.resolve()
+                ):
                     files.append(CorpusFile(name, 0, "", "it is a link out of the corpus folder"))
                     continue
-                files.append(CorpusFile(name, path.stat().st_size, digests.digest(path)))
+                files.append(CorpusFile(name, entry.stat().st_size, digests.digest(path)))
             except OSError as error:
                 reason = f"it cannot be read ({error.strerror})"
                 files.append(CorpusFile(name, 0, "", reason))
@@ -498,17 +500,23 @@ def _reason(before: Manifest | None, force: bool) -> str:
     return "inputs, settings or code changed" if before else "never made"
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """The files below `root` in order, but for hidden and temporary ones and the corpus's own."""
-    for path in sorted(root.iterdir()):
-        if _IGNORED_NAMES.fullmatch(path.name):
+def _walk(folder: Path, inside: str = "") -> "Iterator[tuple[str, os.DirEntry[str]]]":
+    """The files below a corpus folder in order, by their POSIX paths inside it.
+
+    But for hidden and temporary ones and the corpus's own; folders behind links are not entered.
+    """
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = f"{inside}{entry.name}"
+        if _IGNORED_NAMES.fullmatch(entry.name):
             continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry), f"{name}/")
             continue
-        is_own = path.suffix == TEMPLATE_SUFFIX or (path.parent == root and path.name in _OWN_FILES)
-        if not is_own and (path.is_file() or path.is_symlink()):
-            yield path
+        is_own = entry.name.endswith(TEMPLATE_SUFFIX) or name in _OWN_FILES
+        if not is_own and (entry.is_file() or entry.is_symlink()):
+            yield name, entry
 
 
 def _utc_now() -> str:

@@ -62,6 +62,7 @@ class Storage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._read: dict[Path, tuple[tuple[int, ...], Manifest]] = {}
 
     def home(self, corpus: str, asset: str) -> Path:
         """Where the versions of an artifact lie."""
@@ -107,10 +108,20 @@ class Storage:
         return self.manifest(corpus, asset, version)
 
     def manifest(self, corpus: str, asset: str, version: str) -> Manifest:
-        """The manifest of one version. Raises DamagedError where it cannot be read."""
+        """The manifest of one version, read once while its file is the same.
+
+        A manifest is replaced by a new file, never written over. Raises DamagedError where it
+        cannot be read.
+        """
         path = self.folder(corpus, asset, version) / MANIFEST
         try:
-            return Manifest.from_json(path.read_text(encoding="utf-8"))
+            stat = path.stat()
+            state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            known, manifest = self._read.get(path, (None, None))
+            if manifest is None or known != state:
+                manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+                self._read[path] = (state, manifest)
+            return manifest
         except (OSError, ValueError, TypeError) as error:
             raise DamagedError(
                 f"{path} is damaged ({error}): refresh to make the artifact again"
@@ -267,9 +278,9 @@ class DigestCache:
         self._changed = False
 
     def digest(self, path: Path) -> str:
-        """The sha256 of a file. Raises OSError where it cannot be read."""
+        """The sha256 of a file, by an absolute path. Raises OSError where it cannot be read."""
         stat = path.stat()
-        key = str(path.absolute())
+        key = str(path)
         state: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         known = self._known.get(key)
         if known and known[:-1] == state:

@@ -290,6 +290,7 @@ def build(job: Job, report: Report) -> Outcome:
     )
     seconds = time.monotonic() - started
     _publish_json_only(job.output)
+    _sort_modules(job.output / "adapter_config.json")
     (job.output / LOSS_HISTORY).write_text(json.dumps(history, indent=1) + "\n")
     (job.output / BASE_MODEL).write_text(
         json.dumps({"base": base.base, "revision": base.revision}, indent=1) + "\n"
@@ -330,6 +331,15 @@ def _publish_json_only(folder: Path) -> None:
     for path in folder.iterdir():
         if path.suffix not in (".safetensors", ".json", ".jinja", ".txt", ".model"):
             path.unlink()
+
+
+def _sort_modules(config: Path) -> None:
+    """Puts the module names in order: PEFT writes a set, in an order that changes with each run."""
+    content = json.loads(config.read_text())
+    for key, value in content.items():
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            content[key] = sorted(value)
+    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def adapter_base(adapter: Path) -> BaseModel:

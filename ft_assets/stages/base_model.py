@@ -4,12 +4,14 @@
 inside that package. No code that comes with a model is ever run, and no pickle is read.
 """
 
+import copy
 import hashlib
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +165,23 @@ def load_tokenizer(model: dict[str, Any]) -> "PreTrainedTokenizerBase":
 
 
 def tokenizer_of(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer in a model folder. Raises UserError where there is none that can be used."""
+    """The tokenizer in a model folder, whose template the caller may change.
+
+    Corpora that are refreshed by one process and share a base model have it read once. Raises
+    UserError where there is none that can be used.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    state = tuple(
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.iterdir())
+    )
+    return copy.copy(_load_tokenizer(folder, state))
+
+
+@lru_cache(maxsize=2)
+def _load_tokenizer(folder: Path, state: tuple[Any, ...]) -> "PreTrainedTokenizerBase":
+    """Reads the tokenizer; `state` of its files is there for the cache."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from transformers import AutoTokenizer
 

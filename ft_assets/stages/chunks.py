@@ -12,10 +12,12 @@ from ft_assets.records import (
     PAGE_BREAK,
     Chunk,
     Document,
-    TableWriter,
+    Rows,
     TextRows,
-    from_table,
+    TextWriter,
+    from_rows,
     read_texts,
+    to_table,
 )
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 
@@ -144,21 +146,22 @@ def _cut_of(job: Job) -> Cut:
 
 def build(job: Job, report: Report) -> Outcome:
     """Makes `chunks`: `chunks.parquet`. Texts that were cut before are not cut again."""
-    tools = versions("langchain-text-splitters", "tokenizers")
+    tools = versions("langchain-text-splitters", "tokenizers", "pyarrow")
     previous = job.reusable(tools)
     earlier = TextRows(previous.folder / CHUNKS if previous else None)
     cut = _cut_of(job)
-    cut_now = 0
-    with TableWriter(job.output / CHUNKS, Chunk) as writer:
-        for text_id, rows in read_texts(job.inputs["raw_documents"] / "documents.parquet"):
-            if (kept := earlier.take(text_id)) is not None:
-                writer.add(kept)
-                continue
-            cut_now += 1
-            for chunk in split_text(from_table(rows, Document), cut):
-                writer.write(chunk)
+    pages = cut_now = 0
+    with TextWriter(job.output / CHUNKS, Chunk) as writer:
+        for text_id, documents in read_texts(job.inputs["raw_documents"] / "documents.parquet"):
+            pages += sum(map(len, documents))
+            rows = earlier.take(text_id)
+            if not rows:
+                cut_now += 1
+                found = list(split_text(from_rows(documents, Document), cut))
+                rows = [Rows.of(to_table(Chunk, found))] if found else []
+            if rows:
+                writer.add(text_id, rows)
     report(f"{cut_now} texts cut")
-    pages = job.manifests["raw_documents"]["counts"]["pages"]
     return Outcome(
         counts={"chunks": writer.count},
         checks={

@@ -7,6 +7,7 @@ instruction records, so that two wordings of one answer never stand on both side
 import hashlib
 import heapq
 import json
+import shutil
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -23,10 +24,11 @@ from ft_assets.records import (
     InstructionRecord,
     Message,
     QAPair,
-    TableWriter,
+    Rows,
     TextRows,
+    TextWriter,
     batched,
-    from_table,
+    from_rows,
     read_batches,
     read_table,
     read_texts,
@@ -44,7 +46,6 @@ from ft_assets.stages.prompt_templates import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
 CUT_SHARE = 0.05
@@ -80,35 +81,35 @@ _INPUTS = {
 
 @dataclass(frozen=True)
 class Text:
-    """All that rows of one text are made from, by the names of `_INPUTS`."""
+    """All that rows of one text are made from: its rows in each table, by the names of `_INPUTS`."""
 
     text_id: str
-    tables: "dict[str, pa.Table]"
+    rows: dict[str, list[Rows]]
 
     def source_ids(self) -> list[str]:
-        """The ids of the records, pairs and chunks, in the order their rows have."""
+        """The ids of records, pairs and chunks, in the order in which their rows stand."""
         return [
             source_id
             for name, (_, _, column) in _INPUTS.items()
-            if name in self.tables
-            for source_id in values(self.tables[name], column)
+            for rows in self.rows.get(name, [])
+            for source_id in rows.values(column)
         ]
 
     def of(self, name: str, record: type) -> list[Any]:
         """The text's records of one kind."""
-        return from_table(self.tables[name], record) if name in self.tables else []
+        return from_rows(self.rows.get(name, []), record)
 
 
 def texts_of(folder: dict[str, Path]) -> Iterator[Text]:
     """Each text with all that is made from it, in order. `folder` maps each input to its folder."""
 
-    def named(name: str, asset: str, file: str) -> Iterator[tuple[str, str, "pa.Table"]]:
-        for text_id, table in read_texts(folder[asset] / file):
-            yield text_id, name, table
+    def named(name: str, asset: str, file: str) -> Iterator[tuple[str, str, list[Rows]]]:
+        for text_id, rows in read_texts(folder[asset] / file):
+            yield text_id, name, rows
 
     tables = [named(name, asset, file) for name, (asset, file, _) in _INPUTS.items()]
     for text_id, group in groupby(heapq.merge(*tables, key=itemgetter(0)), key=itemgetter(0)):
-        yield Text(text_id, {name: table for _, name, table in group})
+        yield Text(text_id, {name: rows for _, name, rows in group})
 
 
 def render_rows(
@@ -208,25 +209,28 @@ class EarlierRows:
             TextRows(folder / f"{split}.parquet" if folder else None) for split in ("train", "eval")
         ]
 
-    def take(self, text: Text) -> "pa.Table | None":
-        """The rows of a text in their order; None unless every one of its sources has its row."""
-        import pyarrow as pa
-
-        found = [rows for split in self._splits if (rows := split.take(text.text_id)) is not None]
+    def take(self, text: Text) -> list[Rows]:
+        """The rows of a text in their order; none unless every one of its sources has its row."""
+        found = [rows for split in self._splits for rows in split.take(text.text_id)]
         wanted = text.source_ids()
-        if not found or sum(len(rows) for rows in found) != len(wanted):
-            return None
-        table = pa.concat_tables(found)
-        have = values(table, "source_id")
+        have = [source_id for rows in found for source_id in rows.values("source_id")]
         if have == wanted:
-            return table
-        places: defaultdict[str, deque[int]] = defaultdict(deque)
-        for place, source_id in enumerate(have):
-            places[source_id].append(place)
-        try:
-            return table.take([places[source_id].popleft() for source_id in wanted])
-        except IndexError:  # a source that has no row
-            return None
+            return found
+        return _in_order(found, have, wanted) if len(have) == len(wanted) else []
+
+
+def _in_order(found: list[Rows], have: list[str], wanted: list[str]) -> list[Rows]:
+    """The rows with the sources `have` in the order `wanted`; none where a source has no row."""
+    import pyarrow as pa
+
+    places: defaultdict[str, deque[int]] = defaultdict(deque)
+    for place, source_id in enumerate(have):
+        places[source_id].append(place)
+    try:
+        order = [places[source_id].popleft() for source_id in wanted]
+    except IndexError:
+        return []
+    return [Rows.of(pa.concat_tables([rows.table() for rows in found]).take(order))]
 
 
 _SPLITS = ("train", "eval")
@@ -239,7 +243,7 @@ class DatasetWriter:
         self._held_out = held_out
         self._stack = ExitStack()
         self._tables = {
-            split: self._stack.enter_context(TableWriter(output / f"{split}.parquet", Example))
+            split: self._stack.enter_context(TextWriter(output / f"{split}.parquet", Example))
             for split in _SPLITS
         }
         self._texts = {
@@ -252,32 +256,37 @@ class DatasetWriter:
         self.counts: Counter[str] = Counter()
         self.by_text: dict[str, Counter[str]] = {}
 
-    def write(self, text_id: str, rows: "pa.Table") -> None:
-        """Writes the rows of one text, each to the split of its group."""
-        if not len(rows):
-            return
-        held_out = [group in self._held_out for group in values(rows, "split_group")]
-        for split, wanted in (("train", False), ("eval", True)):
-            count = held_out.count(wanted)
-            if count == len(held_out):
-                self._write(split, text_id, rows)
-            elif count:
-                places = [place for place, side in enumerate(held_out) if side is wanted]
-                self._write(split, text_id, rows.take(places))
+    def write(self, text_id: str, rows: list[Rows]) -> None:
+        """Writes all rows of one text, each to the split of its group."""
+        sides: dict[str, list[Rows]] = {split: [] for split in _SPLITS}
+        for some in rows:
+            held_out = [group in self._held_out for group in some.values("split_group")]
+            for split, wanted in (("train", False), ("eval", True)):
+                if all(side is wanted for side in held_out):
+                    sides[split].append(some)
+                elif wanted in held_out:
+                    places = [place for place, side in enumerate(held_out) if side is wanted]
+                    sides[split].append(Rows.of(some.table().take(places)))
+        for split, found in sides.items():
+            if any(map(len, found)):
+                self._write(split, text_id, found)
 
-    def _write(self, split: str, text_id: str, rows: "pa.Table") -> None:
-        self._tables[split].add(rows)
-        sums = {
-            name: sum(values(rows, name)) for name in ("tokens", "trained_tokens", "cut_tokens")
-        }
-        self.counts.update(
-            {f"{split}_rows": len(rows), **{f"{split}_{name}": n for name, n in sums.items()}}
-        )
-        self.counts["cut_rows"] += sum(map(bool, values(rows, "cut_tokens")))
+    def _write(self, split: str, text_id: str, rows: list[Rows]) -> None:
+        self._tables[split].add(text_id, rows)
         of_text = self.by_text.setdefault(text_id, Counter())
-        of_text.update({f"{split}_rows": len(rows), f"{split}_tokens": sums["tokens"]})
-        if self._texts:
-            self._write_texts(split, rows.select(["prompt", "completion"]).to_pylist())
+        for some in rows:
+            cut = some.values("cut_tokens")
+            tokens = sum(some.values("tokens"))
+            self.counts[f"{split}_rows"] += len(some)
+            self.counts[f"{split}_tokens"] += tokens
+            self.counts[f"{split}_trained_tokens"] += sum(some.values("trained_tokens"))
+            self.counts["cut_tokens"] += sum(cut)
+            self.counts["cut_rows"] += len(cut) - cut.count(0)
+            of_text[f"{split}_rows"] += len(some)
+            of_text[f"{split}_tokens"] += tokens
+            if self._texts:
+                columns = some.table().select(["prompt", "completion"])
+                self._write_texts(split, columns.to_pylist())
 
     def _write_texts(self, split: str, rows: list[dict[str, str]]) -> None:
         if file := self._texts.get((split, "jsonl")):
@@ -313,13 +322,17 @@ def build(job: Job, report: Report) -> Outcome:
     A text whose records, pairs and chunks are those of an earlier version is not rendered again.
     """
     base = fetch_base_model(job.settings["model.base"], job.settings["model.revision"])
-    tools = {**versions("transformers", "tokenizers"), "base_revision": base.revision}
-    earlier = EarlierRows(job.reusable(tools))
+    tools = {**versions("transformers", "tokenizers", "pyarrow"), "base_revision": base.revision}
+    previous = job.reusable(tools)
+    earlier = EarlierRows(previous)
     tokenizer = tokenizer_of(base.folder)
     manager = _manager(job, tokenizer)
     augmenter = DataAugmenter(normalize_whitespace=job.settings["augment.normalize_whitespace"])
     tokenizer.chat_template = manager.chat_template
-    tokenizer.save_pretrained(job.output / "tokenizer")
+    if previous:  # the same tokenizer with the same template
+        shutil.copytree(previous.folder / "tokenizer", job.output / "tokenizer")
+    else:
+        tokenizer.save_pretrained(job.output / "tokenizer")
     held_out = split_groups(
         groups_in(job.inputs), job.settings["data.eval_fraction"], job.settings["data.seed"]
     )
@@ -339,8 +352,8 @@ def build(job: Job, report: Report) -> Outcome:
 
     with DatasetWriter(job.output, job.settings["data.export_formats"], held_out) as writer:
         for text in texts_of(job.inputs):
-            rows = earlier.take(text)
-            writer.write(text.text_id, to_table(Example, rendered(text)) if rows is None else rows)
+            rows = earlier.take(text) or [Rows.of(to_table(Example, rendered(text)))]
+            writer.write(text.text_id, rows)
     for reason, count in dropped.items():
         report(f"{count} rows left out: {reason}")
     if not writer.counts["train_rows"]:
@@ -365,7 +378,7 @@ def _outcome(
         "eval_tokens",
         "dropped_rows",
     )
-    cut_tokens = counts["train_cut_tokens"] + counts["eval_cut_tokens"] + counts["dropped_tokens"]
+    cut_tokens = counts["cut_tokens"] + counts["dropped_tokens"]
     share = cut_tokens / (counts["train_tokens"] + counts["eval_tokens"] + cut_tokens)
     return Outcome(
         counts={

@@ -1,8 +1,10 @@
 """Question-answer pairs made from chunks; an empty table while `qa.enabled` is off."""
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 
-from ft_assets.records import Chunk, QAPair, write_table
+from ft_assets.records import Chunk, QAPair, Rows, TextWriter, to_table
 from ft_assets.stages.job import Job, Outcome, Report
 
 
@@ -19,5 +21,7 @@ def generate_qa_pairs(chunks: Iterable[Chunk], *, enabled: bool) -> Iterator[QAP
 def build(job: Job, report: Report) -> Outcome:
     """Makes `qa_pairs`: `qa_pairs.parquet`."""
     pairs = generate_qa_pairs([], enabled=job.settings["qa.enabled"])
-    count = write_table(job.output / "qa_pairs.parquet", QAPair, pairs)
-    return Outcome(counts={"pairs": count})
+    with TextWriter(job.output / "qa_pairs.parquet", QAPair) as writer:
+        for text_id, group in groupby(pairs, key=attrgetter("text_id")):
+            writer.add(text_id, [Rows.of(to_table(QAPair, group))])
+    return Outcome(counts={"pairs": writer.count})

@@ -17,8 +17,9 @@ from ft_assets.records import (
     Document,
     InstructionRecord,
     RejectedDocument,
-    TableWriter,
+    Rows,
     TextRows,
+    TextWriter,
     schema_of,
     to_table,
     write_table,
@@ -158,7 +159,7 @@ class _PutBy:
             self._writer.write_batch(batch)
 
     def write_sorted(self, texts: list[str], kept: Path | None, output: Path) -> int:
-        """Writes the rows of `texts`, which are in order, from here or else from the table `kept`.
+        """Writes the rows of `texts`, which are in order, from the table `kept` or else from here.
 
         Returns their number.
         """
@@ -166,14 +167,15 @@ class _PutBy:
 
         self._writer.close()
         earlier = TextRows(kept)
-        with pa.memory_map(str(self._path)) as file, TableWriter(output, self._record) as writer:
+        with pa.memory_map(str(self._path)) as file, TextWriter(output, self._record) as writer:
             batches = pa.ipc.open_file(file)
             for text_id in texts:
-                number = self._batches.get(text_id)
-                if number is not None:
-                    writer.add(pa.Table.from_batches([batches.get_batch(number)]))
-                elif (rows := earlier.take(text_id)) is not None:
-                    writer.add(rows)
+                rows = earlier.take(text_id)
+                if not rows and text_id in self._batches:
+                    batch = batches.get_batch(self._batches[text_id])
+                    rows = [Rows.of(pa.Table.from_batches([batch]))]
+                if rows:
+                    writer.add(text_id, rows)
         self._path.unlink()
         return writer.count
 
@@ -283,7 +285,7 @@ def _nothing_left(source: Path, sources: list[dict[str, Any]]) -> str:
 
 def build(job: Job, report: Report) -> Outcome:
     """Makes `raw_documents`: `documents`, `records` and `rejected.parquet`."""
-    tools = versions("pypdfium2", "pypdf", "lxml", "docx2txt")
+    tools = versions("pypdfium2", "pypdf", "lxml", "docx2txt", "pyarrow")
     sources = load_documents(
         job.files,
         job.source,
