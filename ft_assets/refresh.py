@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 
@@ -145,12 +146,13 @@ def refresh_corpus(
     on_plan: Callable[[str, list[str]], None],
     *,
     force: bool = False,
+    **overrides: Any,
 ) -> RefreshResult:
     """Makes what is stale of `corpus` up to `until`, in this process, in one run.
 
     The run is recorded in the project's Dagster instance. What is fresh but unknown to Dagster, as
     under a new DAGSTER_HOME, is run too, and may only be found unchanged. Without anything to do
-    there is no run. Raises UserError and StageError where the corpus's state cannot be told.
+    there is no run. `overrides` are those of `build_definitions`. Raises UserError and StageError where the corpus's state cannot be told.
     """
     wanted = [*upstream(until), until]
     states = project.status(corpus)
@@ -160,7 +162,7 @@ def refresh_corpus(
     with dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
         instance.add_dynamic_partitions(corpus_partitions.name or "", [corpus])
-        definitions = build_definitions(project=project)
+        definitions = build_definitions(project=project, **overrides)
         seen = stale_status(instance, definitions, wanted, corpus)
         reusing = [name for name in wanted if name not in making and seen[name] != "FRESH"]
         found = RefreshResult(making, [name for name in wanted if name not in making])
