@@ -20,6 +20,7 @@ class Chat:
         manifest = project.storage.current(corpus, "gguf")
         if manifest is None:
             raise UserError(f"{corpus} has no GGUF file yet: ft-assets export {corpus}")
+        project.storage.require_whole(manifest)
         folder = project.storage.folder(corpus, "gguf", manifest.version)
         files = [folder / name for name in manifest.files if name.endswith(".gguf")]
         self._max_new_tokens = project.config(corpus).evaluation.max_new_tokens

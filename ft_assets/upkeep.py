@@ -1,5 +1,7 @@
 """Care for artifacts at rest: what is damaged is found, what is old and unused goes."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,15 +68,28 @@ def prune(storage: Storage, corpus: str, keep: int, *, dry_run: bool) -> list[Pr
     if any(holder(storage.home(corpus, asset)) for asset in GRAPH):
         return None
     kept = _kept(storage, corpus, keep)
+    names: Counter[int] = Counter()
     found = []
     for asset in reversed(GRAPH):
         for version in storage.versions(corpus, asset):
             if (asset, version) not in kept:
-                freed = storage.size(corpus, asset, version)
-                if not dry_run:
-                    storage.remove(corpus, asset, version)
+                freed = _freed(storage.stats(corpus, asset, version), names)
                 found.append(Pruned(corpus, asset, version, freed))
+    for item in () if dry_run else found:
+        storage.remove(corpus, item.asset, item.version)
     return found
+
+
+def _freed(files: list[os.stat_result], names: Counter[int]) -> int:
+    """The bytes of the files whose last name goes: versions share what they have in common.
+
+    `names` counts how many names of each file went with the versions before.
+    """
+    freed = 0
+    for stat in files:
+        names[stat.st_ino] += 1
+        freed += stat.st_size if names[stat.st_ino] == stat.st_nlink else 0
+    return freed
 
 
 def _kept(storage: Storage, corpus: str, keep: int) -> set[tuple[str, str]]:

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from docx import Document as DocxFile
 from reportlab.pdfgen.canvas import Canvas
@@ -132,14 +134,12 @@ def nano_model(tmp_path_factory: pytest.TempPathFactory, smollm: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_pico_model(folder: Path, seed: int = 0) -> Path:
     """A base model whose tokenizer has 300 tokens and loads in milliseconds: for the data half."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("pico") / "pico-llama"
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -155,7 +155,7 @@ def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}<|end|>"
         "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -169,6 +169,22 @@ def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pico_model(tmp_path_factory.mktemp("pico") / "pico-llama")
+
+
+def workers_of(project: Project) -> list[int]:
+    """The worker processes that make something for this project."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            of = process.environ().get("FT_ASSETS_STORAGE")
+            if "ft_assets.worker" in process.info["cmdline"] and of == str(project.storage.root):
+                found.append(process.pid)
+    return found
 
 
 RunCLI = Callable[..., subprocess.CompletedProcess[str]]

@@ -90,7 +90,7 @@ STEPS = st.lists(
 )
 
 
-def _corpus(root: Path, base: Path) -> Corpus:
+def new_corpus(root: Path, base: Path) -> Corpus:
     made = Corpus(Project(root / "data", root / "storage"), "ferry")
     made.write("keeper.txt", "The keeper stays, whatever happens to the rest of the files.")
     made.write("../base", f"model: {{base: '{base}'}}")
@@ -149,7 +149,7 @@ def test_any_sequence_of_changes_ends_in_the_bytes_of_a_clean_build(
 ) -> None:
     root = tmp_path_factory.mktemp("sequence")
     try:
-        corpus = _corpus(root, pico_model)
+        corpus = new_corpus(root, pico_model)
         build(corpus)
         for step in steps:
             step(corpus)

@@ -234,10 +234,10 @@ class Storage:
         with held.publishing():
             write_atomically(held.home / CURRENT, f"{manifest.version}\n")
 
-    def size(self, corpus: str, asset: str, version: str) -> int:
-        """The bytes that one version takes."""
+    def stats(self, corpus: str, asset: str, version: str) -> list[os.stat_result]:
+        """What the disk has of each file of one version."""
         folder = self.folder(corpus, asset, version)
-        return sum((folder / name).stat().st_size for name in _files(folder))
+        return [(folder / name).stat() for name in _files(folder)]
 
     def remove(self, corpus: str, asset: str, version: str) -> None:
         """Removes one version; nobody sees it half-removed."""
