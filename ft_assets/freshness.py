@@ -230,7 +230,7 @@ def _state(
 ) -> AssetState:
     manifest = manifests[asset]
     above = [name for name in GRAPH[asset].inputs if name in GRAPH]
-    causes = [] if manifest is None else _own_causes(manifest, versions, files, settings)
+    causes = [] if manifest is None else own_causes(manifest, versions, files, settings)
     own = bool(causes)
     causes += [f"upstream {name}" for name in above if states[name].state != "fresh"]
     version = manifest.version if manifest else None
@@ -260,7 +260,7 @@ def _blocks(
     return reasons
 
 
-def _own_causes(
+def own_causes(
     manifest: Manifest,
     versions: Mapping[str, str],
     files: list[CorpusFile],

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from ft_assets.resources.project import Project
-from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, qa_records
+from ft_assets.upkeep import verify
+from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, qa_records, workers_of
+from ft_assets_tests.test_upkeep import flip, flips, published
 
 pytestmark = pytest.mark.slow
 
@@ -171,8 +173,28 @@ def test_interrupted_training_leaves_the_old_model_and_no_process(
     finally:
         corpus.settings(settings)
     assert project.storage.current("second", "adapter") == before
-    workers = subprocess.run(["pgrep", "-f", "ft_assets.worker"], capture_output=True, text=True)
-    assert not workers.stdout
+    assert not workers_of(project)
+
+
+def test_every_flipped_byte_of_every_kind_of_artifact_is_found(trained: Trained) -> None:
+    storage = trained[0].storage
+    files = published(storage.root / "ferry")
+    assert {path.suffix for path in files} >= {".parquet", ".safetensors", ".gguf", ".json", ".md"}
+    for path, place, bits in flips(files, 300):
+        flip(path, place, bits)
+        assert any(verdict.damage for verdict in verify(storage, "ferry")), (path, place)
+        flip(path, place, bits)
+    assert not any(verdict.damage for verdict in verify(storage, "ferry"))
+
+
+def test_chat_refuses_a_damaged_file(trained: Trained) -> None:
+    [gguf] = _folder(trained[0], "ferry", "gguf").glob("*f16.gguf")
+    flip(gguf, 5_000, 1)
+    command = [sys.executable, "-m", "ft_assets.cli", "chat", "ferry", "--question", "Who?"]
+    done = subprocess.run(command, env=trained[2], capture_output=True, text=True)
+    flip(gguf, 5_000, 1)
+    assert done.returncode == 3
+    assert "is damaged" in done.stderr
 
 
 def test_a_model_without_the_asked_for_modules_says_so(

@@ -157,7 +157,10 @@ def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> di
             for name, value in manifest.counts.items()
         },
         **manifest.cost,
-        "documents": table(documents[:_TABLE_ROWS], COLUMNS),
+        "documents": table(
+            [{**line, "document_id": line["document_id"][:12]} for line in documents[:_TABLE_ROWS]],
+            tuple(name for name in COLUMNS if name != "text_id"),
+        ),
     }
 
 

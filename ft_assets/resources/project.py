@@ -32,6 +32,7 @@ from ft_assets.freshness import (
     Manifest,
     files_version,
     fingerprint,
+    own_causes,
     plan,
     run_stage,
     settings_read,
@@ -53,6 +54,7 @@ _CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _IGNORED_NAMES = re.compile(r"\..*|~\$.*|.*\.(part|tmp|crdownload|swp)|.*~")
 _OWN_FILES = {SETTINGS_FILE, QUESTIONS_FILE}
 SETTLE_SECONDS = 30
+_REASONS = 5
 _SETTLE_TRIES = 20
 _LOOK_BACK = 16
 """Earlier versions that are looked at for something to use again."""
@@ -381,7 +383,7 @@ class Project:
                 checks=outcome.checks,
                 cost=outcome.cost,
                 forced=request.force,
-                reason=_reason(before, request.force),
+                reason=_reason(before, request.force, inputs, job),
                 run_id=request.run_id,
                 started=started,
                 ended=_utc_now(),
@@ -494,10 +496,15 @@ def _sources(asset: str, outcome: Outcome, above: dict[str, Manifest]) -> list[d
     return above[GRAPH[asset].inputs[0]].sources
 
 
-def _reason(before: Manifest | None, force: bool) -> str:
+def _reason(before: Manifest | None, force: bool, inputs: dict[str, str], job: Job) -> str:
+    """Why an artifact is made, in words; of many causes the first few."""
     if force:
         return "forced"
-    return "inputs, settings or code changed" if before else "never made"
+    if before is None:
+        return "never made"
+    causes = own_causes(before, inputs, job.files, job.settings)
+    more = f"; and {len(causes) - _REASONS} more" if len(causes) > _REASONS else ""
+    return "; ".join(causes[:_REASONS]) + more
 
 
 def _walk(folder: Path, inside: str = "") -> "Iterator[tuple[str, os.DirEntry[str]]]":

@@ -1,0 +1,91 @@
+"""A stage whose code changed has a new code version, or somebody said that it needs none.
+
+After a change that alters what a stage makes, bump its `code_version` in `freshness.GRAPH`; then,
+and after one that does not, `python -m ft_assets_tests.test_code_versions` writes the record anew.
+"""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import ft_assets
+from ft_assets.freshness import GRAPH
+
+ROOT = Path(ft_assets.__file__).parent
+RECORD = Path(__file__).parent / "code_versions.json"
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """Comments are gone from a tree already; so go the docstrings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [
+                item
+                for item in node.body
+                if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+            ] or [ast.Pass()]
+    return tree
+
+
+def _file(module: str) -> Path:
+    return ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules with a stage's work in them that a module imports: the stages and the records."""
+    found = {
+        node.module
+        for node in ast.walk(ast.parse(_file(module).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    return frozenset(
+        name
+        for name in found
+        if name == "ft_assets.records" or name.startswith("ft_assets.stages.")
+    )
+
+
+def _work_of(asset: str) -> set[str]:
+    """The modules that do an asset's work."""
+    found: set[str] = set()
+    waiting = [f"ft_assets.stages.{asset}"]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += _imports(module)
+    return found
+
+
+def digest(asset: str) -> str:
+    """A digest of the code that does an asset's work."""
+    code = [
+        ast.dump(_without_docstrings(ast.parse(_file(module).read_text())))
+        for module in sorted(_work_of(asset))
+    ]
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+
+
+def record() -> dict[str, dict[str, str]]:
+    return {
+        asset: {"code_version": node.code_version, "digest": digest(asset)}
+        for asset, node in GRAPH.items()
+    }
+
+
+@pytest.mark.parametrize("asset", GRAPH)
+def test_changed_code_has_a_new_code_version(asset: str) -> None:
+    known = json.loads(RECORD.read_text())[asset]
+    assert {"code_version": GRAPH[asset].code_version, "digest": digest(asset)} == known, (
+        f"the code behind {asset} changed: bump its code_version in freshness.GRAPH if it makes "
+        "something else now, then run python -m ft_assets_tests.test_code_versions"
+    )
+
+
+if __name__ == "__main__":
+    RECORD.write_text(json.dumps(record(), indent=1) + "\n")
