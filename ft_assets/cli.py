@@ -273,6 +273,8 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     for verdict in damaged:
         for line in verdict.damage:
             err.print(f"[red]damaged:[/] {escape(line)}", soft_wrap=True)
+        what = f"ft-assets refresh {verdict.corpus} --until {verdict.asset} --force"
+        err.print(f"  to mend it: {what}; an old version: ft-assets prune", soft_wrap=True)
     if damaged:
         raise typer.Exit(3)
     if not as_json:

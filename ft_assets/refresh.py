@@ -1,12 +1,6 @@
 """Dagster runs that make what corpora want made, one a corpus. The command line and tests call this."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +17,7 @@ from ft_assets.partitions import corpus_partitions
 from ft_assets.progress import Progress
 from ft_assets.resources.project import Project
 from ft_assets.runs import close_dead_runs
+from ft_assets.side_by_side import refresh_side_by_side
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's own console lines stay out of the terminal; the event log has them all."""
@@ -50,7 +45,10 @@ def refresh_corpora(
     A failed corpus does not stop the others; an interrupt stops all.
     """
     if jobs > 1 and len(corpora) > 1:
-        return _refresh_apart(corpora, until, progress, force, jobs)
+        dagster_home()
+        with dg.DagsterInstance.get():
+            pass  # makes the database once, before several processes want to
+        return refresh_side_by_side(corpora, until, progress, force=force, jobs=jobs)
     code = 0
     for corpus in corpora:
         try:
@@ -66,77 +64,6 @@ def refresh_corpora(
         if code == INTERRUPTED:
             break
     return code
-
-
-def _refresh_apart(
-    corpora: list[str], until: str, progress: Progress, force: bool, jobs: int
-) -> int:
-    """A process for each corpus: they do not share the interpreter's lock, nor a crash."""
-    dagster_home()
-    with dg.DagsterInstance.get():
-        pass  # makes the database once, before several processes want to
-    waiting, running, codes = list(corpora), dict[str, _Child](), [0]
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                corpus = waiting.pop(0)
-                running[corpus] = _Child(corpus, until, progress, force)
-            time.sleep(0.1)
-            for corpus in [name for name, child in running.items() if child.is_over()]:
-                codes.append(running.pop(corpus).end(progress))
-    except KeyboardInterrupt:
-        for child in running.values():
-            child.interrupt()
-        codes += [child.end(progress) for child in running.values()] + [INTERRUPTED]
-    return max(codes)
-
-
-class _Child:
-    """`ft-assets refresh` of one corpus in a process of its own."""
-
-    def __init__(self, corpus: str, until: str, progress: Progress, force: bool) -> None:
-        command = [sys.executable, "-m", "ft_assets.cli", "refresh", corpus, "--until", until]
-        self._corpus = corpus
-        self._process = subprocess.Popen(
-            [*command, "--json", *(["--force"] if force else [])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,  # a terminal's interrupt comes through us, once
-        )
-        self._said = ""
-        self._readers = [
-            threading.Thread(target=self._keep),
-            threading.Thread(target=self._pass, args=[progress]),
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _keep(self) -> None:
-        self._said = self._process.stdout.read() if self._process.stdout else ""
-
-    def _pass(self, progress: Progress) -> None:
-        for line in self._process.stderr or ():
-            progress.line(self._corpus, line.rstrip("\n"))
-
-    def is_over(self) -> bool:
-        """Whether the process has ended."""
-        return self._process.poll() is not None
-
-    def interrupt(self) -> None:
-        """Asks the process to end."""
-        self._process.send_signal(signal.SIGINT)
-
-    def end(self, progress: Progress) -> int:
-        """Waits for the process, takes over what it came to, and returns its exit code."""
-        code = self._process.wait()
-        for reader in self._readers:
-            reader.join()
-        if self._said:
-            progress.add(json.loads(self._said))
-        elif code not in (0, 1):
-            progress.fail(self._corpus, None, f"its process ended with {code} without a word")
-        return code if code >= 0 else 3
 
 
 def refresh_corpus(

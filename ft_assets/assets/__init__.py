@@ -69,14 +69,15 @@ def materialize(
     """
     asset, corpus = context.asset_key.to_user_string(), context.partition_key
     tags = context.run.tags
+    reuse_only = asset in tags.get(REUSE_TAG, "").split(",")
     try:
         made = project.make(
             corpus,
             asset,
             partial(compute.run, context) if compute else None,
             report=context.log.info,
-            force=tags.get(FORCE_TAG) == "true",
-            reuse_only=asset in tags.get(REUSE_TAG, "").split(","),
+            force=tags.get(FORCE_TAG) == "true" and not reuse_only,
+            reuse_only=reuse_only,
             settled=tags.get(SETTLED_TAG),
             run_id=context.run.run_id,
             is_over=partial(is_over, context.instance),

@@ -38,7 +38,7 @@ from ft_assets.freshness import (
     settings_read,
     settings_version,
 )
-from ft_assets.resources.lease import IsOver, Lease
+from ft_assets.resources.lease import IsOver, Lease, holder
 from ft_assets.resources.storage import DamagedError, DigestCache, Storage
 from ft_assets.stages.base_model import find_base_model, is_local
 from ft_assets.stages.evaluation import read_questions
@@ -324,6 +324,8 @@ class Project:
         self.require(corpus)
         began = time.monotonic()
         run = run or partial(run_stage, report=report)
+        if other := holder(self.storage.home(corpus, asset)):
+            report(f"run {other.run_id or '(none)'} is making {asset} of {corpus}: waiting for it")
         request = _Request(corpus, asset, run, run_id, is_over, force, reuse_only, settled)
         manifest, reused = self._make_settled(request)
         made = Made(manifest, reused, time.monotonic() - began)
