@@ -60,7 +60,7 @@ def test_files_that_never_settle_are_said_so(
     quick.project.settle_seconds = 0
     versions = iter(range(1_000))
     monkeypatch.setattr(
-        "ft_assets.resources.project.files_version", lambda files: str(next(versions))
+        "ft_assets.resources.data_folder.files_version", lambda files: str(next(versions))
     )
     with pytest.raises(StageError, match="keep changing"):
         quick.project.make("ferry", "raw_documents", settled="asked")

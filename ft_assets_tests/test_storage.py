@@ -205,12 +205,14 @@ def test_the_manifest_says_what_the_artifact_is(corpus: Corpus) -> None:
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
 
 
-def test_a_damaged_manifest_is_said_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("current", ["v1\n", "0123456789abcdef0123", "0123456789abcdef0123\n"])
+def test_a_damaged_manifest_is_said_so(tmp_path: Path, current: str) -> None:
     home = tmp_path / "c" / "chunks"
-    (home / "v1").mkdir(parents=True)
-    (home / "current").write_text("v1\n")
-    (home / "v1" / "manifest.json").write_text("{")
-    with pytest.raises(StageError, match=r"manifest\.json cannot be read"):
+    version = home / "0123456789abcdef0123"
+    version.mkdir(parents=True)
+    (home / "current").write_text(current)
+    (version / "manifest.json").write_text("{")
+    with pytest.raises(StageError, match=r"manifest\.json is damaged|does not hold a version"):
         Storage(tmp_path).current("c", "chunks")
 
 
