@@ -44,3 +44,16 @@ def _is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
         return process.create_time() > began.timestamp() + _CLOCK_SECONDS
     except psutil.NoSuchProcess:
         return True
+
+
+def has_died(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run ended without a step of it having failed: it was killed, or interrupted.
+
+    One that a person cancelled has not died.
+    """
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return False
+    failed = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    errors = [event.step_failure_data.error for entry in failed if (event := entry.dagster_event)]
+    interrupted = dg.DagsterExecutionInterruptedError.__name__
+    return all(error is not None and error.cls_name == interrupted for error in errors)

@@ -10,7 +10,11 @@ from ft_assets.errors import UserError
 from ft_assets.freshness import CORPUS_FILES, GRAPH, digest, upstream
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
-from ft_assets.runs import close_dead_runs
+from ft_assets.runs import close_dead_runs, has_died
+
+_NEVER_SEEN: dict[str, Any] = {"seen": "", "acted": "", "count": 0, "tries": 0}
+_TRIES = 3
+"""How often a run is asked for that dies each time."""
 
 
 def build_corpus_sensor(seconds: int) -> dg.SensorDefinition:
@@ -36,10 +40,11 @@ def build_corpus_sensor(seconds: int) -> dg.SensorDefinition:
 def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     """Acts on a change when it is seen the same on two ticks: a file half-written has settled.
 
-    The cursor holds, for each corpus, what was seen last, what was acted on last, and a count of
-    the acts, which keeps a corpus that changes back to an earlier state from being overlooked. A
-    tick that was cut off is evaluated again with the cursor from before it, and asks for the same
-    runs by the same keys, which Dagster starts once.
+    The cursor holds, for each corpus, what was seen last, what was acted on last, a count of the
+    acts, which keeps a corpus that changes back to an earlier state from being overlooked, and how
+    often a run was asked for while its end is open. A run that died is asked for again; one that
+    failed is not, for it would fail again. A tick that was cut off is evaluated again with the
+    cursor from before it, and asks for the same runs by the same keys, which Dagster starts once.
     """
     cursor = json.loads(context.cursor or "{}")
     events: list[dg.AssetObservation] = []
@@ -53,14 +58,18 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
             context.log.warning(f"{corpus} is left out until its settings are mended: {error}")
             continue
         state = digest(observed)
-        last = cursor.get(corpus, {"seen": "", "acted": "", "count": 0})
+        last = {**_NEVER_SEEN, **cursor.get(corpus, {})}
         if state == last["seen"] and state != last["acted"]:
-            last = {"seen": state, "acted": state, "count": last["count"] + 1}
+            last = {"acted": state, "count": last["count"] + 1, "tries": 1}
             events += [
                 observation(dg.AssetKey(key.split("/")), corpus, version)
                 for key, version in observed.items()
             ]
             requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
+        elif state == last["acted"] and last["tries"]:
+            last, again = _followed_up(context.instance, corpus, last)
+            if again:
+                requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
         cursor[corpus] = {**last, "seen": state}
     known = context.instance.get_dynamic_partitions(corpus_partitions.name or "")
     new = [corpus for corpus in corpora if corpus not in known]
@@ -74,8 +83,26 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
 
 def _request(corpus: str, until: str, files: str, last: dict[str, Any]) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=f"{corpus}:{last['count']}:{last['acted']}",
+        run_key=_run_key(corpus, last),
         partition_key=corpus,
         asset_selection=[dg.AssetKey(name) for name in [*upstream(until), until]],
         tags={SETTLED_TAG: files},
     )
+
+
+def _run_key(corpus: str, last: dict[str, Any]) -> str:
+    return f"{corpus}:{last['count']}:{last['acted']}"
+
+
+def _followed_up(
+    instance: dg.DagsterInstance, corpus: str, last: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """What is known now of the run that was asked for, and whether to ask for it again."""
+    runs = instance.get_runs(
+        dg.RunsFilter(tags={"dagster/run_key": _run_key(corpus, last)}), limit=1
+    )
+    if not runs or not runs[0].is_finished:
+        return last, False
+    if has_died(instance, runs[0]) and last["tries"] < _TRIES:
+        return {**last, "count": last["count"] + 1, "tries": last["tries"] + 1}, True
+    return {**last, "tries": 0}, False

@@ -21,7 +21,7 @@ from typing import Any
 
 from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
 
-from ft_assets.errors import StageError, UserError, no_room
+from ft_assets.errors import INTERRUPTED, StageError, UserError, no_room
 from ft_assets.freshness import run_stage
 from ft_assets.stages.job import Job, Report
 
@@ -107,4 +107,7 @@ if __name__ == "__main__":
     os.dup2(2, 1)  # standard output belongs to the caller's report
     end_with_parent()
     quiet_libraries()
-    sys.exit(run_job(Path(sys.argv[1])))
+    try:
+        sys.exit(run_job(Path(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
