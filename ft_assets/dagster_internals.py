@@ -3,6 +3,7 @@
 Tried on Dagster 1.13.27.
 """
 
+import time
 from datetime import datetime
 
 import dagster as dg
@@ -58,3 +59,18 @@ def started_at(instance: dg.DagsterInstance, run_id: str) -> datetime:
 def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
     """Gives back what the steps of a run that is over held in a pool."""
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def wait_quietly_for_pools() -> None:
+    """Lets a step that waits for a pool sleep until it is to ask again, a second at most.
+
+    The in-process executor of Dagster 1.13 takes that time to be nought and so keeps a core busy for
+    as long as another run's training lasts.
+    """
+    from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+
+    def interval(self: InstanceConcurrencyContext) -> float:
+        waits = [ready_at - time.time() for ready_at in self._pending_timeouts.values()]
+        return min(1.0, max(0.0, min(waits))) if waits else 0.0
+
+    InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign]

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import dagster as dg
 import pytest
@@ -18,6 +20,7 @@ from ft_assets.dagster_internals import (
     process_of,
     stale_status,
     started_at,
+    wait_quietly_for_pools,
 )
 from ft_assets.runs import close_dead_runs
 
@@ -149,3 +152,15 @@ def test_a_run_that_lives_is_not_closed(instance: dg.DagsterInstance) -> None:
 def _run_unpartitioned(instance: dg.DagsterInstance, definitions: dg.Definitions) -> bool:
     job = definitions.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(instance=instance).success
+
+
+def test_who_waits_for_a_pool_sleeps() -> None:
+    from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+
+    class Waiting:
+        _pending_claims: ClassVar = {"step"}
+        _pending_timeouts: ClassVar = {"step": time.time() + 60}
+
+    wait_quietly_for_pools()
+    interval = InstanceConcurrencyContext.interval_to_next_pending_claim_check
+    assert interval(Waiting()) == 1.0, "a run that waits for a training keeps a core busy"  # type: ignore[arg-type]

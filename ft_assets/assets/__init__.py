@@ -13,13 +13,15 @@ import dagster as dg
 
 from ft_assets.checks import check_results, check_specs
 from ft_assets.compute import Compute
-from ft_assets.dagster_internals import forget_cached_inputs
+from ft_assets.dagster_internals import forget_cached_inputs, wait_quietly_for_pools
 from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import CORPUS_FILES, GRAPH, Manifest, settings_version
 from ft_assets.lineage import COLUMNS, documents_behind
 from ft_assets.partitions import corpus_partitions
 from ft_assets.resources.project import Project
 from ft_assets.resources.storage import Storage
+
+wait_quietly_for_pools()
 
 FORCE_TAG = "ft_assets/force"
 REUSE_TAG = "ft_assets/reuse"
