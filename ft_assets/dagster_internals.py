@@ -56,6 +56,17 @@ def started_at(instance: dg.DagsterInstance, run_id: str) -> datetime:
     return datetime.fromtimestamp(record.start_time, record.create_timestamp.tzinfo)
 
 
+def pool_runs(instance: dg.DagsterInstance) -> set[str]:
+    """The runs that hold a slot of a pool, or wait for one."""
+    storage = instance.event_log_storage
+    found: set[str] = set()
+    for key in storage.get_concurrency_keys():
+        info = storage.get_concurrency_info(key)
+        found |= {slot.run_id for slot in info.claimed_slots}
+        found |= {step.run_id for step in info.pending_steps}
+    return found
+
+
 def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
     """Gives back what the steps of a run that is over held in a pool."""
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)

@@ -16,7 +16,7 @@ from ft_assets.instance import dagster_home
 from ft_assets.partitions import corpus_partitions
 from ft_assets.progress import Progress
 from ft_assets.resources.project import Project
-from ft_assets.runs import close_dead_runs
+from ft_assets.runs import PROCESS_TAG, close_dead_runs, this_process
 from ft_assets.side_by_side import refresh_side_by_side
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -102,7 +102,11 @@ def refresh_corpus(
             partition_key=corpus,
             asset_selection=[dg.AssetKey(name) for name in wanted if name in {*making, *reusing}],
             run_config=_QUIET,
-            tags={REUSE_TAG: ",".join(reusing), **({FORCE_TAG: "true"} if force else {})},
+            tags={
+                PROCESS_TAG: this_process(),
+                REUSE_TAG: ",".join(reusing),
+                **({FORCE_TAG: "true"} if force else {}),
+            },
             raise_on_error=False,
         )
         if not result.success:

@@ -1,6 +1,6 @@
-"""Runs one heavy stage in a process of its own: `python -m ft_assets.worker FOLDER`.
+"""Runs one heavy stage in a process of its own: `python -m ft_assets.worker FOLDER PARENT`.
 
-FOLDER holds the job file; the outcome, or the error, is written beside it. The same worker and the
+PARENT is the process that waits for it: when that is gone, so is the worker. FOLDER holds the job file; the outcome, or the error, is written beside it. The same worker and the
 same job file run here and elsewhere, under Dagster Pipes or without.
 """
 
@@ -91,9 +91,8 @@ def quiet_libraries() -> None:
 _PARENT_POLL_SECONDS = 1.0
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Kills this process soon after the one that started it is gone: nobody waits for its work."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -105,7 +104,7 @@ def end_with_parent() -> None:
 
 if __name__ == "__main__":
     os.dup2(2, 1)  # standard output belongs to the caller's report
-    end_with_parent()
+    end_with_parent(int(sys.argv[2]))
     quiet_libraries()
     try:
         sys.exit(run_job(Path(sys.argv[1])))

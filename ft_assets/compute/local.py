@@ -4,6 +4,7 @@ So logs and metrics stream into the run, cancelling reaches the work, and its me
 """
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -29,7 +30,8 @@ class LocalCompute:
             outcome = Path(scratch) / OUTCOME_FILE
             try:
                 dg.PipesSubprocessClient().run(
-                    context=context, command=[sys.executable, "-m", "ft_assets.worker", scratch]
+                    context=context,
+                    command=[sys.executable, "-m", "ft_assets.worker", scratch, str(os.getpid())],
                 )
             except dg.DagsterExecutionInterruptedError:
                 raise

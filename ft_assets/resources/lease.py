@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +77,10 @@ def hold(home: Path, run_id: str, is_over: IsOver) -> Iterator[Lease]:
     """
     home.mkdir(parents=True, exist_ok=True)
     lease = Lease(home, secrets.token_hex(8), run_id)
-    with lease._holder.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        with _guard(home):  # else it could be taken for a dead one's before it is locked
+            file = stack.enter_context(lease._holder.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
         try:
             while not _take(lease, is_over):
                 time.sleep(_POLL_SECONDS)

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,26 +166,36 @@ class Storage:
                 f"{manifest.corpus} --until {manifest.asset} --force"
             )
 
+    @contextmanager
     def hold(
         self, corpus: str, asset: str, run_id: str, is_over: lease.IsOver
-    ) -> AbstractContextManager[lease.Lease]:
-        """Keeps other processes from making the same artifact; the second one in waits."""
-        return lease.hold(self.home(corpus, asset), run_id, is_over)
+    ) -> Iterator[lease.Lease]:
+        """Keeps other processes from making the same artifact; the second one in waits.
+
+        What earlier, killed holders left behind is removed first.
+        """
+        with lease.hold(self.home(corpus, asset), run_id, is_over) as held:
+            with held.publishing():  # what is there now is no later holder's
+                left = [path for path in held.home.glob(".*") if _LEFT.match(path.name)]
+            for path in left:
+                shutil.rmtree(path, ignore_errors=True)
+                if path.is_file():
+                    path.unlink(missing_ok=True)
+            yield held
 
     @contextmanager
     def staging(self, held: lease.Lease) -> Iterator[Path]:
         """An empty folder on the storage's own disk, gone afterwards whatever happens.
 
-        What an earlier, killed holder left behind is removed first. A full disk becomes a
-        StageError.
+        A full disk becomes a StageError, and any error a LostLeaseError where the run was given up.
         """
-        for leftover in held.home.glob(f"{_STAGING}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=held.home, prefix=_STAGING))
         try:
             yield folder
-        except OSError as error:
-            if full := no_room(error, self.root):
+        except Exception as error:
+            with held.publishing():  # a run that was given up finds its folder gone
+                pass
+            if isinstance(error, OSError) and (full := no_room(error, self.root)):
                 raise full from error
             raise
         finally:
@@ -217,12 +227,14 @@ class Storage:
         with held.publishing():
             self._put_in_place(held.home, folder, manifest)
             write_atomically(held.home / CURRENT, f"{version}\n")
+        shutil.rmtree(held.home / f"{_STAGING}damaged-{version}", ignore_errors=True)
         return manifest
 
     def _put_in_place(self, home: Path, folder: Path, manifest: Manifest) -> None:
         target = home / manifest.version
         if target.is_dir() and not self.damage(manifest):
-            write_atomically(target / MANIFEST, manifest.to_json())
+            (folder / MANIFEST).replace(target / MANIFEST)
+            _sync_folder(target)
             return
         if target.is_dir():
             target.rename(home / f"{_STAGING}damaged-{manifest.version}")
@@ -245,6 +257,7 @@ class Storage:
         shutil.rmtree(folder.rename(folder.parent / f"{_STAGING}removed-{version}"))
 
 
+_LEFT = re.compile(r"\.(staging|current|lease\.json)-.*")
 _VERSION = re.compile(r"[0-9a-f]{20}")
 
 
