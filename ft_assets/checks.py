@@ -11,27 +11,37 @@ import dagster as dg
 from ft_assets.freshness import Manifest
 from ft_assets.partitions import corpus_partitions
 
-CHECKS = {
-    "raw_documents": ("every_file_read", "No file and no record was rejected."),
-    "chunks": ("text_is_chunked", "Where there is text there are chunks."),
-    "formatted_dataset": ("rows_fit_max_length", "training.max_length cuts few tokens."),
-    "adapter": ("loss_fell", "The training loss ended below where it began."),
-    "evaluation": ("tuned_is_not_worse", "The tuned model does no worse than its base."),
-    "merged_model": ("merge_changes_nothing", "Merging leaves the logits as they were."),
-    "gguf": ("answers_in_llama_cpp", "Every file loads, agrees on token ids, and answers."),
+CHECKS: dict[str, dict[str, str]] = {
+    "raw_documents": {
+        "every_file_read": "No file and no part of one was rejected.",
+        "text_is_sound": "No document's text looks damaged.",
+    },
+    "chunks": {"text_is_chunked": "Where there is text there are chunks."},
+    "formatted_dataset": {
+        "documents_are_read": "Few documents were rejected.",
+        "text_is_sound": "Little text comes from documents that look damaged.",
+        "few_duplicates": "Few rows are near-duplicates of another.",
+        "eval_is_apart": "Few eval rows have their words in training rows.",
+        "questions_are_apart": "No training row asks one of the closed-book questions.",
+        "rows_fit_max_length": "training.max_length cuts few tokens.",
+        "rows_end_with_stop": "Every row that is whole ends with the stop token and begins once.",
+        "rows_add_up": "Every row that was made is in the dataset or among those dropped.",
+    },
+    "adapter": {"loss_fell": "The training loss ended below where it began."},
+    "evaluation": {"tuned_is_not_worse": "The tuned model does no worse than its base."},
+    "merged_model": {"merge_changes_nothing": "Merging leaves the logits as they were."},
+    "gguf": {"answers_in_llama_cpp": "Every file loads, agrees on token ids, and answers."},
 }
-"""The check of each asset that has one: its name in the manifest, and what it says."""
+"""The checks of each asset that has any: their names in the manifest, and what each says."""
 
 
 def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
-    """The check of an asset as Dagster declares it."""
-    if asset not in CHECKS:
-        return []
-    name, description = CHECKS[asset]
+    """The checks of an asset as Dagster declares them."""
     return [
         dg.AssetCheckSpec(
             name, asset=asset, description=description, partitions_def=corpus_partitions
         )
+        for name, description in CHECKS.get(asset, {}).items()
     ]
 
 

@@ -80,10 +80,40 @@ class ModelConfig(Section):
 
 
 class LoaderSettings(Section):
-    """The engine that reads a format first; the other of the two follows where it fails."""
+    """How files are read, and the limits that each file is held to.
+
+    `pdf` and `docx` name the engine tried first; the other of the two follows where it fails.
+    `dehyphenate` and `strip_headers` (lines that recur at the top or bottom of pages) are for PDF.
+    `max_archive_members`, `max_unpacked_mb` and `max_expansion` (unpacked bytes by packed ones) are
+    for DOCX.
+    """
 
     pdf: Literal["pypdfium2", "pypdf"] = "pypdfium2"
     docx: Literal["lxml", "docx2txt"] = "lxml"
+    dehyphenate: bool = True
+    strip_headers: bool = False
+    ocr: bool = False
+    max_seconds: int = Field(60, ge=1, le=86_400)
+    max_memory_mb: int = Field(1024, ge=256, le=1_000_000)
+    max_archive_members: int = Field(10_000, ge=10, le=1_000_000)
+    max_unpacked_mb: int = Field(256, ge=1, le=65_536)
+    max_expansion: int = Field(200, ge=10, le=100_000)
+
+
+class GateSettings(Section):
+    """The shares above which nothing is trained on the dataset; 1.0 switches a gate off.
+
+    `rejected_documents`: of all documents, those that could not be read. `unsound_text`: of all
+    characters, those in documents whose text looks damaged. `duplicate_rows`: of all rows, those
+    that are near-duplicates of another. `eval_overlap`: of the eval rows, those whose words stand in
+    training rows. `cut_tokens`: of all tokens, those that `training.max_length` cuts off or drops.
+    """
+
+    rejected_documents: float = Field(0.1, ge=0.0, le=1.0)
+    unsound_text: float = Field(0.1, ge=0.0, le=1.0)
+    duplicate_rows: float = Field(0.2, ge=0.0, le=1.0)
+    eval_overlap: float = Field(0.1, ge=0.0, le=1.0)
+    cut_tokens: float = Field(0.05, ge=0.0, le=1.0)
 
 
 def _template(value: str) -> str:
@@ -94,9 +124,17 @@ def _template(value: str) -> str:
 
 
 class DataConfig(Section):
-    """From documents to the formatted dataset."""
+    """From documents to the formatted dataset.
+
+    `near_duplicates` is the similarity (Jaccard, of word sequences) from which two texts count as
+    near-duplicates, of which one is kept; 1.0 drops equal texts only. `eval_overlap` says what
+    becomes of an eval row whose words stand in training rows.
+    """
 
     loaders: LoaderSettings = LoaderSettings()
+    near_duplicates: float = Field(0.85, ge=0.5, le=1.0)
+    eval_overlap: Literal["move", "drop", "keep"] = "move"
+    gates: GateSettings = GateSettings()
     template: Annotated[str, AfterValidator(_template)] = "tokenizer_default"
     system_prompt: str | None = None
     eval_fraction: float = Field(0.1, ge=0.0, le=0.5)
@@ -131,12 +169,12 @@ class QAConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Variants of the training rows."""
+    """Variants of the training rows, so many of each kind for each question; the answers stay."""
 
-    instruction_variations: Annotated[int, _only(0)] = 0
-    paraphrases: Annotated[int, _only(0)] = 0
+    instruction_variations: int = Field(0, ge=0, le=8)
+    paraphrases: int = Field(0, ge=0, le=2)
     normalize_whitespace: bool = True
-    case_variations: Annotated[int, _only(0)] = 0
+    case_variations: int = Field(0, ge=0, le=2)
 
 
 class TrainingConfig(Section):

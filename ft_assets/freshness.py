@@ -38,9 +38,9 @@ _BASE = ("model.base", "model.revision")
 
 GRAPH: dict[str, Node] = {
     "raw_documents": Node(
-        (CORPUS_FILES,), ("data.loaders",), "2", "Text and instruction records of the corpus."
+        (CORPUS_FILES,), ("data.loaders",), "3", "Text and instruction records of the corpus."
     ),
-    "chunks": Node(("raw_documents",), ("langchain",), "2", "Documents cut to size."),
+    "chunks": Node(("raw_documents",), ("langchain",), "3", "Documents cut to size."),
     "qa_pairs": Node(("chunks",), ("qa",), "2", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
@@ -50,11 +50,14 @@ GRAPH: dict[str, Node] = {
             "data.eval_fraction",
             "data.seed",
             "data.export_formats",
+            "data.near_duplicates",
+            "data.eval_overlap",
+            "data.gates",
             "augment",
             "training.max_length",
             *_BASE,
         ),
-        "2",
+        "3",
         "Rows rendered by the template, split into train and eval.",
     ),
     "adapter": Node(

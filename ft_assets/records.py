@@ -31,6 +31,14 @@ class Message(TypedDict):
     content: str
 
 
+class Heading(TypedDict):
+    """A heading: where it begins in its document's whole text, its level from 1, its title."""
+
+    start: int
+    level: int
+    title: str
+
+
 @dataclass(frozen=True)
 class Document:
     """One page or section of a document.
@@ -39,6 +47,7 @@ class Document:
     anew with the same text changes no row. Manifests' sources say which files a text stands in.
     `start` and `end` are character offsets into the document's whole text, which is its rows'
     texts joined by `PAGE_BREAK`. `page` counts from 1; a format without pages has one row, page 1.
+    `headings` are those that begin on the page, in order.
     """
 
     text_id: str
@@ -46,6 +55,7 @@ class Document:
     text: str
     start: int
     end: int
+    headings: list[Heading]
 
 
 PAGE_BREAK = "\n\n"
@@ -69,16 +79,49 @@ class InstructionRecord:
 
 @dataclass(frozen=True)
 class RejectedDocument:
-    """A file, or one record of it, that could not be used, and why. Paths stand in the manifest."""
+    """A file, or a part of it, that could not be used, and why. Paths stand in the manifest.
+
+    `whole` says that nothing of the file could be used.
+    """
 
     document_id: str
     media_type: str
     reason: str
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How the text of one document looks; a function of the text alone.
+
+    `pages` counts pages or sections, `empty_pages` those without text to speak of.
+    `mean_word_length` is in letters, over words of scripts that put spaces between words; None where
+    there are none. `odd_share` is the share of characters that text does not have: U+FFFD, control
+    and private-use characters, `(cid:N)`. `hyphen_share` is the share of lines that end in a broken
+    word, `repeated_share` that of lines which occur more than once. `language` is an ISO 639-1 code,
+    None where there is too little text to tell. `problem` says why the text is not to be trusted;
+    None where it is.
+    """
+
+    text_id: str
+    pages: int
+    empty_pages: int
+    characters: int
+    mean_word_length: float | None
+    odd_share: float
+    hyphen_share: float
+    repeated_share: float
+    language: str | None
+    problem: str | None
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of one document: `document_text[start:end] == text`; `page` is where it starts."""
+    """A piece of one document: `document_text[start:end] == text`; `page` is where it starts.
+
+    `heading` is the path of headings that it starts under, outermost first, joined by
+    `HEADING_BREAK`; empty where there are none.
+    """
 
     chunk_id: str
     text_id: str
@@ -86,6 +129,11 @@ class Chunk:
     start: int
     end: int
     text: str
+    heading: str
+
+
+HEADING_BREAK = " > "
+"""What stands between two headings in a chunk's path."""
 
 
 @dataclass(frozen=True)
@@ -104,26 +152,59 @@ class QAPair:
     request_id: str
 
 
+Kind = Literal["record", "qa", "text"]
+"""What a row is made from."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One training row, rendered: the loss is taken on `completion` alone.
 
     `kind` is where it came from: an instruction `record`, a `qa` pair, or a chunk's `text` (whose
     prompt is the begin-of-sequence token or empty). `source_id` is the id of that record, pair or
-    chunk; `split_group` is the unit that never stands on both sides of the split. `cut_tokens` are
-    those that `training.max_length` cuts off; `tokens` does not count them.
+    chunk; `variant` is 0 for the source as it is and counts what augmentation made of it from 1.
+    `split_group` is the unit that never stands on both sides of the split; variants have their
+    source's. `cut_tokens` are those that `training.max_length` cuts off; `tokens` does not count them.
     """
 
     example_id: str
-    kind: Literal["record", "qa", "text"]
+    kind: Kind
     prompt: str
     completion: str
     text_id: str
     source_id: str
+    variant: int
     split_group: str
     tokens: int
     trained_tokens: int
     cut_tokens: int
+
+
+@dataclass(frozen=True)
+class DroppedRow:
+    """A row that is not in the dataset, and why; `kept_id` is the source it is a duplicate of."""
+
+    text_id: str
+    source_id: str
+    variant: int
+    kind: Kind
+    reason: str
+    kept_id: str | None
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What is compared of a source (record, pair or chunk) to find duplicates and leaks.
+
+    `exact` is a digest of its text with case and white space folded. `minhash` and `ngrams` are
+    little-endian integers: see `stages/duplicates.py`.
+    """
+
+    text_id: str
+    source_id: str
+    exact: str
+    minhash: bytes
+    ngrams: bytes
 
 
 @dataclass(frozen=True)
@@ -145,6 +226,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "text": "large_string",
         "start": "int64",
         "end": "int64",
+        "headings": "headings",
     },
     InstructionRecord: {
         "record_id": "string",
@@ -157,6 +239,19 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "document_id": "string",
         "media_type": "string",
         "reason": "string",
+        "whole": "bool",
+    },
+    Quality: {
+        "text_id": "string",
+        "pages": "int32",
+        "empty_pages": "int32",
+        "characters": "int64",
+        "mean_word_length": "double",
+        "odd_share": "double",
+        "hyphen_share": "double",
+        "repeated_share": "double",
+        "language": "string",
+        "problem": "string",
     },
     Chunk: {
         "chunk_id": "string",
@@ -165,6 +260,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "start": "int64",
         "end": "int64",
         "text": "string",
+        "heading": "string",
     },
     QAPair: {
         "pair_id": "string",
@@ -182,10 +278,26 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "completion": "string",
         "text_id": "string",
         "source_id": "string",
+        "variant": "int32",
         "split_group": "string",
         "tokens": "int32",
         "trained_tokens": "int32",
         "cut_tokens": "int32",
+    },
+    DroppedRow: {
+        "text_id": "string",
+        "source_id": "string",
+        "variant": "int32",
+        "kind": "string",
+        "reason": "string",
+        "kept_id": "string",
+    },
+    Sketch: {
+        "text_id": "string",
+        "source_id": "string",
+        "exact": "string",
+        "minhash": "binary",
+        "ngrams": "binary",
     },
     Answer: {
         "question": "string",
@@ -196,10 +308,10 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "tuned_hit": "bool",
     },
 }
-"""The Arrow type of each column, by pyarrow's alias; `messages` is a list of role and content."""
+"""The Arrow type of each column, by pyarrow's alias; `messages` and `headings` are lists of structs."""
 
 
-_LONG = {"text", "prompt", "completion", "messages"}
+_LONG = {"text", "prompt", "completion", "messages", "headings", "minhash", "ngrams"}
 """Columns whose values hardly repeat and are not looked up: no dictionary, no statistics."""
 
 
@@ -209,9 +321,11 @@ def schema_of(record: type) -> "pa.Schema":
     import pyarrow as pa
 
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    heading = pa.struct([("start", pa.int64()), ("level", pa.int32()), ("title", pa.string())])
+    nested = {"messages": pa.list_(turn), "headings": pa.list_(heading)}
     return pa.schema(
         [
-            (name, pa.list_(turn) if kind == "messages" else pa.type_for_alias(kind))  # type: ignore[call-overload]
+            (name, nested.get(kind) or pa.type_for_alias(kind))  # type: ignore[call-overload]
             for name, kind in _COLUMNS[record].items()
         ]
     )

@@ -33,7 +33,7 @@ class StandIn:
         (job.output / "loss_history.json").write_text('[{"step": 1, "loss": 1.0}]')
         (job.output / "metrics.json").write_text("{}")
         write_table(job.output / "answers.parquet", Answer, [])
-        return Outcome(checks={CHECKS[job.asset][0]: check(True, "it stands in")})
+        return Outcome(checks={name: check(True, "it stands in") for name in CHECKS[job.asset]})
 
 
 def use_code_versions() -> None:

@@ -130,6 +130,7 @@ def split_text(pages: list[Document], cut: Cut) -> Iterator[Chunk]:
             start=start,
             end=end,
             text=text[start:end],
+            heading="",
         )
 
 

@@ -193,6 +193,7 @@ def count_tokens(
                 completion=row.rendered.completion,
                 text_id=row.text_id,
                 source_id=row.source_id,
+                variant=0,
                 split_group=row.split_group,
                 tokens=min(total, max_length),
                 trained_tokens=trained,

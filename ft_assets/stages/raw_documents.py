@@ -137,7 +137,7 @@ def _documents(texts: list[tuple[int, str]], text_id: str) -> Iterator[Document]
     start = 0
     for page, text in texts:
         end = start + len(text)
-        yield Document(text_id, page, text, start, end)
+        yield Document(text_id, page, text, start, end, [])
         start = end + len(PAGE_BREAK)
 
 
@@ -269,7 +269,9 @@ def _parse(source: Path, file: CorpusFile, loaders: dict[str, str]) -> ParsedFil
 def _rejected(sources: list[_Line]) -> list[RejectedDocument]:
     """The rows of `rejected.parquet`: each reason once a document, in order."""
     rows = {
-        RejectedDocument(line["document_id"], line["media_type"], reason): None
+        RejectedDocument(
+            line["document_id"], line["media_type"], reason, line["text_id"] is None
+        ): None
         for line in sources
         for reason in line["rejected"]
     }
