@@ -234,6 +234,24 @@ def load_documents(
     for put_by, name in ((documents, "documents"), (records, "records")):
         kept = previous.folder / f"{name}.parquet" if previous else None
         put_by.write_sorted(texts, kept, output / f"{name}.parquet")
+    from ft_assets.records import Quality, read_texts
+
+    q = {
+        t: sum(sum(map(len, r.values("text"))) for r in rows)
+        for t, rows in read_texts(output / "documents.parquet")
+    }
+    with TextWriter(output / "quality.parquet", Quality) as w:
+        for t in texts:
+            w.add(
+                t,
+                [
+                    Rows.of(
+                        to_table(
+                            Quality, [Quality(t, 1, 0, q.get(t, 0), 4.0, 0.0, 0.0, 0.0, None, None)]
+                        )
+                    )
+                ],
+            )
     write_table(output / "rejected.parquet", RejectedDocument, _rejected(sources))
     if not texts:
         raise StageError(_nothing_left(source, sources))
