@@ -153,6 +153,50 @@ def test_closed_book_questions_are_never_trained_on(corpus: Corpus) -> None:
     assert not verdict["blocking"]
 
 
+def test_what_is_planted_is_found_named_and_keeps_training_away(corpus: Corpus) -> None:
+    scan(corpus.folder / "scan.pdf")
+    corpus.write("glued.txt", ". ".join(line.title().replace(" ", "") for line in prose(900, 90)))
+    for number in range(1, 8):  # second editions
+        text = prose(number)
+        text[30] = text[30].replace(" ", " also ", 1)
+        corpus.write(f"{number} again.txt", " ".join(text))
+    for seed in range(40, 60):  # passages of one document among those of many others
+        own = prose(seed, 120)
+        corpus.write(f"{seed}.txt", " ".join([*own[:20], *prose(0)[3:9], *own[20:]]))
+    corpus.settings(f"{CUT}data: {{eval_fraction: 0.3, gates: {{rejected_documents: 0.02}}}}")
+    manifest, _ = make(corpus)
+    raw = corpus.project.storage.current(corpus.name, "raw_documents")
+    assert raw
+    documents = {line["path"]: line for line in raw.sources}
+    reason = blocked(corpus)
+    for name, planted in {
+        "documents_are_read": documents["scan.pdf"]["document_id"],
+        "text_is_sound": documents["glued.txt"]["text_id"],
+        "few_duplicates": "",
+        "eval_is_apart": "",
+    }.items():
+        verdict = manifest.checks[name]
+        assert not verdict["passed"], name
+        assert planted[:12] in verdict["message"]
+        assert f"check {name} failed" in reason
+    assert "scan.pdf" in raw.checks["every_file_read"]["message"]
+    assert "glued.txt" in raw.checks["text_is_sound"]["message"]
+    assert corpus.project.status(corpus.name)["adapter"].state == "blocked"
+
+
+def scan(path: Path) -> None:
+    """A PDF of pages that are pictures."""
+    from PIL import Image
+    from reportlab.lib.utils import ImageReader
+    from reportlab.pdfgen.canvas import Canvas
+
+    canvas = Canvas(str(path), invariant=1)
+    for shade in (200, 220):
+        canvas.drawImage(ImageReader(Image.new("L", (200, 280), shade)), 0, 0, 595, 842)
+        canvas.showPage()
+    canvas.save()
+
+
 def test_every_source_has_a_row_or_a_reason(corpus: Corpus) -> None:
     records = [
         {"question": f"Q{n % 20}?", "answer": f"Answer {n % 20}. " + "long " * (n % 7) * 20}

@@ -47,7 +47,9 @@ def _write(root: Path, base: Path, order: int) -> None:
         lambda: corpus.write("ferry.txt", PROSE),
         lambda: corpus.write("b/deeper.md", f"# The ferry\n\n{PROSE}\n\n## Fares\n\nButtons only."),
         lambda: corpus.write("crates.json", json.dumps(qa_records())),
-        lambda: write_pdf(corpus.folder / "times.pdf", ["The ferry leaves\nthe quay at six.", "End."]),
+        lambda: write_pdf(
+            corpus.folder / "times.pdf", ["The ferry leaves\nthe quay at six.", "End."]
+        ),
         lambda: write_docx(corpus.folder / "a.docx", ["A goat called Biscuit."], [["a", "b"]], "f"),
         lambda: corpus.write("ça & là.txt", "Où est le café? 東京 🙂"),
     ]

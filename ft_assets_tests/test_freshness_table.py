@@ -45,6 +45,20 @@ SETTINGS: dict[str, object] = {
     "model.lora.target_modules": "attention",
     "data.loaders.pdf": "pypdf",
     "data.loaders.docx": "docx2txt",
+    "data.loaders.dehyphenate": False,
+    "data.loaders.strip_headers": True,
+    "data.loaders.max_seconds": 50,
+    "data.loaders.max_memory_mb": 2048,
+    "data.loaders.max_archive_members": 9_000,
+    "data.loaders.max_unpacked_mb": 200,
+    "data.loaders.max_expansion": 150,
+    "data.near_duplicates": 0.7,
+    "data.eval_overlap": "keep",
+    "data.gates.rejected_documents": 0.5,
+    "data.gates.unsound_text": 0.5,
+    "data.gates.duplicate_rows": 0.5,
+    "data.gates.eval_overlap": 0.5,
+    "data.gates.cut_tokens": 0.5,
     "data.template": "alpaca",
     "data.system_prompt": "Be brief.",
     "data.eval_fraction": 0.3,
@@ -53,7 +67,10 @@ SETTINGS: dict[str, object] = {
     "langchain.splitter": "character",
     "langchain.chunk_size": 240,
     "langchain.chunk_overlap": 20,
+    "augment.instruction_variations": 2,
+    "augment.paraphrases": 1,
     "augment.normalize_whitespace": False,
+    "augment.case_variations": 1,
     "training.num_train_epochs": 1.0,
     "training.learning_rate": 1e-4,
     "training.per_device_train_batch_size": 4,
@@ -70,15 +87,13 @@ SETTINGS: dict[str, object] = {
     "export.gguf": ["f16"],
     "automation.until": "chunks",
 }
-NOT_BUILT = {
+NOT_TRIED = {
+    "data.loaders.ocr",  # wants a program that may not be there
     "model.load_in_4bit",
     "qa.enabled",
     "qa.model",
     "qa.pairs_per_chunk",
     "qa.max_usd",
-    "augment.instruction_variations",
-    "augment.paraphrases",
-    "augment.case_variations",
     "compute.target",
 }
 
@@ -100,7 +115,10 @@ class World:
         self.project = Project(root / "data", root / "storage", self._note)
         self.home, self.base = home, base
         self.code_versions = root / "code_versions.json"
-        self.settings: dict[str, object] = {"model.base": str(base)}
+        self.settings: dict[str, object] = {
+            "model.base": str(base),
+            "data.gates.rejected_documents": 0.6,  # one line adds a file that cannot be read
+        }
         self.server: WebServer
         for name in ("ferry", "second"):
             corpus = Corpus(self.project, name)
@@ -340,7 +358,7 @@ def untouched_graph() -> Iterator[None]:
 
 
 def test_every_setting_is_in_the_table() -> None:
-    assert {*SETTINGS, *NOT_BUILT} == set(leaves(FineTuneConfig()))
+    assert {*SETTINGS, *NOT_TRIED} == set(leaves(FineTuneConfig()))
 
 
 def test_each_change_makes_again_what_the_page_says_and_dagster_agrees(

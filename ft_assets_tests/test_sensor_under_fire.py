@@ -241,6 +241,12 @@ def check_documents(project: Project, writer: Writer) -> int:
     return len(history)
 
 
+def published(writer: Writer) -> bool:
+    """Whether a version of a writer's documents was made."""
+    project = Project.from_environment()
+    return bool(project.storage.versions(writer.folder.name, "raw_documents"))
+
+
 def check_runs(project: Project, instance: dg.DagsterInstance) -> None:
     """Each state that was asked for was asked for once; what a run made lies there still."""
     [sensor] = instance.all_instigator_state()
@@ -284,6 +290,9 @@ def test_what_was_killed_loses_nothing_and_reads_nothing_half_written(
                 with daemon(root) as log:
                     wait_for(sign, log, LIFE_SECONDS)
                     time.sleep(chance.uniform(0, 0.7))
+            over.set()
+            with daemon(root):  # on a slow machine none of the others may have lived to publish
+                assert wait_until(lambda: any(map(published, writers)), 120)
         finally:
             over.set()
         for future in writing:
