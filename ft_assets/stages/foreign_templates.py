@@ -15,7 +15,7 @@ from functools import lru_cache
 from ft_assets.errors import UserError
 from ft_assets.stages.markers import PROBES
 
-CPU_SECONDS = 5
+CPU_SECONDS = 3
 _WALL_SECONDS = 120
 """A machine that is busy with other work gives a child its CPU time late."""
 _MEMORY = 512 << 20

@@ -328,7 +328,7 @@ def build(job: Job, report: Report) -> Outcome:
     earlier = EarlierRows(previous)
     tokenizer = tokenizer_of(base.folder)
     manager = _manager(job, tokenizer)
-    augmenter = DataAugmenter(normalize_whitespace=job.settings["augment.normalize_whitespace"])
+    augmenter = DataAugmenter(job.section("augment"), job.settings["data.seed"])
     tokenizer.chat_template = manager.chat_template
     if previous:  # the same tokenizer with the same template
         shutil.copytree(previous.folder / "tokenizer", job.output / "tokenizer")

@@ -7,7 +7,7 @@ searched for special tokens again, as llama.cpp and Ollama do; encoding contents
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 _MARKS = ("@@SYSTEM@@", "@@USER@@", "@@INPUT@@", "@@ASSISTANT@@")
@@ -28,16 +28,32 @@ PROBES = [[_SYSTEM, *_TURN, *_TURN], [*_TURN, *_TURN], _TURN]
 for templates that refuse a system message or a second question."""
 
 
-def own_lines(rendered: Iterable[str]) -> list[str]:
-    """The lines of rendered `PROBES` that the template wrote, without blanks at their ends."""
-    pieces = (piece for text in rendered for piece in _MARK.split(text))
+def rendered_probes(render: Callable[[list[dict[str, str]], bool], str]) -> list[str]:
+    """A conversation of marks, with its last answer and without; none where all are refused.
+
+    `render` takes messages and whether to begin an answer.
+    """
+    for probe in PROBES:
+        try:
+            return [render(probe, False), render(probe[:-1], True)]
+        except Exception:  # noqa: S112 (a template refuses with whatever it raises)
+            continue
+    return []
+
+
+def escape_for(
+    special: Iterable[str], others: Iterable[str], chat_template: str, probes: list[str]
+) -> "Escape":
+    """The escape for a tokenizer and a template, which renders `PROBES` to `probes`.
+
+    `special` are the tokens that no text may hold, `others` are added tokens that are ordinary text
+    unless the template writes them.
+    """
+    template = chat_template + "".join(probes)
+    used = [token for token in others if token in template and _BRACKETED.fullmatch(token)]
+    pieces = (piece for text in probes for piece in _MARK.split(text))
     lines = (line.strip() for piece in pieces for line in piece.splitlines())
-    return list(dict.fromkeys(line for line in lines if line))
-
-
-def tokens_in(tokens: Iterable[str], template: str) -> set[str]:
-    """Those of `tokens` that look like markers and stand in a template's text."""
-    return {token for token in tokens if token in template and _BRACKETED.fullmatch(token)}
+    return Escape([*special, *used], filter(None, lines))
 
 
 class Escape:
@@ -53,10 +69,13 @@ class Escape:
         lines = list(lines)
         anywhere = {*tokens, *(run for line in lines for run in _BRACKETED.findall(line))}
         self._anywhere = _alternatives(anywhere)
-        parts = {part for line in lines for part in _parts(line)}
-        self._of_lines = sorted({part.strip() for part in parts if len(part.strip()) > 1})
+        parts = {part.strip() for line in lines for part in _parts(line) if part.strip()[1:]}
+        self._of_lines = sorted(part for part in parts if not self._begins(part))
         starts = [_first(part, _line_end(part)) for part in self._of_lines]
         self._lines = re.compile(f"{_LINE_START}(?:{'|'.join(starts)})") if starts else None
+
+    def _begins(self, line: str) -> bool:
+        return bool(self._anywhere and self._anywhere.match(line))
 
     def __call__(self, text: str) -> str:
         """The text without markers; to be read as `text` was."""

@@ -24,7 +24,7 @@ from ft_assets.stages.chat_templates import (
     with_system_prompt,
 )
 from ft_assets.stages.foreign_templates import check_template
-from ft_assets.stages.markers import PROBES, Escape, own_lines, tokens_in
+from ft_assets.stages.markers import escape_for, rendered_probes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,33 +92,17 @@ class PromptTemplateManager:
         self._fields = fields_of(text) if text else set()
         if template not in ("alpaca", "chatml"):
             check_template(self.chat_template)
-        probes = self._probes()
+        probes = rendered_probes(self._render)
         if probes and adds_bos(tokenizer) and not probes[0].startswith(str(tokenizer.bos_token)):
             self.chat_template = "{{ bos_token }}" + self.chat_template
-            probes = self._probes()
+            probes = rendered_probes(self._render)
         self._bos, self._no_bos = _bos_rules(tokenizer, "".join(probes[:1]))
-        self.escape = Escape(self._tokens("".join(probes)), own_lines(probes))
+        added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        self.escape = escape_for(_special(tokenizer), added, self.chat_template, probes)
         if system_prompt is not None:
             if system_prompt and self._fields and "system" not in self._fields:
                 raise UserError("it has no {{ system }} to put data.system_prompt in")
             self.chat_template = with_system_prompt(self.chat_template, system_prompt)
-
-    def _probes(self) -> list[str]:
-        """A conversation of marks with its last answer and without; none where all are refused."""
-        for probe in PROBES:
-            try:
-                return [self._render(probe, False), self._render(probe[:-1], True)]
-            except CannotRenderError:
-                continue
-        return []
-
-    def _tokens(self, probes: str) -> set[str]:
-        """The tokens that nobody's text may hold."""
-        added = self._tokenizer.added_tokens_decoder.values()
-        special = {token.content for token in added if token.special}
-        others = {token.content for token in added if not token.special}
-        used = tokens_in(others, self.chat_template + probes)
-        return special | used | set(self._tokenizer.all_special_tokens)
 
     def format(self, messages: Sequence[Message], context: str | None = None) -> Rendered:
         """Renders a conversation whose last message is the assistant's.
@@ -230,7 +214,8 @@ class PromptTemplateManager:
             whole = self._render(turns[-2:], generate=False)
         if not whole.startswith(prompt):
             raise CannotRenderError(
-                "the template renders the prompt differently without its answer"
+                "the template begins an answer otherwise when it asks for one than when it has one, "
+                "as those of reasoning models do"
             )
         completion = whole[len(prompt) :].rstrip()
         return completion if completion.endswith(self._stop) else completion + self._stop
@@ -255,6 +240,15 @@ def _require(text: str, turn: dict[str, str]) -> None:
         if field != "role" and content.strip() not in text:
             what = "input" if field == "input" else f"{turn['role']} message"
             raise CannotRenderError(f"the template has no place for the {what}, or changes it")
+
+
+def _special(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
+    """The tokens that no text may hold."""
+    added = tokenizer.added_tokens_decoder.values()
+    special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+    # llama.cpp takes `</s>` for a stop token where it is an ordinary entry too, as in Qwen's.
+    known = tokenizer.convert_tokens_to_ids("</s>") not in (None, tokenizer.unk_token_id)
+    return special | {"</s>"} if known else special
 
 
 def _bos_rules(tokenizer: "PreTrainedTokenizerBase", probe: str) -> tuple[int | None, int | None]:
