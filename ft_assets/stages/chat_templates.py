@@ -94,6 +94,30 @@ def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
     return bool(tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id])
 
 
+def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
+    """The tokens that no text may hold."""
+    added = tokenizer.added_tokens_decoder.values()
+    special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+    # llama.cpp takes `</s>` for a stop token where it is an ordinary entry too, as in Qwen's.
+    known = tokenizer.convert_tokens_to_ids("</s>") not in (None, tokenizer.unk_token_id)
+    return special | {"</s>"} if known else special
+
+
+def bos_rules(tokenizer: "PreTrainedTokenizerBase", probe: str) -> tuple[int | None, int | None]:
+    """The begin-of-sequence token that each row begins with, and the one that no row may have.
+
+    Where the template marks turns with it, as ChatML on SmolLM2 does, or ends with it, it is
+    neither.
+    """
+    bos = tokenizer.bos_token_id
+    ids = tokenizer(probe, add_special_tokens=False)["input_ids"]
+    if bos is None or bos == tokenizer.eos_token_id:
+        return None, None
+    if adds_bos(tokenizer) or (ids[:1] == [bos] and ids.count(bos) == 1):
+        return bos, None
+    return None, None if bos in ids else bos
+
+
 def chat_template(tokenizer: "PreTrainedTokenizerBase", template: str, custom: str | None) -> str:
     """The chat template that `template` names, as `PromptTemplateManager` takes it.
 

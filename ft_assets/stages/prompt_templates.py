@@ -19,8 +19,10 @@ from ft_assets.records import Message
 from ft_assets.stages.chat_templates import (
     ALPACA,
     adds_bos,
+    bos_rules,
     chat_template,
     fields_of,
+    special_tokens,
     with_system_prompt,
 )
 from ft_assets.stages.foreign_templates import check_template
@@ -96,9 +98,9 @@ class PromptTemplateManager:
         if probes and adds_bos(tokenizer) and not probes[0].startswith(str(tokenizer.bos_token)):
             self.chat_template = "{{ bos_token }}" + self.chat_template
             probes = rendered_probes(self._render)
-        self._bos, self._no_bos = _bos_rules(tokenizer, "".join(probes[:1]))
+        self._bos, self._no_bos = bos_rules(tokenizer, "".join(probes[:1]))
         added = [token.content for token in tokenizer.added_tokens_decoder.values()]
-        self.escape = escape_for(_special(tokenizer), added, self.chat_template, probes)
+        self.escape = escape_for(special_tokens(tokenizer), added, self.chat_template, probes)
         if system_prompt is not None:
             if system_prompt and self._fields and "system" not in self._fields:
                 raise UserError("it has no {{ system }} to put data.system_prompt in")
@@ -240,30 +242,6 @@ def _require(text: str, turn: dict[str, str]) -> None:
         if field != "role" and content.strip() not in text:
             what = "input" if field == "input" else f"{turn['role']} message"
             raise CannotRenderError(f"the template has no place for the {what}, or changes it")
-
-
-def _special(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
-    """The tokens that no text may hold."""
-    added = tokenizer.added_tokens_decoder.values()
-    special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
-    # llama.cpp takes `</s>` for a stop token where it is an ordinary entry too, as in Qwen's.
-    known = tokenizer.convert_tokens_to_ids("</s>") not in (None, tokenizer.unk_token_id)
-    return special | {"</s>"} if known else special
-
-
-def _bos_rules(tokenizer: "PreTrainedTokenizerBase", probe: str) -> tuple[int | None, int | None]:
-    """The begin-of-sequence token that each row begins with, and the one that no row may have.
-
-    Where the template marks turns with it, as ChatML on SmolLM2 does, or ends with it, it is
-    neither.
-    """
-    bos = tokenizer.bos_token_id
-    ids = tokenizer(probe, add_special_tokens=False)["input_ids"]
-    if bos is None or bos == tokenizer.eos_token_id:
-        return None, None
-    if adds_bos(tokenizer) or (ids[:1] == [bos] and ids.count(bos) == 1):
-        return bos, None
-    return None, None if bos in ids else bos
 
 
 def _one_turn(instruction: str, output: str) -> list[Message]:
