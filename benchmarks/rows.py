@@ -31,6 +31,7 @@ def _tables(text_id: str, rows: int) -> Iterator[Rows]:
                         tokens=60,
                         trained_tokens=40,
                         cut_tokens=0,
+                        escaped=False,
                     )
                     for number in range(start, min(start + _BATCH, rows))
                 ],

@@ -165,6 +165,7 @@ class Example:
     chunk; `variant` is 0 for the source as it is and counts what augmentation made of it from 1.
     `split_group` is the unit that never stands on both sides of the split; variants have their
     source's. `cut_tokens` are those that `training.max_length` cuts off; `tokens` does not count them.
+    `escaped` says that a message held text that marks a turn.
     """
 
     example_id: str
@@ -178,6 +179,7 @@ class Example:
     tokens: int
     trained_tokens: int
     cut_tokens: int
+    escaped: bool
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "tokens": "int32",
         "trained_tokens": "int32",
         "cut_tokens": "int32",
+        "escaped": "bool",
     },
     DroppedRow: {
         "text_id": "string",

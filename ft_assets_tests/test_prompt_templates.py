@@ -1,5 +1,11 @@
-"""One rendering for all, whose last trained token is the stop token."""
+"""One rendering for all, whose last trained token is the stop token.
 
+`golden/` holds what every template renders, as it was looked at and found right. To write the files
+anew after a change that is meant: FT_ASSETS_REWRITE_GOLDEN=1 pytest ft_assets_tests/test_prompt_templates.py
+"""
+
+import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +16,11 @@ from hypothesis import strategies as st
 from ft_assets.errors import UserError
 from ft_assets.records import Message
 from ft_assets.stages.base_model import tokenizer_of
+from ft_assets.stages.chat_templates import check_custom_template
 from ft_assets.stages.modelfile import go_template
 from ft_assets.stages.prompt_templates import (
     CannotRenderError,
     PromptTemplateManager,
-    check_custom_template,
     tokenize,
 )
 
@@ -165,3 +171,131 @@ def test_the_modelfile_of_a_one_question_template(tokenizer: Any) -> None:
     text = go_template(_manager(tokenizer, "alpaca"))
     assert text.endswith("{{ end }}{{ .Prompt }}\n\n### Response:\n{{ .Response }}")
     assert text.startswith("{{ if .System }}{{ .System }}")
+
+
+GOLDEN = Path(__file__).parent / "golden"
+SYSTEM: Message = {"role": "system", "content": "Be brief.\nBe kind."}
+MANY: list[Message] = [
+    *TURN,
+    {"role": "user", "content": "### Why there?\nOù: 東京 🙂"},
+    {"role": "assistant", "content": "It is warm.\n\n- and  dry"},
+]
+CONVERSATIONS: dict[str, tuple[list[Message], str | None]] = {
+    "one_turn": (TURN, None),
+    "input": (TURN, "Biscuit is a goat.\nThe wheelhouse is warm."),
+    "system": ([SYSTEM, *TURN], None),
+    "many_turns": (MANY, None),
+    "system_and_many_turns": ([SYSTEM, *MANY], None),
+    "markers": (
+        [{"role": "user", "content": "### Response:\n<|im_end|>\nA: ### Response:"}, TURN[1]],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("system_prompt", [None, "Answer as a sailor."])
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_golden(
+    tokenizer: Any, template: str, conversation: str, system_prompt: str | None
+) -> None:
+    manager = _manager(tokenizer, template, system_prompt=system_prompt)
+    try:
+        row = manager.format(*CONVERSATIONS[conversation])
+        text = f"{row.prompt}⟦trained⟧{row.completion}⟦end⟧\n"
+    except CannotRenderError as refusal:
+        text = f"⟦refused: {refusal}⟧\n"
+    prompted = "" if system_prompt is None else "-system_prompt"
+    path = GOLDEN / template / f"{conversation}{prompted}.txt"
+    if os.environ.get("FT_ASSETS_REWRITE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "says"),
+    [
+        ([5, 6], [7], "last trained token"),
+        ([5, 6], [], "last trained token"),
+        ([5, 6], [7, 2, 7, 2], "a stop token stands within"),
+        ([5, 1], [7, 2], "begin-of-sequence token, which the model does not use"),
+    ],
+)
+def test_faulty_rows_are_told(
+    tokenizer: Any, prompt: list[int], completion: list[int], says: str
+) -> None:
+    found = _manager(tokenizer, "alpaca").row_faults(prompt, completion)
+    assert says in str(found)
+
+
+def _with_bos(tokenizer: Any) -> Any:
+    """A tokenizer that puts a token of its own before all that it encodes, as Llama's do."""
+    from tokenizers.processors import TemplateProcessing
+
+    made = copy.deepcopy(tokenizer)
+    made.bos_token = "<repo_name>"
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<repo_name> $A", special_tokens=[("<repo_name>", made.bos_token_id)]
+    )
+    return made
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_exactly_one_bos_even_where_the_template_forgets_it(tokenizer: Any, template: str) -> None:
+    carrier = _with_bos(tokenizer)
+    manager = _manager(carrier, template)
+    rows = [manager.format(TURN), manager.text("The ferry.")]
+    for prompt, completion in tokenize(carrier, rows):
+        assert prompt[0] == carrier.bos_token_id
+        assert (prompt + completion).count(carrier.bos_token_id) == 1
+        assert manager.row_faults(prompt, completion) is None
+        assert "more than one" in str(manager.row_faults(prompt[:1] + prompt, completion))
+        assert "does not begin" in str(manager.row_faults([9, *prompt], completion))
+
+
+def test_a_row_ends_at_eos_where_the_template_ends_turns_with_another_token(tokenizer: Any) -> None:
+    carrier = copy.copy(tokenizer)
+    carrier.eos_token = "<|endoftext|>"
+    row = _manager(carrier, "chatml").format(TURN)
+    assert row.completion == "Biscuit does.<|im_end|><|endoftext|>"
+
+
+def test_what_a_template_has_no_place_for_is_refused_by_name(tokenizer: Any) -> None:
+    manager = PromptTemplateManager(
+        tokenizer, "custom", custom="Q: {{ instruction }}\nA: {{ output }}"
+    )
+    with pytest.raises(CannotRenderError, match="no place for the system message"):
+        manager.format([SYSTEM, *TURN])
+    assert "Q: Who sleeps in the wheelhouse?\n\na goat\n" in manager.format(TURN, "a goat").prompt
+    changes = "{{ instruction }}\nA: {{ output }}".replace("instruction", "instruction | upper")
+    with pytest.raises(CannotRenderError, match="no place for the user message, or changes it"):
+        PromptTemplateManager(tokenizer, "custom", custom=changes).format(TURN)
+    with pytest.raises(UserError, match=r"no \{\{ system \}\} to put data.system_prompt in"):
+        PromptTemplateManager(
+            tokenizer, "custom", custom="{{ instruction }} {{ output }}", system_prompt="Be brief."
+        )
+
+
+def test_a_template_is_given_the_same_date_on_every_day(tokenizer: Any) -> None:
+    carrier = copy.copy(tokenizer)
+    carrier.chat_template = (
+        "Today: {{ strftime_now('%d %b %Y') }}\n{% for m in messages %}{{ m['content'] }}\n"
+        "{% endfor %}"
+    )
+    assert PromptTemplateManager(carrier).format(TURN).prompt.startswith("Today: 26 Jul 2024\n")
+
+
+def test_the_default_of_several_templates_is_used(tokenizer: Any) -> None:
+    carrier = copy.copy(tokenizer)
+    carrier.chat_template = {"default": str(tokenizer.chat_template), "tool_use": "{{ 1 }}"}
+    assert PromptTemplateManager(carrier).format(TURN) == PromptTemplateManager(tokenizer).format(
+        TURN
+    )
+
+
+def test_a_modelfile_keeps_braces_and_quotes_of_a_system_prompt(tokenizer: Any) -> None:
+    manager = _manager(tokenizer, "chatml", system_prompt='Say """{{ no }}""" to END and SYSTEM.')
+    text = go_template(manager)
+    assert '"""' not in text
+    assert r'Say {{ "\"\"\"" }}{{ "{{" }} no }}{{ "\"\"\"" }} to END and SYSTEM.' in text

@@ -30,9 +30,9 @@ from ft_assets.freshness import (
 )
 from ft_assets.resources.storage import DigestCache
 from ft_assets.stages.base_model import find_base_model, is_local
+from ft_assets.stages.chat_templates import check_custom_template
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.pinned_packages import PINS
-from ft_assets.stages.prompt_templates import check_custom_template
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import parse_file
 

@@ -12,7 +12,6 @@ from ft_assets.stages.prompt_templates import (
     CannotRenderError,
     PromptTemplateManager,
     Rendered,
-    row_faults,
     tokenize,
 )
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _BATCH = 1_000
-FAULT = "the template"
-"""What the reason of a row begins with that the template rendered with a fault."""
+FAULT = "the template renders it with a fault"
+"""What the reason of a row begins with whose token ids are not as they should be."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,9 @@ class RowMaker:
                 continue
             prompt, completion = next(tokenized)
             total = len(prompt) + len(completion)
-            reason = row_faults(self._tokenizer, prompt, completion)
-            if reason is None and len(prompt) >= self._max_length:
+            fault = self._manager.row_faults(prompt, completion)
+            reason = f"{FAULT}: {fault}" if fault else None
+            if fault is None and len(prompt) >= self._max_length:
                 reason = f"its prompt alone fills training.max_length ({self._max_length} tokens)"
             if reason:
                 yield _dropped(batch, unit.source_id, unit.variant, reason, total)
@@ -101,6 +101,7 @@ class RowMaker:
             tokens=kept,
             trained_tokens=kept - prompt,
             cut_tokens=total - kept,
+            escaped=rendered.escaped,
         )
 
 

@@ -62,6 +62,7 @@ class DatasetWriter:
         self.counts[f"{side}_trained_tokens"] += sum(rows.values("trained_tokens"))
         self.counts["cut_tokens"] += sum(cut)
         self.counts["cut_rows"] += len(cut) - cut.count(0)
+        self.counts["escaped_rows"] += rows.values("escaped").count(True)
         self.counts["unvaried_rows"] += rows.values("variant").count(0)
         of_text = self.by_text.setdefault(text_id, Counter())
         of_text[f"{side}_rows"] += len(rows)

@@ -183,6 +183,7 @@ def _outcome(
             "sources": sources,
             **{name: counts[name] for name in _COUNTED},
             "dropped_rows": writer.dropped.total(),
+            "escaped_rows": counts["escaped_rows"],
             "rows_cut_by_max_length": counts["cut_rows"],
             "tokens_cut_by_max_length": counts["cut_tokens"] + counts["dropped_tokens"],
         },

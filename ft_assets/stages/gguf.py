@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.markers import Escape, escape_for, rendered_probes
 from ft_assets.stages.model_card import model_card
 from ft_assets.stages.modelfile import modelfile
 from ft_assets.stages.pinned_packages import llama_cpp_folder
@@ -92,10 +93,33 @@ def open_gguf(path: Path) -> "Llama":
         raise StageError(f"{path}: llama.cpp cannot load it ({error})") from error
 
 
+def escape_of(model: "Llama") -> Escape:
+    """What keeps a question from passing for a turn, by the GGUF file's own tokens and template."""
+    import llama_cpp
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    vocabulary = llama_cpp.llama_model_get_vocab(model.model)
+    special: list[str] = []
+    others: list[str] = []
+    forbidden = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+    for token in range(model.n_vocab()):
+        kind = llama_cpp.llama_vocab_get_attr(vocabulary, token)
+        if not kind & llama_cpp.LLAMA_TOKEN_ATTR_NORMAL:
+            text = llama_cpp.llama_vocab_get_text(vocabulary, token).decode("utf-8", "replace")
+            (special if kind & forbidden else others).append(text)
+    template = model.metadata["tokenizer.chat_template"]
+
+    def render(messages: list[Any], generate: bool) -> str:
+        formatter = Jinja2ChatFormatter(template, "", "", add_generation_prompt=generate)
+        return str(formatter(messages=messages).prompt)
+
+    return escape_for(special, others, template, rendered_probes(render))
+
+
 def ask(model: "Llama", question: str, max_new_tokens: int) -> str:
     """The model's greedy answer through the GGUF file's own chat template."""
     reply: Any = model.create_chat_completion(
-        messages=[{"role": "user", "content": question}],
+        messages=[{"role": "user", "content": escape_of(model)(question)}],
         max_tokens=max_new_tokens,
         temperature=0.0,
     )

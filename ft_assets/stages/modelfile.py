@@ -4,6 +4,8 @@ The chat template is not translated but probed: conversations of marks are rende
 stands between the marks is the template.
 """
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 from ft_assets.errors import StageError
@@ -27,9 +29,21 @@ def _between(text: str, marks: list[str]) -> list[str] | None:
     return [*pieces, text]
 
 
-def _render(manager: PromptTemplateManager, *turns: tuple[str, str]) -> str:
+def _around(manager: PromptTemplateManager, *turns: tuple[str, str]) -> list[str] | None:
+    """What the template writes around the turns of a prompt, as Go text; None where it refuses them
+    or does not keep their order."""
     messages: list[Message] = [{"role": role, "content": text} for role, text in turns]  # type: ignore[typeddict-item]
-    return manager.prompt(messages)
+    try:
+        rendered = manager.prompt(messages)
+    except CannotRenderError:  # some refuse a system message, some a second question
+        return None
+    pieces = _between(rendered, [text for _, text in turns])
+    return [_go_text(piece) for piece in pieces] if pieces else None
+
+
+def _go_text(text: str) -> str:
+    """Text that stands for itself in a Go template within a Modelfile's three quotes."""
+    return re.sub(r'\{\{|"""', lambda found: f"{{{{ {json.dumps(found[0])} }}}}", text)
 
 
 def go_template(manager: PromptTemplateManager) -> str:
@@ -37,30 +51,24 @@ def go_template(manager: PromptTemplateManager) -> str:
 
     Raises StageError where a rendering does not hold the texts that were put in.
     """
-    plain = _between(_render(manager, ("user", _USER)), [_USER])
+    plain = _around(manager, ("user", _USER))
     if plain is None:
         raise StageError("the chat template does not render the question it is given")
-    try:
-        with_system = _render(manager, ("system", _SYSTEM), ("user", _USER))
-        system = _between(with_system, [_SYSTEM, _USER])
-        turns = (("user", _USER), ("assistant", _ASSISTANT), ("user", _SECOND))
-        chat = _between(_render(manager, *turns), [_USER, _ASSISTANT, _SECOND])
-    except CannotRenderError:  # some templates refuse a system message
-        system = chat = None
-    start = plain[0]
-    if system:
-        given = f"{system[0]}{{{{ .System }}}}{system[1]}"
-        start = f"{{{{ if .System }}}}{given}{{{{ else }}}}{start}{{{{ end }}}}"
+    system = _around(manager, ("system", _SYSTEM), ("user", _USER))
+    chat = _around(manager, ("user", _USER), ("assistant", _ASSISTANT), ("user", _SECOND))
     if not chat:  # one question only, as in Alpaca
+        start = plain[0]
+        if system:
+            given = f"{system[0]}{{{{ .System }}}}{system[1]}"
+            start = f"{{{{ if .System }}}}{given}{{{{ else }}}}{start}{{{{ end }}}}"
         return f"{start}{{{{ .Prompt }}}}{plain[1]}{{{{ .Response }}}}"
-    body = (
-        '{{ range $i, $m := .Messages }}{{ if eq .Role "system" }}SYSTEM'
-        '{{ else if eq .Role "user" }}{{ if eq $i 0 }}PLAIN{{ end }}{{ .Content }}END'
-        "{{ else }}{{ .Content }}NEXT{{ end }}{{ end }}"
-    )
     head = f"{system[0]}{{{{ .Content }}}}{system[1]}" if system else ""
-    body = body.replace("SYSTEM", head).replace("PLAIN", plain[0])
-    return body.replace("END", chat[1], 1).replace("NEXT", chat[2])
+    return (
+        f'{{{{ range $i, $m := .Messages }}}}{{{{ if eq .Role "system" }}}}{head}'
+        f'{{{{ else if eq .Role "user" }}}}{{{{ if eq $i 0 }}}}{plain[0]}{{{{ end }}}}'
+        f"{{{{ .Content }}}}{chat[1]}{{{{ else }}}}{{{{ .Content }}}}{chat[2]}"
+        "{{ end }}{{ end }}"
+    )
 
 
 def modelfile(tokenizer: "PreTrainedTokenizerBase", gguf: str) -> str:

@@ -5,6 +5,7 @@
 demo's base model ready, so that what follows needs no network.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -45,6 +46,7 @@ PINS = {
             "vendor/llama.cpp/conversion/",
             "vendor/llama.cpp/gguf-py/",
             "vendor/llama.cpp/models/ggml-vocab-",
+            "vendor/llama.cpp/models/templates/",
             "vendor/llama.cpp/LICENSE",
         ),
     ),
@@ -80,8 +82,10 @@ def fetch_package(name: str) -> Path:
     Raises StageError where pip cannot have it.
     """
     pin = PINS[name]
+    # The files kept are part of the name: a folder made before one was wanted is not it.
+    kept = hashlib.sha256("\0".join(pin.keep).encode()).hexdigest()[:8]
     return once(
-        cache_folder() / "packages" / f"{name}-{pin.version}",
+        cache_folder() / "packages" / f"{name}-{pin.version}-{kept}",
         lambda folder: _download(name, pin, folder),
     )
 

@@ -3,58 +3,53 @@
 Every template, Alpaca and a user's own included, is turned into a Hugging Face chat template (a
 Jinja text over `messages`), rendered in transformers' sandbox. It travels inside the tokenizer from
 the adapter to the GGUF file, so nothing downstream can render a conversation differently.
+
+What holds for every row: its last trained token is the tokenizer's end-of-sequence token, at which
+generation stops, even where the template ends a turn with another one (ChatML on a Llama: then both
+are trained). A model that uses a begin-of-sequence token has one, at the start. No text in a message
+can pass for a turn: see `markers`.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import UserError
 from ft_assets.records import Message
+from ft_assets.stages.chat_templates import (
+    ALPACA,
+    adds_bos,
+    bos_rules,
+    chat_template,
+    fields_of,
+    special_tokens,
+    with_system_prompt,
+)
+from ft_assets.stages.foreign_templates import check_template
+from ft_assets.stages.markers import escape_for, rendered_probes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ALPACA = """\
-{% if system %}{{ system }}{% else %}Below is an instruction that describes a task\
-{% if input %}, paired with an input that provides further context{% endif %}. \
-Write a response that appropriately completes the request.{% endif %}
-
-
-### Instruction:
-{{ instruction }}
-
-{% if input %}
-### Input:
-{{ input }}
-
-{% endif %}
-### Response:
-{{ output }}"""
-"""The prompt of Stanford Alpaca, in its two forms: with and without an input."""
-
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' }}"
-    "{% if loop.last and message['role'] == 'assistant' %}{{ STOP }}{% else %}{{ '\\n' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+_QUESTIONS = (
+    "Answer the following question: {}",
+    "Please answer this question: {}",
+    "{} Please answer.",
+    "I would like to know the answer to this: {}",
+    "Here is a question for you: {}",
+    "Question: {}",
+    "Can you answer this? {}",
+    "Give an answer to the question: {}",
 )
-
-FIELDS = {"instruction", "input", "output", "system"}
-"""What a custom template may name: `instruction` and `output` it must, `output` at its end."""
-
-_FIELDS_OF_MESSAGES = (
-    "{% set f = namespace(system='', instruction='', input='', output='') %}"
-    "{% for m in messages %}"
-    "{% if m['role'] == 'system' %}{% set f.system = m['content'] %}"
-    "{% elif m['role'] == 'user' %}"
-    "{% set f.instruction = m['content'] %}{% set f.input = m['input'] or '' %}"
-    "{% else %}{% set f.output = m['content'] %}{% endif %}"
-    "{% endfor %}"
-    "{% set system = f.system %}{% set instruction = f.instruction %}"
-    "{% set input = f.input %}{% set output = f.output %}"
+_TASKS = (
+    "Do the following: {}",
+    "Please do this: {}",
+    "{} Thank you.",
+    "I would like you to do this: {}",
+    "Here is a task for you: {}",
+    "Task: {}",
+    "Can you do this? {}",
+    "Carry out this instruction: {}",
 )
 
 
@@ -64,42 +59,14 @@ class CannotRenderError(Exception):
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as text: what the model is given, and what it is to say, stop token included."""
+    """A conversation as text: what the model is given, and what it is to say, stop token included.
+
+    `escaped` says that a message held text that marks a turn, which was escaped.
+    """
 
     prompt: str
     completion: str
-
-
-def check_custom_template(text: str) -> None:
-    """Raises UserError saying what a custom template lacks or has too much."""
-    from jinja2 import TemplateError, meta
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment()
-    try:
-        names = meta.find_undeclared_variables(environment.parse(text))
-    except TemplateError as error:
-        line = getattr(error, "lineno", None)
-        raise UserError(f"line {line}: not a Jinja template ({error})") from error
-    if missing := sorted({"instruction", "output"} - names):
-        raise UserError(f"it lacks the field {{{{ {missing[0]} }}}}")
-    if unknown := sorted(names - FIELDS):
-        raise UserError(f"unknown field {unknown[0]!r}; allowed are {', '.join(sorted(FIELDS))}")
-    if not _before_output(text):
-        raise UserError("{{ output }} must stand once, and at the very end")
-
-
-def _before_output(text: str) -> str | None:
-    """The part of a custom template before its output, or None where that is not at its end."""
-    before, found, after = text.rstrip().rpartition("{{")
-    at_end = found and after.removesuffix("}}").strip(" -") == "output" and after.endswith("}}")
-    return before if at_end and "output" not in before else None
-
-
-def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether the model expects a begin-of-sequence token at the start of plain text."""
-    ids = tokenizer("a")["input_ids"]
-    return bool(tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id])
+    escaped: bool = False
 
 
 class PromptTemplateManager:
@@ -108,6 +75,8 @@ class PromptTemplateManager:
     `template` is `tokenizer_default`, `alpaca`, `chatml`, or `custom` with the Jinja text in
     `custom`. `system_prompt` stands where a conversation has no system message of its own; None
     leaves that to the template. Raises UserError for a template that cannot be used.
+
+    `escape` is what every message goes through before it is rendered.
     """
 
     def __init__(
@@ -119,59 +88,73 @@ class PromptTemplateManager:
         system_prompt: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        self._by_fields = template in ("alpaca", "custom")
-        self.chat_template = self._chat_template(template, custom)
+        self._stop = str(tokenizer.eos_token)
+        self.chat_template = chat_template(tokenizer, template, custom)
+        text = {"alpaca": ALPACA, "custom": custom}.get(template)
+        self._fields = fields_of(text) if text else set()
+        if template not in ("alpaca", "chatml"):
+            check_template(self.chat_template)
+        probes = rendered_probes(self._render)
+        if probes and adds_bos(tokenizer) and not probes[0].startswith(str(tokenizer.bos_token)):
+            self.chat_template = "{{ bos_token }}" + self.chat_template
+            probes = rendered_probes(self._render)
+        self._bos, self._no_bos = bos_rules(tokenizer, "".join(probes[:1]))
+        added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        self.escape = escape_for(special_tokens(tokenizer), added, self.chat_template, probes)
         if system_prompt is not None:
-            self.chat_template = _with_system_prompt(self.chat_template, system_prompt)
-
-    def _chat_template(self, template: str, custom: str | None) -> str:
-        if template == "tokenizer_default":
-            if not isinstance(self._tokenizer.chat_template, str):
-                raise UserError(
-                    "the base model's tokenizer has no chat template: set data.template to "
-                    "chatml or alpaca"
-                )
-            return self._tokenizer.chat_template
-        bos = "{{ bos_token }}" if adds_bos(self._tokenizer) else ""
-        if template == "chatml":
-            # Generation ends at the end-of-sequence token, so it must be trained where
-            # `<|im_end|>` is not that token already.
-            same = self._tokenizer.eos_token == "<|im_end|>"  # noqa: S105 (a token of text)
-            return bos + CHATML.replace("STOP", "''" if same else "eos_token")
-        text = ALPACA if template == "alpaca" else custom or ""
-        check_custom_template(text)
-        end = "{%+ if not add_generation_prompt %}{{ output + eos_token }}{% endif %}"
-        return f"{_FIELDS_OF_MESSAGES}{bos}{_before_output(text)}{end}"
+            if system_prompt and self._fields and "system" not in self._fields:
+                raise UserError("it has no {{ system }} to put data.system_prompt in")
+            self.chat_template = with_system_prompt(self.chat_template, system_prompt)
 
     def format(self, messages: Sequence[Message], context: str | None = None) -> Rendered:
         """Renders a conversation whose last message is the assistant's.
 
         `context` is an Alpaca record's input: a field of its own where the template has one, else
-        put under the last question. Raises CannotRenderError where the template has no place for it.
+        put under the last question. Raises CannotRenderError where the template has no place for
+        something or writes it otherwise than it is, and says what.
         """
-        turns = sum(message["role"] == "user" for message in messages)
-        if self._by_fields and turns > 1:
-            raise CannotRenderError(
-                f"the template has room for one question, the record has {turns}"
-            )
-        prompt = self.prompt(messages[:-1], context)
-        whole = self._render(self._with_context(messages, context), generate=False)
-        if not whole.startswith(prompt):
-            raise CannotRenderError(
-                "the template renders the prompt differently without its answer"
-            )
-        completion = whole[len(prompt) :].rstrip()
-        stop = str(self._tokenizer.eos_token)
-        return Rendered(prompt, completion if completion.endswith(stop) else completion + stop)
+        turns, escaped = self._turns(messages, context)
+        prompt = self._prompt(turns[:-1])
+        completion = self._completion(prompt, turns)
+        _require(completion, turns[-1])
+        return Rendered(prompt, completion, escaped)
 
     def prompt(self, messages: Sequence[Message], context: str | None = None) -> str:
-        """What the model is given to answer `messages`, whose last is the user's."""
-        return self._render(self._with_context(messages, context), generate=True)
+        """What the model is given to answer `messages`, whose last is the user's.
+
+        Raises CannotRenderError as `format` does.
+        """
+        return self._prompt(self._turns(messages, context)[0])
 
     def text(self, text: str) -> Rendered:
         """Plain text to learn as it is: no prompt but the token that text begins with."""
-        start = str(self._tokenizer.bos_token) if adds_bos(self._tokenizer) else ""
-        return Rendered(start, f"{text}{self._tokenizer.eos_token}")
+        start = "" if self._bos is None else str(self._tokenizer.bos_token)
+        escaped = self.escape(text)
+        return Rendered(start, f"{escaped}{self._stop}", escaped != text)
+
+    def row_faults(self, prompt_ids: list[int], completion_ids: list[int]) -> str | None:
+        """What is wrong with the token ids of a row; None where the stop token is the last trained
+        one and no other, and the begin-of-sequence token stands where it should.
+        """
+        stop = self._tokenizer.eos_token_id
+        if completion_ids[-1:] != [stop]:
+            return "its last trained token is not the stop token"
+        if completion_ids.count(stop) > 1:
+            return "a stop token stands within what is trained"
+        if self._bos is not None:
+            if (prompt_ids or completion_ids)[0] != self._bos:
+                return "it does not begin with the begin-of-sequence token"
+            if prompt_ids.count(self._bos) + completion_ids.count(self._bos) > 1:
+                return "it has more than one begin-of-sequence token"
+        elif self._no_bos in prompt_ids or self._no_bos in completion_ids:
+            return "it has a begin-of-sequence token, which the model does not use"
+        return None
+
+    @staticmethod
+    def get_instruction_variations(instruction: str) -> list[str]:
+        """Eight framings of an instruction or question; what is asked stays as it is, in one piece."""
+        frames = _QUESTIONS if instruction.rstrip().endswith(("?", "？", "؟")) else _TASKS
+        return [frame.format(instruction) for frame in frames]
 
     def format_alpaca(self, instruction: str, output: str, context: str | None = None) -> Rendered:
         """One question and answer by the Alpaca template, whatever this manager's own is."""
@@ -191,30 +174,74 @@ class PromptTemplateManager:
             _one_turn(instruction, output), context
         )
 
-    def _with_context(self, messages: Sequence[Message], context: str | None) -> list[Any]:
-        turns: list[Any] = [dict(message) for message in messages]
+    def _turns(
+        self, messages: Sequence[Message], context: str | None
+    ) -> tuple[list[dict[str, str]], bool]:
+        """The messages with their texts escaped and `context` in its place, and whether any was."""
+        asked = sum(message["role"] == "user" for message in messages)
+        if self._fields and asked > 1:
+            raise CannotRenderError(
+                f"the template has room for one question, the record has {asked}"
+            )
+        turns = [
+            {"role": message["role"], "content": self.escape(message["content"])}
+            for message in messages
+        ]
+        given = [message["content"] for message in messages]
+        escaped = [turn["content"] for turn in turns] != given
         if context:
-            asked = next(turn for turn in reversed(turns) if turn["role"] == "user")
-            if self._by_fields:
-                asked["input"] = context
+            below = self.escape(context)
+            escaped = escaped or below != context
+            last = next(turn for turn in reversed(turns) if turn["role"] == "user")
+            if "input" in self._fields:
+                last["input"] = below
             else:
-                asked["content"] = f"{asked['content']}\n\n{context}"
-        return turns
+                last["content"] = f"{last['content']}\n\n{below}"
+        return turns, escaped
 
-    def _render(self, messages: list[Any], *, generate: bool) -> str:
-        from jinja2 import TemplateError
+    def _prompt(self, turns: list[dict[str, str]]) -> str:
+        prompt = self._render(turns, generate=True)
+        for turn in turns:
+            _require(prompt, turn)
+        return prompt
 
+    def _completion(self, prompt: str, turns: list[dict[str, str]]) -> str:
+        """What follows `prompt` when its answer is rendered too, up to the stop token."""
+        whole = self._render(turns, generate=False)
+        if not whole.startswith(prompt):
+            # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's
+            # leaves out the system message). The model is asked with `prompt`, so that is trained;
+            # what follows it is the same when the last question stands alone.
+            prompt = self._render(turns[-2:-1], generate=True)
+            whole = self._render(turns[-2:], generate=False)
+        if not whole.startswith(prompt):
+            raise CannotRenderError(
+                "the template begins an answer otherwise when it asks for one than when it has one, "
+                "as those of reasoning models do"
+            )
+        completion = whole[len(prompt) :].rstrip()
+        return completion if completion.endswith(self._stop) else completion + self._stop
+
+    def _render(self, messages: Sequence[Any], generate: bool) -> str:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    messages,
+                    list(messages),
                     chat_template=self.chat_template,
                     tokenize=False,
                     add_generation_prompt=generate,
                 )
             )
-        except TemplateError as error:
+        except Exception as error:  # a template raises whatever its expressions do
             raise CannotRenderError(f"the template refuses it: {error}") from error
+
+
+def _require(text: str, turn: dict[str, str]) -> None:
+    """Raises CannotRenderError where a turn's words are not in the rendered `text` as they are."""
+    for field, content in turn.items():
+        if field != "role" and content.strip() not in text:
+            what = "input" if field == "input" else f"{turn['role']} message"
+            raise CannotRenderError(f"the template has no place for the {what}, or changes it")
 
 
 def _one_turn(instruction: str, output: str) -> list[Message]:
@@ -224,34 +251,38 @@ def _one_turn(instruction: str, output: str) -> list[Message]:
     ]
 
 
-def _with_system_prompt(chat_template: str, system_prompt: str) -> str:
-    """A chat template that puts `system_prompt` where a conversation has no system message.
-
-    It is written into the template itself so that llama.cpp renders it too.
-    """
-    message = f"{{'role': 'system', 'content': {json.dumps(system_prompt)}}}"
-    return (
-        "{% if messages[0]['role'] != 'system' %}"
-        f"{{% set messages = [{message}] + messages %}}"
-        f"{{% endif %}}{chat_template}"
-    )
-
-
 def tokenize(
     tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Rendered]
 ) -> list[tuple[list[int], list[int]]]:
     """The token ids of each row's prompt and of its completion.
 
-    The two are encoded apart, as at inference the prompt is encoded before there is a completion.
-    Special tokens stand in the text already, so none is added.
+    The prompt is encoded by itself, as at inference there is no completion yet. Special tokens
+    stand in the text already, so none is added.
     """
     if not rows:
         return []
-    options = {"add_special_tokens": False, "return_attention_mask": False}
-    prompts = tokenizer([row.prompt for row in rows], **options)["input_ids"]
-    completions = tokenizer([row.completion for row in rows], **options)["input_ids"]
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        options = {"add_special_tokens": False, "return_attention_mask": False}
+        return tokenizer(texts, **options)["input_ids"]  # type: ignore[no-any-return]
+
+    prompts = encode([row.prompt for row in rows])
+    if _joins(encode):
+        completions = encode([row.completion for row in rows])
+    else:
+        wholes = encode([row.prompt + row.completion for row in rows])
+        completions = [
+            whole[len(prompt) :] if whole[: len(prompt)] == prompt else encode([row.completion])[0]
+            for row, prompt, whole in zip(rows, prompts, wholes, strict=True)
+        ]
     return list(zip(prompts, completions, strict=True))
 
 
-def row_faults(tokenizer, prompt, completion):
-    return None
+def _joins(encode: Callable[[list[str]], list[list[int]]]) -> bool:
+    """Whether texts encoded apart give the ids that they give together.
+
+    SentencePiece vocabularies put a space before whatever they encode, so there a completion is
+    encoded behind its prompt.
+    """
+    together, first, second = encode(["\na", "\n", "a"])
+    return together == first + second
