@@ -255,7 +255,7 @@ def test_exactly_one_bos_even_where_the_template_forgets_it(tokenizer: Any, temp
 
 
 def test_a_row_ends_at_eos_where_the_template_ends_turns_with_another_token(tokenizer: Any) -> None:
-    carrier = copy.copy(tokenizer)
+    carrier = copy.deepcopy(tokenizer)
     carrier.eos_token = "<|endoftext|>"
     row = _manager(carrier, "chatml").format(TURN)
     assert row.completion == "Biscuit does.<|im_end|><|endoftext|>"

@@ -104,7 +104,7 @@ def escape_of(model: "Llama") -> Escape:
     forbidden = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
     for token in range(model.n_vocab()):
         kind = llama_cpp.llama_vocab_get_attr(vocabulary, token)
-        if not kind & llama_cpp.LLAMA_TOKEN_ATTR_NORMAL:
+        if kind & (forbidden | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED):
             text = llama_cpp.llama_vocab_get_text(vocabulary, token).decode("utf-8", "replace")
             (special if kind & forbidden else others).append(text)
     template = model.metadata["tokenizer.chat_template"]
