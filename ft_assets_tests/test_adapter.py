@@ -43,7 +43,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
             ]
         )
         rows.append(
-            Example(str(n), "record", row.prompt, row.completion, "d", "s", 0, "g", 0, 0, 0)
+            Example(str(n), "record", row.prompt, row.completion, "d", "s", 0, "g", 0, 0, 0, False)
         )
     write_table(folder / "train.parquet", Example, rows)
     tokenizer.save_pretrained(folder / "tokenizer")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def _write(root: Path, base: Path, order: int) -> None:
     """The same corpus, its files made in another order each time, as a folder lists them."""
     corpus = Corpus(Project(root / "data", root / "storage"), "ferry")
     corpus.folder.mkdir(parents=True)
-    writers = [
+    writers: list[Callable[[], object]] = [
         lambda: corpus.write("ferry.txt", PROSE),
         lambda: corpus.write("b/deeper.md", f"# The ferry\n\n{PROSE}\n\n## Fares\n\nButtons only."),
         lambda: corpus.write("crates.json", json.dumps(qa_records())),

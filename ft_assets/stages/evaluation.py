@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import QUESTIONS_FILE
+from ft_assets.errors import UserError
 from ft_assets.records import Answer, Example, batched, read_table, write_table
 from ft_assets.stages.adapter import adapter_base, load_model, precision_of, tokenized_rows
 from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.prompt_templates import PromptTemplateManager
+from ft_assets.stages.prompt_templates import CannotRenderError, PromptTemplateManager
 from ft_assets.stages.questions import Question, read_questions
 
 if TYPE_CHECKING:
@@ -148,13 +149,21 @@ def evaluate(
 def _prompts(
     questions: list[Question], dataset: Path, manager: PromptTemplateManager
 ) -> tuple[list[Question], list[str]]:
-    """The questions to ask and their prompts: held-out rows where the corpus brings none."""
+    """The questions to ask and their prompts: held-out rows where the corpus brings none.
+
+    Raises UserError where the template has no place for a question.
+    """
     if questions:
-        return questions, [
-            manager.prompt([{"role": "user", "content": item.question}]) for item in questions
-        ]
+        return questions, [_prompt(item.question, manager) for item in questions]
     rows = list(_first_rows(read_table(dataset / "eval.parquet", Example)))
     return [Question(row.prompt, None) for row in rows], [row.prompt for row in rows]
+
+
+def _prompt(question: str, manager: PromptTemplateManager) -> str:
+    try:
+        return manager.prompt([{"role": "user", "content": question}])
+    except CannotRenderError as error:
+        raise UserError(f"{QUESTIONS_FILE}: {question!r} cannot be asked: {error}") from error
 
 
 def _first_rows(rows: Iterable[Example]) -> Iterator[Example]:
