@@ -44,14 +44,23 @@ def is_whole(text: str, at: int) -> bool:
     return any(match.start() == at for match in _grapheme().finditer(text, begin, at + 1))
 
 
+def skip_space(text: str, start: int, end: int) -> int:
+    """Where the first character from `start` on that is no white space is; `end` where there is none.
+
+    White space that carries a mark is none.
+    """
+    at = start
+    while at < end and text[at].isspace():
+        at += 1
+    return at - 1 if start < at < end and not is_whole(text, at) else at
+
+
 def strip(text: str, start: int, end: int) -> Span:
-    """The span without white space at its ends; white space that carries a mark stays."""
-    begin = start
-    while start < end and text[start].isspace():
-        start += 1
+    """The span without white space at its ends."""
+    start = skip_space(text, start, end)
     while end > start and text[end - 1].isspace():
         end -= 1
-    return (start - 1 if begin < start < end and not is_whole(text, start) else start), end
+    return start, end
 
 
 def recursive_cut(chunk_size: int, chunk_overlap: int) -> Cut:

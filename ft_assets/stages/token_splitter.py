@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import UserError
-from ft_assets.stages.splitters import BLOCK, Cut, Span, is_whole, strip
+from ft_assets.stages.splitters import BLOCK, Cut, Span, is_whole, skip_space, strip
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -15,7 +15,7 @@ Encode = Callable[[str], "Encoding"]
 
 _MARGIN = 1_000
 """Characters at a block's ends whose tokens are not used: they may not be what the whole's are."""
-_HEAD = 8
+_HEAD = 6
 """Tokens at the begin of a chunk that are encoded again, without what stands before them."""
 
 
@@ -26,7 +26,8 @@ def token_cut(tokenizer: Any, chunk_size: int, chunk_overlap: int) -> Cut:
     chunk ends at the last white space in its second half, where there is any, else after a whole
     character. The next one begins exactly `chunk_overlap` tokens of the text before that end, or
     fewer by the move to the next white space, if that comes before half of them, else to the next
-    whole character. White space at the ends of chunks is left out.
+    whole character; later still only where it would not get to a new word otherwise. White space
+    at the ends of chunks is left out.
 
     Raises UserError where the tokenizer does not say which characters its tokens are.
     """
@@ -62,7 +63,9 @@ class _Tokens:
             self.count = self.index(self.end - margin, 0, self.count)
 
     def start_of(self, index: int) -> int:
-        """Where a token starts; what comes after the last token starts at the end."""
+        """Where a token starts: the first at the begin, what comes after the last at the end."""
+        if index == 0:
+            return self.begin
         found = self._encoding.token_to_chars(index)
         return self.begin + found[0] if found else self.end
 
@@ -100,23 +103,27 @@ class _Cutter:
                 tokens = _Tokens(self.encode, self.text, begin, begin + length, _MARGIN)
                 first = tokens.index(at, 0, tokens.count)
                 continue
-            span, last = self._chunk(tokens, first)
+            span, last = self._chunk(tokens, first, reached)
             if span[1] > reached:
                 yield span
                 reached = span[1]
             first = self._next(tokens, first, last)
 
-    def _chunk(self, tokens: _Tokens, first: int) -> tuple[Span, int]:
-        """The chunk that begins with token `first`, and the token after its end."""
-        start, _ = strip(self.text, tokens.start_of(first), tokens.end)
+    def _chunk(self, tokens: _Tokens, first: int, reached: int) -> tuple[Span, int]:
+        """The chunk that begins with token `first`, and the token after its end.
+
+        `reached` is where the chunk before ends: this one is to end after the next word at least.
+        """
+        start = skip_space(self.text, tokens.start_of(first), tokens.end)
+        news = skip_space(self.text, reached, tokens.end)
         while first < tokens.count - 1 and tokens.end_of(first) <= start:
             first += 1
         head = self._head(tokens, first, start)
         last = min(tokens.count, first + self.size + (head or 0))
         if last < tokens.count:
-            last = self._boundary(tokens, first + (last - first) // 2, last)
+            last = self._boundary(tokens, first, last, news)
         while True:
-            start, end = strip(self.text, start, max(start, tokens.end_of(last - 1)))
+            start, end = strip(self.text, start, max(start, tokens.start_of(last)))
             while last > first + 1 and tokens.start_of(last - 1) >= end:
                 last -= 1
             if head is not None and self._ends_as_alone(tokens, last, end):
@@ -124,7 +131,7 @@ class _Cutter:
             over = len(self.encode(self.text[start:end])) - self.size
             if over <= 0 or last == first + 1:
                 return (start, end), last
-            last = self._boundary(tokens, first, max(first + 1, last - over))
+            last = self._boundary(tokens, first, max(first + 1, last - over), news)
 
     def _head(self, tokens: _Tokens, first: int, start: int) -> int | None:
         """How many tokens fewer the chunk has by itself than from `first` on in the text.
@@ -153,17 +160,21 @@ class _Cutter:
         following = tokens.start_of(last)
         return tokens.end_of(last - 1) == end and (following == end or self.text[end] == " ")
 
-    def _boundary(self, tokens: _Tokens, low: int, high: int) -> int:
-        """The last good place to end a chunk after token `low` and not after `high`."""
-        begin, end = tokens.start_of(low) + 1, tokens.start_of(high) + 1
+    def _boundary(self, tokens: _Tokens, first: int, high: int, news: int) -> int:
+        """The last good place, up to token `high`, to end a chunk that begins with `first`.
+
+        White space counts in the chunk's second half and after `news`.
+        """
+        low = first + (high - first) // 2
+        begin, end = max(news, tokens.start_of(low)) + 1, tokens.start_of(high) + 1
         at = _last_space(self.text[begin:end])
         if at is not None:
             found = tokens.index(begin + at, low + 1, high)
             if self._is_whole(tokens, found):
                 return found
-        clean = (index for index in range(high, low, -1) if tokens.is_clean(index))
-        whole = (index for index in range(high, low, -1) if self._is_whole(tokens, index))
-        return next(whole, next(clean, high))
+        whole = (index for index in range(high, first, -1) if self._is_whole(tokens, index))
+        clean = (index for index in range(high, first, -1) if tokens.is_clean(index))
+        return next(whole, None) or next(clean, high)
 
     def _next(self, tokens: _Tokens, first: int, last: int) -> int:
         """The token with which the chunk after the one from `first` to `last` begins."""
