@@ -7,10 +7,10 @@ from typing import Any
 
 from ft_assets.config import LoaderSettings
 from ft_assets.records import Document, InstructionRecord, Quality, from_rows
-from ft_assets.stages.loaders import media_type_of
-from ft_assets.stages.parser_pool import parse_files
-from ft_assets.stages.parsing import ParsedFile, Task
+from ft_assets.stages.job import CorpusFile, hash_file
+from ft_assets.stages.parsing import ParsedFile
 from ft_assets.stages.put_by import rows_put_by
+from ft_assets.stages.raw_documents import read_files
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Read:
     def reason(self) -> str:
         """Why nothing of it can be used."""
         assert self.parsed.text_id is None
-        assert not (self.documents or self.records or self.quality)
+        assert self.documents == self.records == self.quality == []
         [reason] = self.parsed.rejected
         return reason
 
@@ -51,8 +51,8 @@ def settings(**changed: Any) -> dict[str, Any]:
 def read(path: Path, **changed: Any) -> Read:
     """Reads a file, with the settings that are `changed`."""
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(path.absolute(), media_type_of(path.name), settings(**changed), Path(folder))
-        [(_, parsed)] = parse_files([task])
+        file = CorpusFile(path.name, path.stat().st_size, hash_file(path))
+        [(_, parsed)] = read_files([file], path.parent, settings(**changed), Path(folder))
         rows: dict[type, list[Any]] = {
             record: from_rows(
                 rows_put_by(str(parsed.text_id), parsed.batches.get(name, []), record), record
