@@ -63,5 +63,4 @@ def read(path: Path, **changed: Any) -> Read:
                 ("quality", Quality),
             )
         }
-        assert not list(Path(folder).glob("parsing-*"))
     return Read(parsed, rows[Document], rows[InstructionRecord], rows[Quality])

@@ -85,6 +85,7 @@ def _work(tasks: socket.socket, host: int) -> None:
     try:
         os.setsid()
         _end_with(host)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with tasks, tasks.makefile("rb") as lines:
             for line in lines:
                 answer = _answer(Task.from_json(line))

@@ -6,8 +6,6 @@ a text is known when all of it has been read, so it is not in the rows: `put_by`
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,8 +79,7 @@ def parse(task: Task) -> ParsedFile:
     Raises EngineError for whatever is in the file, MemoryError where it needs too much, and DiskError
     where rows cannot be written.
     """
-    scratch = Path(tempfile.mkdtemp(dir=task.scratch, prefix="parsing-"))
-    notes = Notes(scratch, task.engine)
+    notes = Notes(task.scratch, task.engine)
     rows = _Rows(task)
     try:
         for item in load(task.path, task.media_type, Settings(**task.settings), notes):
@@ -97,8 +94,6 @@ def parse(task: Task) -> ParsedFile:
     except Exception as error:  # an engine that raises what it should not
         reason = f"{task.engine} cannot read it ({type(error).__name__}: {error})"
         raise EngineError(reason, False) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Rows:

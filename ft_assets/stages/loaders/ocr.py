@@ -1,7 +1,11 @@
 """OCR through the `ocrmypdf` program, which the user installs."""
 
+import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ft_assets.errors import UserError
@@ -27,31 +31,26 @@ def version() -> str:
     return done.stdout.strip() or done.stderr.strip()
 
 
-def add_text_layer(path: Path, scratch: Path) -> Path:
-    """A copy of a PDF in `scratch` with text on the pages that had none.
+@contextmanager
+def text_layer(path: Path, scratch: Path) -> Iterator[Path]:
+    """A copy of a PDF with text on the pages that had none, for as long as it is used.
 
-    The parser process waits for it, and both are killed when their time is up.
+    The parser process waits for the program; both are killed when their time is up, and `scratch`
+    is where what they leave then is found.
     """
-    output = scratch / "with-text.pdf"
-    command = [PROGRAM, "--skip-text", "--quiet", "--jobs", "1", "--output-type", "pdf"]
-    done = subprocess.run(
-        [*command, str(path), str(output)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        cwd=scratch,
-        env=_environment(scratch),
-    )
-    if done.returncode or not output.exists():
-        said = "; ".join(done.stderr.strip().splitlines()[-_LAST_LINES:]) or done.returncode
-        raise UnreadableError(f"ocrmypdf failed on it ({said})", final=True)
-    return output
-
-
-def _environment(scratch: Path) -> dict[str, str]:
-    """One thread, and temporary files where they are cleared away even if it is killed."""
-    import os
-
-    return {**os.environ, "OMP_THREAD_LIMIT": "1", "TMPDIR": str(scratch)}
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
+        output = Path(folder) / "with-text.pdf"
+        command = [PROGRAM, "--skip-text", "--quiet", "--jobs", "1", "--output-type", "pdf"]
+        done = subprocess.run(
+            [*command, str(path), str(output)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1", "TMPDIR": folder},
+        )
+        if done.returncode or not output.exists():
+            said = "; ".join(done.stderr.strip().splitlines()[-_LAST_LINES:]) or done.returncode
+            raise UnreadableError(f"ocrmypdf failed on it ({said})", final=True)
+        yield output

@@ -14,7 +14,7 @@ import pypdfium2
 import pypdfium2.raw
 
 from ft_assets.stages.loaders import Notes, Page, Settings, UnreadableError, clean
-from ft_assets.stages.loaders.ocr import add_text_layer
+from ft_assets.stages.loaders.ocr import text_layer
 from ft_assets.stages.loaders.pdf_text import (
     Mark,
     dehyphenated,
@@ -48,9 +48,9 @@ def load_pdf(path: Path, settings: Settings, notes: Notes) -> Iterator[Page]:
     """Yields one page each. Pages that hold a picture and no text are noted, or read by OCR."""
     extract = _ENGINES[notes.engine](path, settings)
     if extract.pictures and settings.ocr:
-        path = add_text_layer(path, notes.scratch)
+        with text_layer(path, notes.scratch) as with_text:
+            extract = _by_pdfium(with_text, settings)
         notes.engine = "ocrmypdf+pypdfium2"
-        extract = _by_pdfium(path, settings)
     _judge(extract, settings, notes)
     texts = dehyphenated(extract.texts, join=settings.dehyphenate)
     if settings.strip_headers:
