@@ -375,7 +375,7 @@ def demo() -> None:
     _refresh([DEMO_CORPUS], "gguf", force=False, as_json=False)
     _print_files(project)
     from ft_assets.chat import Chat
-    from ft_assets.stages.evaluation import read_questions
+    from ft_assets.stages.questions import read_questions
 
     [first, *_] = read_questions(project.data / DEMO_CORPUS / QUESTIONS_FILE)
     out.print(f"\n[bold]question:[/] {escape(first.question)}", soft_wrap=True)

@@ -133,7 +133,7 @@ class DataConfig(Section):
 
     loaders: LoaderSettings = LoaderSettings()
     near_duplicates: float = Field(0.85, ge=0.5, le=1.0)
-    eval_overlap: Literal["move", "drop", "keep"] = "move"
+    eval_overlap: Literal["drop", "move", "keep"] = "drop"
     gates: GateSettings = GateSettings()
     template: Annotated[str, AfterValidator(_template)] = "tokenizer_default"
     system_prompt: str | None = None

@@ -23,8 +23,9 @@ CORPUS_FILES = "corpus_files"
 class Node:
     """One made asset. `code_version` is bumped by hand when its stage's work changes.
 
-    `settings` are dotted keys, a section standing for all below it. A heavy asset runs in a
-    process of its own.
+    `settings` are dotted keys, a section standing for all below it; those in `chooses` only choose
+    among the artifact's rows, so that after a change of one the rows of an earlier version will do.
+    A heavy asset runs in a process of its own.
     """
 
     inputs: tuple[str, ...]
@@ -32,6 +33,11 @@ class Node:
     code_version: str
     description: str
     heavy: bool = False
+    chooses: tuple[str, ...] = ()
+
+    def shaping(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of `settings` that shape the artifact's rows."""
+        return {key: value for key, value in settings.items() if not key.startswith(self.chooses)}
 
 
 _BASE = ("model.base", "model.revision")
@@ -59,6 +65,13 @@ GRAPH: dict[str, Node] = {
         ),
         "3",
         "Rows rendered by the template, split into train and eval.",
+        chooses=(
+            "data.eval_",
+            "data.export_formats",
+            "data.near_duplicates",
+            "data.gates",
+            "data.questions",
+        ),
     ),
     "adapter": Node(
         ("formatted_dataset",), ("model", "training"), "1", "The LoRA adapter.", heavy=True

@@ -37,7 +37,7 @@ def curve(
 
 
 def histogram(
-    name: str, label: str, values: Mapping[str, Sequence[int]]
+    name: str, label: str, values: Mapping[str, Sequence[float]]
 ) -> dg.MarkdownMetadataValue:
     """How often each value occurs, a series beside another."""
 

@@ -182,7 +182,10 @@ class Example:
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A row that is not in the dataset, and why; `kept_id` is the source it is a duplicate of."""
+    """A row that is not in the dataset, and why; `kept_id` is the source it is a duplicate of.
+
+    `tokens` are 0 where the row was left out before any were counted.
+    """
 
     text_id: str
     source_id: str
@@ -190,19 +193,24 @@ class DroppedRow:
     kind: Kind
     reason: str
     kept_id: str | None
+    tokens: int
 
 
 @dataclass(frozen=True)
 class Sketch:
     """What is compared of a source (record, pair or chunk) to find duplicates and leaks.
 
-    `exact` is a digest of its text with case and white space folded. `minhash` and `ngrams` are
-    little-endian integers: see `stages/duplicates.py`.
+    `exact` is a hash of its text with case and white space folded, `asks` one of the words of each
+    question in it (little-endian int64; none for plain text). `minhash` and `ngrams` are
+    little-endian uint32: see `stages/duplicates.py`. `split_group` is the source's own, before
+    duplicates join groups.
     """
 
     text_id: str
     source_id: str
-    exact: str
+    split_group: int
+    exact: int
+    asks: bytes
     minhash: bytes
     ngrams: bytes
 
@@ -291,11 +299,14 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "kind": "string",
         "reason": "string",
         "kept_id": "string",
+        "tokens": "int32",
     },
     Sketch: {
         "text_id": "string",
         "source_id": "string",
-        "exact": "string",
+        "split_group": "uint64",
+        "exact": "int64",
+        "asks": "binary",
         "minhash": "binary",
         "ngrams": "binary",
     },
@@ -311,7 +322,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
 """The Arrow type of each column, by pyarrow's alias; `messages` and `headings` are lists of structs."""
 
 
-_LONG = {"text", "prompt", "completion", "messages", "headings", "minhash", "ngrams"}
+_LONG = {"text", "prompt", "completion", "messages", "headings", "asks", "minhash", "ngrams"}
 """Columns whose values hardly repeat and are not looked up: no dictionary, no statistics."""
 
 
@@ -400,30 +411,61 @@ _PART_MAX_ROWS = 8_000
 
 
 class Part:
-    """Rows that lie in one file, or in memory; of a file no more is read than is asked for."""
+    """Rows that lie in one file, or in memory; of a file no more is read than is asked for.
 
-    def __init__(self, source: "Path | pa.Table") -> None:
+    What was read is kept until `forget`, since several texts may have their rows here. `columns` are
+    those whose values will be asked for: they are read at once.
+    """
+
+    def __init__(self, source: "Path | pa.Table", columns: Iterable[str] = ()) -> None:
         self.path = source if isinstance(source, Path) else None
         self._table: pa.Table | None = None if isinstance(source, Path) else source
+        self._columns = ["text_id", *columns]
         self._values: dict[str, list[Any]] = {}
+        self._runs: list[tuple[str, int, int]] | None = None
 
-    def table(self, columns: list[str] | None = None) -> "pa.Table":
-        """All of it, or some columns."""
+    def read(self, columns: list[str] | None = None) -> "pa.Table":
+        """All of it, or some columns, not kept."""
         import pyarrow.parquet as pq
 
         if self._table is not None:
             return self._table
         with pq.ParquetFile(str(self.path), memory_map=True) as file:
-            table = file.read(columns)
-        if columns is None:
-            self._table = table
-        return table
+            return file.read(columns, use_threads=False)  # parts are small
+
+    def table(self) -> "pa.Table":
+        """All of it."""
+        if self._table is None:
+            self._table = self.read()
+        return self._table
 
     def values(self, column: str) -> list[Any]:
         """The values of one column."""
         if column not in self._values:
-            self._values[column] = values(self.table([column]), column)
+            wanted = self._columns if column in self._columns else [column]
+            table = self.read(wanted)
+            self._values |= {name: values(table, name) for name in wanted}
         return self._values[column]
+
+    def runs(self) -> list[tuple[str, int, int]]:
+        """The texts whose rows these are, each with where its rows start and end."""
+        if self._runs is None:
+            self._runs, start = [], 0
+            for text_id, run in groupby(self.values("text_id")):
+                end = start + sum(1 for _ in run)
+                self._runs.append((text_id, start, end))
+                start = end
+        return self._runs
+
+    def __len__(self) -> int:
+        if self._table is not None:
+            return len(self._table)
+        return self.runs()[-1][2] if self.runs() else 0
+
+    def forget(self) -> None:
+        """Lets go of what was read of a file."""
+        if self.path:
+            self._table, self._values = None, {}
 
 
 @dataclass(frozen=True)
@@ -442,34 +484,50 @@ class Rows:
     def __len__(self) -> int:
         return self.end - self.start
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether these are all rows of their part; then no other text needs what is read of it."""
+        return len(self) == len(self.part)
+
     def table(self) -> "pa.Table":
         """The rows as a table of their own."""
+        if self.are_whole:
+            return self.part.read()
         return self.part.table().slice(self.start, len(self))
 
     def values(self, column: str) -> list[Any]:
         """The values of one column."""
         return self.part.values(column)[self.start : self.end]
 
+    def piece(self, start: int, end: int) -> "Rows":
+        """Some of the rows, counted from the first of these."""
+        return Rows(self.part, self.start + start, self.start + end)
 
-def from_rows(rows: Iterable[Rows], record: type[T]) -> list[T]:
-    """Rows as records."""
-    return [record(**row) for some in rows for row in some.table().to_pylist()]
+
+def from_rows(rows: Iterable[Rows], record: type[T]) -> Iterator[T]:
+    """Rows as records, one by one."""
+    for some in rows:
+        for batch in some.table().to_batches(ROW_GROUP):
+            for row in batch.to_pylist():
+                yield record(**row)
 
 
 def read_texts(path: Path) -> Iterator[tuple[str, list[Rows]]]:
     """The rows of each text of a table that a TextWriter wrote, in order of `text_id`."""
-    for text_id, runs in groupby(_runs(path), key=itemgetter(0)):
+    for text_id, runs in groupby(read_runs(path), key=itemgetter(0)):
         yield text_id, [rows for _, rows in runs]
 
 
-def _runs(path: Path) -> Iterator[tuple[str, Rows]]:
-    """The runs of rows of one text in each part; a large text goes through several."""
+def read_runs(path: Path, columns: Iterable[str] = ()) -> Iterator[tuple[str, Rows]]:
+    """The runs of rows of one text in each part; a large text goes through several.
+
+    `columns` are those whose values will be asked for.
+    """
     for name in _files(path):
-        part, start = Part(name), 0
-        for text_id, run in groupby(part.values("text_id")):
-            end = start + sum(1 for _ in run)
+        part = Part(name, columns)
+        for text_id, start, end in part.runs():
             yield text_id, Rows(part, start, end)
-            start = end
+        part.forget()  # who still holds some of its rows reads them again
 
 
 class TextRows:
@@ -489,10 +547,10 @@ class TextRows:
 class TextWriter:
     """Writes the rows of texts, in rising order of `text_id`, to a folder of Parquet files.
 
-    Where one file ends and the next begins depends on the texts near by alone. So after a change
-    most files are what they were: those are linked from the earlier table that the rows came from,
-    and neither read nor written. The bytes depend on the rows alone, not on how they came in. Use
-    as a context manager.
+    Where one file ends and the next begins depends on the texts near by alone; a text of many rows
+    goes through several files. So after a change most files are what they were: those are linked
+    from the earlier table that the rows came from, and neither read nor written. The bytes depend
+    on the rows alone, not on how they came in. Use as a context manager.
     """
 
     def __init__(self, path: Path, record: type) -> None:
@@ -501,19 +559,34 @@ class TextWriter:
         self._waiting: list[Rows] = []
         self._waiting_rows = self._parts = self.count = 0
 
-    def add(self, text_id: str, rows: list[Rows]) -> None:
-        """Adds all rows of one text."""
+    def add(self, text_id: str, rows: Iterable[Rows]) -> None:
+        """Adds all rows of one text; they are taken one by one, and may be made meanwhile."""
+        self.add_some(rows)
+        self.end_text(text_id)
+
+    def add_some(self, rows: Iterable[Rows]) -> None:
+        """Adds rows of a text that has more to come, or is ended by `end_text`."""
         for some in rows:
-            last = self._waiting[-1] if self._waiting else None
-            if last and last.part is some.part and last.end == some.start:
-                self._waiting[-1] = Rows(last.part, last.start, some.end)
-            else:
-                self._waiting.append(some)
-            self._waiting_rows += len(some)
-            self.count += len(some)
-        cuts = int(text_id[:2], 16) % 4 == 0 or self._waiting_rows >= _PART_MAX_ROWS
-        if cuts and self._waiting_rows >= _PART_ROWS:
+            while len(some):
+                room = _PART_MAX_ROWS - self._waiting_rows
+                self._wait(some.piece(0, min(room, len(some))))
+                some = some.piece(min(room, len(some)), len(some))
+                if self._waiting_rows == _PART_MAX_ROWS:
+                    self._end_part()
+
+    def end_text(self, text_id: str) -> None:
+        """Says that all rows of a text were added."""
+        if int(text_id[:2], 16) % 4 == 0 and self._waiting_rows >= _PART_ROWS:
             self._end_part()
+
+    def _wait(self, rows: Rows) -> None:
+        last = self._waiting[-1] if self._waiting else None
+        if last and last.part is rows.part and last.end == rows.start:
+            self._waiting[-1] = Rows(last.part, last.start, rows.end)
+        else:
+            self._waiting.append(rows)
+        self._waiting_rows += len(rows)
+        self.count += len(rows)
 
     def _end_part(self) -> None:
         path = self._path / _PART.format(f"{self._parts:05}")
@@ -524,11 +597,10 @@ class TextWriter:
 
     def _link_whole(self, path: Path) -> bool:
         """Links the earlier file that these very rows are, if they are."""
-        if len(self._waiting) != 1:
+        if len(self._waiting) != 1 or not self._waiting[0].are_whole:
             return False
-        [rows] = self._waiting
-        earlier = rows.part.path
-        if earlier is None or len(rows) != len(rows.part.values("text_id")):
+        earlier = self._waiting[0].part.path
+        if earlier is None:
             return False
         try:
             path.hardlink_to(earlier)

@@ -54,8 +54,10 @@ def read(path: Path, **changed: Any) -> Read:
         file = CorpusFile(path.name, path.stat().st_size, hash_file(path))
         [(_, parsed)] = read_files([file], path.parent, settings(**changed), Path(folder))
         rows: dict[type, list[Any]] = {
-            record: from_rows(
-                rows_put_by(str(parsed.text_id), parsed.batches.get(name, []), record), record
+            record: list(
+                from_rows(
+                    rows_put_by(str(parsed.text_id), parsed.batches.get(name, []), record), record
+                )
             )
             for name, record in (
                 ("documents", Document),

@@ -42,7 +42,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
                 {"role": "assistant", "content": f"Crate {n} holds {n * 7} pears."},
             ]
         )
-        rows.append(Example(str(n), "record", row.prompt, row.completion, "d", "s", "g", 0, 0, 0))
+        rows.append(Example(str(n), "record", row.prompt, row.completion, "d", "s", 0, "g", 0, 0, 0))
     write_table(folder / "train.parquet", Example, rows)
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder

@@ -31,16 +31,18 @@ from ft_assets.freshness import (
 )
 from ft_assets.resources.storage import DigestCache
 from ft_assets.stages.base_model import find_base_model, is_local
-from ft_assets.stages.evaluation import read_questions
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.loaders.ocr import check_installed
 from ft_assets.stages.pinned_packages import PINS
 from ft_assets.stages.prompt_templates import check_custom_template
+from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import read_files
 
 _CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _IGNORED_NAMES = re.compile(r"\..*|~\$.*|.*\.(part|tmp|crdownload|swp)|.*~")
 _OWN_FILES = {SETTINGS_FILE, QUESTIONS_FILE}
+_QUESTIONS_READ = {"evaluation": "evaluation.questions", "formatted_dataset": "data.questions"}
+"""The assets that read the closed-book questions, to ask them or to keep them out."""
 SETTLE_SECONDS = 30
 _SETTLE_TRIES = 20
 
@@ -128,11 +130,9 @@ class DataFolder:
             found["model.identity"] = self._model_identity(corpus, config)
         if found.get("data.template", "").endswith(TEMPLATE_SUFFIX):
             found["data.template.text"] = self.template(corpus, config)
-        if asset == "evaluation":
+        if key := _QUESTIONS_READ.get(asset):
             questions = self.data / corpus / QUESTIONS_FILE
-            found["evaluation.questions"] = (
-                self._digests_of(corpus).digest(questions) if questions.is_file() else None
-            )
+            found[key] = self._digests_of(corpus).digest(questions) if questions.is_file() else None
         return found
 
     def _model_identity(self, corpus: str, config: FineTuneConfig) -> str:

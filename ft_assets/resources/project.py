@@ -195,12 +195,13 @@ class Project(DataFolder):
         return None
 
     def _previous(self, job: Job) -> Previous | None:
-        """The newest whole version made by the same code with the same settings."""
+        """The newest whole version made by the same code with settings that shape rows the same."""
         node = GRAPH[job.asset]
         if node.heavy:
             return None
         for manifest in islice(self.storage.history(job.corpus, job.asset), _LOOK_BACK):
-            same = (manifest.settings, manifest.code_version) == (job.settings, node.code_version)
+            same_code = manifest.code_version == node.code_version
+            same = same_code and node.shaping(manifest.settings) == node.shaping(job.settings)
             if same and not self.storage.damage(manifest):
                 folder = self.storage.folder(job.corpus, job.asset, manifest.version)
                 return Previous(folder, vars(manifest))

@@ -12,8 +12,8 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 class DataAugmenter:
     """Applies the settings under `augment` to instruction records."""
 
-    def __init__(self, *, normalize_whitespace: bool) -> None:
-        self._normalize = normalize_whitespace
+    def __init__(self, settings, *, seed) -> None:
+        self._normalize = settings["normalize_whitespace"]
 
     @staticmethod
     def normalize(text: str) -> str:
@@ -31,3 +31,12 @@ class DataAugmenter:
         ]
         context = self.normalize(record.input) if record.input else record.input
         return replace(record, messages=messages, input=context)
+
+    def variants(self, messages, key):
+        yield [
+            {
+                "role": m["role"],
+                "content": self.normalize(m["content"]) if self._normalize else m["content"],
+            }
+            for m in messages
+        ]

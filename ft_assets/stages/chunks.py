@@ -158,7 +158,7 @@ def build(job: Job, report: Report) -> Outcome:
             rows = earlier.take(text_id)
             if not rows:
                 cut_now += 1
-                found = list(split_text(from_rows(documents, Document), cut))
+                found = list(split_text(list(from_rows(documents, Document)), cut))
                 rows = [Rows.of(to_table(Chunk, found))] if found else []
             if rows:
                 writer.add(text_id, rows)

@@ -4,17 +4,16 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import QUESTIONS_FILE
-from ft_assets.errors import UserError
 from ft_assets.records import Answer, Example, batched, read_table, write_table
 from ft_assets.stages.adapter import adapter_base, load_model, precision_of, tokenized_rows
 from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.prompt_templates import PromptTemplateManager
+from ft_assets.stages.questions import Question, read_questions
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,40 +25,6 @@ SAMPLES = 8
 _BATCH = 8
 _BATCH_TOKENS = 2_048
 """Padded tokens a batch holds while the loss is measured: their logits fill the memory."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A closed-book question, and the words that a right answer has in it."""
-
-    question: str
-    key_fact: str | None
-
-
-def read_questions(path: Path) -> list[Question]:
-    """The questions of a corpus's `questions.jsonl`; none where there is no such file.
-
-    Raises UserError naming file and line for a line that is not a question with a key fact.
-    """
-    if not path.is_file():
-        return []
-    questions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-            question, key_fact = value["question"], value["key_fact"]
-            if not (isinstance(question, str) and question.strip()):
-                raise TypeError
-            if not (isinstance(key_fact, str) and key_fact.strip()):
-                raise TypeError
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise UserError(
-                f'{path}:{number}: a line must be {{"question": "…", "key_fact": "…"}}'
-            ) from None
-        questions.append(Question(question, key_fact))
-    return questions
 
 
 def has_key_fact(answer: str, key_fact: str) -> bool:

@@ -1,305 +1,111 @@
 """From documents, chunks and pairs to rendered training rows, split by what must stay together.
 
-The unit of the split is the document for text and for pairs made from it, and the answer for
-instruction records, so that two wordings of one answer never stand on both sides.
+All sources are sketched and compared first; then, text by text, each gets its rows or the reason
+that it has none.
 """
 
-import hashlib
-import heapq
-import json
 import shutil
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from ft_assets.config import QUESTIONS_FILE
 from ft_assets.errors import StageError, UserError
-from ft_assets.records import (
-    Chunk,
-    Example,
-    InstructionRecord,
-    Message,
-    QAPair,
-    Rows,
-    TextRows,
-    TextWriter,
-    batched,
-    from_rows,
-    read_batches,
-    read_table,
-    read_texts,
-    to_table,
-    values,
-)
+from ft_assets.records import DroppedRow, Example, Rows, batched, to_table
 from ft_assets.stages.augmentation import DataAugmenter
 from ft_assets.stages.base_model import fetch_base_model, tokenizer_of
-from ft_assets.stages.job import Job, Outcome, Previous, Report, check, versions
-from ft_assets.stages.prompt_templates import (
-    CannotRenderError,
-    PromptTemplateManager,
-    Rendered,
-    tokenize,
-)
+from ft_assets.stages.dataset_checks import dataset_checks
+from ft_assets.stages.dataset_earlier import EarlierDataset, EarlierTable, SidedRows
+from ft_assets.stages.dataset_rows import RowMaker
+from ft_assets.stages.dataset_sources import Batch, Sources, batches_of, read_sources
+from ft_assets.stages.dataset_split import REASONS, Verdicts, decide
+from ft_assets.stages.dataset_writer import DatasetWriter
+from ft_assets.stages.duplicates import fold_words, hash_text
+from ft_assets.stages.job import Job, Outcome, Report, versions
+from ft_assets.stages.prompt_templates import PromptTemplateManager
+from ft_assets.stages.questions import read_questions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CUT_SHARE = 0.05
-"""The share of tokens lost to `training.max_length` above which the dataset's check warns."""
-_BATCH = 1_000
+SKETCHES = "sketches.parquet"
+_WRITTEN = 1_000
+"""Rows that are made before they are written."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A rendered row before its tokens are counted."""
+class Chosen:
+    """What becomes of the sources of a batch.
 
-    kind: Literal["record", "qa", "text"]
-    rendered: Rendered
-    text_id: str
-    source_id: str
-    split_group: str
-
-
-def group_of(text: str) -> str:
-    """The split group of rows that share `text`: a text id, or a record's answer."""
-    return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8", "replace")).hexdigest()[
-        :16
-    ]
-
-
-_INPUTS = {
-    "records": ("raw_documents", "records.parquet", "record_id"),
-    "pairs": ("qa_pairs", "qa_pairs.parquet", "pair_id"),
-    "chunks": ("chunks", "chunks.parquet", "chunk_id"),
-}
-"""What rows are made from, in the order they have within a text: asset, table, column of ids."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """All that rows of one text are made from: its rows in each table, by the names of `_INPUTS`."""
-
-    text_id: str
-    rows: dict[str, list[Rows]]
-
-    def source_ids(self) -> list[str]:
-        """The ids of records, pairs and chunks, in the order in which their rows stand."""
-        return [
-            source_id
-            for name, (_, _, column) in _INPUTS.items()
-            for rows in self.rows.get(name, [])
-            for source_id in rows.values(column)
-        ]
-
-    def of(self, name: str, record: type) -> list[Any]:
-        """The text's records of one kind."""
-        return from_rows(self.rows.get(name, []), record)
-
-
-def texts_of(folder: dict[str, Path]) -> Iterator[Text]:
-    """Each text with all that is made from it, in order. `folder` maps each input to its folder."""
-
-    def named(name: str, asset: str, file: str) -> Iterator[tuple[str, str, list[Rows]]]:
-        for text_id, rows in read_texts(folder[asset] / file):
-            yield text_id, name, rows
-
-    tables = [named(name, asset, file) for name, (asset, file, _) in _INPUTS.items()]
-    for text_id, group in groupby(heapq.merge(*tables, key=itemgetter(0)), key=itemgetter(0)):
-        yield Text(text_id, {name: rows for _, name, rows in group})
-
-
-def render_rows(
-    text: Text,
-    manager: PromptTemplateManager,
-    augmenter: DataAugmenter,
-    drop: Callable[[str], None],
-) -> Iterator[Row]:
-    """The rows of one text: records first, then pairs, then the text itself.
-
-    `drop` is told the reason of each row left out.
+    `kept` has those that get rows, in order, each with whether it is held out, and `groups` the split
+    group of each; `dropped` says why of the others.
     """
-    of_text = group_of(text.text_id)
-    for record in text.of("records", InstructionRecord):
-        changed = augmenter.augment_instruction(record)
-        try:
-            rendered = manager.format(changed.messages, changed.input)
-        except CannotRenderError as reason:
-            drop(str(reason))
+
+    kept: dict[str, bool]
+    groups: dict[str, int]
+    dropped: list[DroppedRow]
+
+
+class _Chooser:
+    """Hands out the verdicts on sources in their order."""
+
+    def __init__(self, sources: Sources, verdicts: Verdicts) -> None:
+        self._reason = verdicts.reason.tolist()
+        self._kept_as = verdicts.kept_as.tolist()
+        self._held_out = verdicts.held_out.tolist()
+        self._groups = sources.array("split_group", "uint64").tolist()
+        self._named = {place for place in self._kept_as if place >= 0}
+        self._names: dict[int, str] = {}
+        self._place = 0
+
+    def choose(self, batch: Batch, source_ids: list[str]) -> Chosen:
+        """The verdicts on the sources of the next batch."""
+        chosen = Chosen({}, {}, [])
+        for place, source_id in enumerate(source_ids, start=self._place):
+            if place in self._named:
+                self._names[place] = source_id
+            if code := self._reason[place]:
+                kept_id = self._names.get(self._kept_as[place])
+                chosen.dropped.append(
+                    DroppedRow(batch.text_id, source_id, 0, batch.kind, REASONS[code], kept_id, 0)
+                )
+            else:
+                chosen.kept[source_id] = self._held_out[place]
+                chosen.groups[source_id] = self._groups[place]
+        self._place += len(source_ids)
+        return chosen
+
+
+def _rows_of(
+    batches: Iterable[Batch], chooser: _Chooser, earlier: EarlierDataset, maker: RowMaker
+) -> Iterator[SidedRows]:
+    """The rows of each batch, taken over from the earlier dataset or else made."""
+    for batch in batches:
+        source_ids = batch.source_ids()
+        chosen = chooser.choose(batch, source_ids)
+        if chosen.dropped:
+            yield SidedRows(dropped=_rows(DroppedRow, chosen.dropped))
+        taken = earlier.take(batch.text_id, set(source_ids), chosen.kept)
+        if taken is not None:
+            yield taken
             continue
-        group = group_of(record.messages[-1]["content"])
-        yield Row("record", rendered, text.text_id, record.record_id, group)
-    for pair in text.of("pairs", QAPair):
-        turns: list[Message] = [
-            {"role": "user", "content": pair.question},
-            {"role": "assistant", "content": pair.answer},
-        ]
-        yield Row("qa", manager.format(turns), text.text_id, pair.pair_id, of_text)
-    for chunk in text.of("chunks", Chunk):
-        yield Row("text", manager.text(chunk.text), text.text_id, chunk.chunk_id, of_text)
+        for some in batched(maker.rows_of(batch, chosen.groups), _WRITTEN):
+            yield _sided(some, chosen.kept)
 
 
-def groups_in(folder: dict[str, Path]) -> set[str]:
-    """The split groups of all rows there will be, found without rendering any."""
-    records = read_table(folder["raw_documents"] / "records.parquet", InstructionRecord)
-    texts: set[str] = set()
-    for name in ("pairs", "chunks"):
-        asset, file, _ = _INPUTS[name]
-        for table in read_batches(folder[asset] / file, ["text_id"]):
-            texts.update(values(table, "text_id"))
-    answers = {group_of(record.messages[-1]["content"]) for record in records}
-    return answers | {group_of(text_id) for text_id in texts}
+def _sided(made: list[Example | DroppedRow], kept: dict[str, bool]) -> SidedRows:
+    """Rows put on the side of their source."""
+    rows = [row for row in made if isinstance(row, Example)]
+    return SidedRows(
+        _rows(Example, [row for row in rows if not kept[row.source_id]]),
+        _rows(Example, [row for row in rows if kept[row.source_id]]),
+        _rows(DroppedRow, [row for row in made if isinstance(row, DroppedRow)]),
+    )
 
 
-def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
-    """The groups held out for evaluation.
-
-    Each group is drawn by a hash of its own, so adding one moves no other. Where the draw
-    leaves one side empty, the group whose draw was nearest goes there; a corpus of one group holds
-    nothing out.
-    """
-
-    def draw(group: str) -> float:
-        return int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8]) / 2**64
-
-    if not eval_fraction or len(groups) < 2:
-        return set()
-    held_out = {group for group in groups if draw(group) < eval_fraction}
-    if held_out == groups:
-        return groups - {max(groups, key=draw)}
-    return held_out or {min(groups, key=draw)}
-
-
-def count_tokens(
-    rows: Iterable[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int
-) -> Iterator[Example | int]:
-    """Each row as an Example, or its tokens where `max_length` leaves nothing to train on."""
-    for batch in batched(rows, _BATCH):
-        ids = tokenize(tokenizer, [row.rendered for row in batch])
-        for row, (prompt, completion) in zip(batch, ids, strict=True):
-            total = len(prompt) + len(completion)
-            trained = min(total, max_length) - len(prompt)
-            if trained <= 0:
-                yield total
-                continue
-            text = f"{row.rendered.prompt}\0{row.rendered.completion}\0{row.source_id}"
-            yield Example(
-                example_id=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32],
-                kind=row.kind,
-                prompt=row.rendered.prompt,
-                completion=row.rendered.completion,
-                text_id=row.text_id,
-                source_id=row.source_id,
-                variant=0,
-                split_group=row.split_group,
-                tokens=min(total, max_length),
-                trained_tokens=trained,
-                cut_tokens=max(0, total - max_length),
-            )
-
-
-class EarlierRows:
-    """The rows of an earlier dataset, rendered with the same settings, by text."""
-
-    def __init__(self, previous: Previous | None) -> None:
-        folder = previous.folder if previous else None
-        self._splits = [
-            TextRows(folder / f"{split}.parquet" if folder else None) for split in ("train", "eval")
-        ]
-
-    def take(self, text: Text) -> list[Rows]:
-        """The rows of a text in their order; none unless every one of its sources has its row."""
-        found = [rows for split in self._splits for rows in split.take(text.text_id)]
-        wanted = text.source_ids()
-        have = [source_id for rows in found for source_id in rows.values("source_id")]
-        if have == wanted:
-            return found
-        return _in_order(found, have, wanted) if len(have) == len(wanted) else []
-
-
-def _in_order(found: list[Rows], have: list[str], wanted: list[str]) -> list[Rows]:
-    """The rows with the sources `have` in the order `wanted`; none where a source has no row."""
-    import pyarrow as pa
-
-    places: defaultdict[str, deque[int]] = defaultdict(deque)
-    for place, source_id in enumerate(have):
-        places[source_id].append(place)
-    try:
-        order = [places[source_id].popleft() for source_id in wanted]
-    except IndexError:
-        return []
-    return [Rows.of(pa.concat_tables([rows.table() for rows in found]).take(order))]
-
-
-_SPLITS = ("train", "eval")
-
-
-class DatasetWriter:
-    """Writes the rows of both splits in every format asked for, and counts them."""
-
-    def __init__(self, output: Path, formats: list[str], held_out: set[str]) -> None:
-        self._held_out = held_out
-        self._stack = ExitStack()
-        self._tables = {
-            split: self._stack.enter_context(TextWriter(output / f"{split}.parquet", Example))
-            for split in _SPLITS
-        }
-        self._texts = {
-            (split, form): self._stack.enter_context(
-                (output / f"{split}.{form}").open("w", encoding="utf-8", newline="\n")
-            )
-            for split in _SPLITS
-            for form in formats
-        }
-        self.counts: Counter[str] = Counter()
-        self.by_text: dict[str, Counter[str]] = {}
-
-    def write(self, text_id: str, rows: list[Rows]) -> None:
-        """Writes all rows of one text, each to the split of its group."""
-        sides: dict[str, list[Rows]] = {split: [] for split in _SPLITS}
-        for some in rows:
-            held_out = [group in self._held_out for group in some.values("split_group")]
-            for split, wanted in (("train", False), ("eval", True)):
-                if all(side is wanted for side in held_out):
-                    sides[split].append(some)
-                elif wanted in held_out:
-                    places = [place for place, side in enumerate(held_out) if side is wanted]
-                    sides[split].append(Rows.of(some.table().take(places)))
-        for split, found in sides.items():
-            if any(map(len, found)):
-                self._write(split, text_id, found)
-
-    def _write(self, split: str, text_id: str, rows: list[Rows]) -> None:
-        self._tables[split].add(text_id, rows)
-        of_text = self.by_text.setdefault(text_id, Counter())
-        for some in rows:
-            cut = some.values("cut_tokens")
-            tokens = sum(some.values("tokens"))
-            self.counts[f"{split}_rows"] += len(some)
-            self.counts[f"{split}_tokens"] += tokens
-            self.counts[f"{split}_trained_tokens"] += sum(some.values("trained_tokens"))
-            self.counts["cut_tokens"] += sum(cut)
-            self.counts["cut_rows"] += len(cut) - cut.count(0)
-            of_text[f"{split}_rows"] += len(some)
-            of_text[f"{split}_tokens"] += tokens
-            if self._texts:
-                columns = some.table().select(["prompt", "completion"])
-                self._write_texts(split, columns.to_pylist())
-
-    def _write_texts(self, split: str, rows: list[dict[str, str]]) -> None:
-        if file := self._texts.get((split, "jsonl")):
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        if file := self._texts.get((split, "txt")):
-            file.writelines(f"{row['prompt']}{row['completion']}\n\n" for row in rows)
-
-    def __enter__(self) -> "DatasetWriter":
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._stack.__exit__(*exc)
+def _rows(record: type, records: Sequence[Any]) -> list[Rows]:
+    return [Rows.of(to_table(record, records))] if records else []
 
 
 def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateManager:
@@ -316,84 +122,71 @@ def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateMa
         raise UserError(f"data.template {template}: {error}") from error
 
 
-def build(job: Job, report: Report) -> Outcome:
-    """Makes `formatted_dataset`: `train` and `eval.parquet`, the exports asked for, and the
-    tokenizer with the template that rendered the rows, which everything after this uses.
+def _asked(job: Job) -> set[int]:
+    """The closed-book questions of the corpus, as hashes of their words."""
+    questions = read_questions(job.source / QUESTIONS_FILE)
+    return {hash_text(fold_words(item.question)) for item in questions}
 
-    A text whose records, pairs and chunks are those of an earlier version is not rendered again.
+
+def build(job: Job, report: Report) -> Outcome:
+    """Makes `formatted_dataset`: `train`, `eval`, `dropped` and `sketches.parquet`, the exports asked
+    for, and the tokenizer with the template that rendered the rows, which all after this uses.
+
+    What an earlier version has of a source is neither sketched nor rendered again.
     """
     base = fetch_base_model(job.settings["model.base"], job.settings["model.revision"])
-    tools = {**versions("transformers", "tokenizers", "pyarrow"), "base_revision": base.revision}
+    tools = {
+        **versions("transformers", "tokenizers", "numpy", "pyarrow"),
+        "base_revision": base.revision,
+    }
     previous = job.reusable(tools)
-    earlier = EarlierRows(previous)
+    folder = previous.folder if previous else None
     tokenizer = tokenizer_of(base.folder)
     manager = _manager(job, tokenizer)
-    augmenter = DataAugmenter(normalize_whitespace=job.settings["augment.normalize_whitespace"])
     tokenizer.chat_template = manager.chat_template
-    if previous:  # the same tokenizer with the same template
-        shutil.copytree(previous.folder / "tokenizer", job.output / "tokenizer")
+    if folder:  # the same tokenizer with the same template
+        shutil.copytree(folder / "tokenizer", job.output / "tokenizer")
     else:
         tokenizer.save_pretrained(job.output / "tokenizer")
-    held_out = split_groups(
-        groups_in(job.inputs), job.settings["data.eval_fraction"], job.settings["data.seed"]
-    )
-    max_length = job.settings["training.max_length"]
-    dropped: Counter[str] = Counter()
-    dropped_tokens = 0
-
-    def rendered(text: Text) -> Iterator[Example]:
-        nonlocal dropped_tokens
-        rows = render_rows(text, manager, augmenter, lambda why: dropped.update([why]))
-        for example in count_tokens(rows, tokenizer, max_length):
-            if isinstance(example, int):
-                dropped_tokens += example
-                dropped[f"its prompt alone fills training.max_length ({max_length} tokens)"] += 1
-            else:
-                yield example
-
-    with DatasetWriter(job.output, job.settings["data.export_formats"], held_out) as writer:
-        for text in texts_of(job.inputs):
-            rows = earlier.take(text) or [Rows.of(to_table(Example, rendered(text)))]
-            writer.write(text.text_id, rows)
-    for reason, count in dropped.items():
+    augmenter = DataAugmenter(job.section("augment"), seed=job.settings["data.seed"])
+    maker = RowMaker(manager, augmenter, tokenizer, job.settings["training.max_length"])
+    earlier_sketches = EarlierTable(folder / SKETCHES if folder else None)
+    sources = read_sources(job.inputs, earlier_sketches, job.output / SKETCHES)
+    verdicts = decide(sources, job.section("data"), _asked(job))
+    chooser, earlier = _Chooser(sources, verdicts), EarlierDataset(folder, REASONS)
+    with DatasetWriter(job.output, job.settings["data.export_formats"]) as writer:
+        for text_id, batches in groupby(batches_of(job.inputs), key=lambda each: each.text_id):
+            writer.write(text_id, _rows_of(batches, chooser, earlier, maker))
+    for reason, count in writer.dropped.items():
         report(f"{count} rows left out: {reason}")
     if not writer.counts["train_rows"]:
-        reasons = "".join(f"\n  {count} rows: {reason}" for reason, count in dropped.items())
+        reasons = "".join(f"\n  {count} rows: {why}" for why, count in writer.dropped.items())
         raise StageError(f"no training row is left for corpus {job.corpus}{reasons}")
-    writer.counts["dropped_rows"] = dropped.total()
-    writer.counts["dropped_tokens"] = dropped_tokens
-    return _outcome(job, writer.counts, writer.by_text, tools)
+    return _outcome(job, len(sources), writer, verdicts, tools)
+
+
+_COUNTED = (
+    "train_rows",
+    "train_tokens",
+    "train_trained_tokens",
+    "eval_rows",
+    "eval_tokens",
+)
 
 
 def _outcome(
-    job: Job,
-    counts: Counter[str],
-    by_text: dict[str, Counter[str]],
-    tools: dict[str, str],
+    job: Job, sources: int, writer: DatasetWriter, verdicts: Verdicts, tools: dict[str, str]
 ) -> Outcome:
-    names = (
-        "train_rows",
-        "train_tokens",
-        "train_trained_tokens",
-        "eval_rows",
-        "eval_tokens",
-        "dropped_rows",
-    )
-    cut_tokens = counts["cut_tokens"] + counts["dropped_tokens"]
-    share = cut_tokens / (counts["train_tokens"] + counts["eval_tokens"] + cut_tokens)
+    counts, by_text = writer.counts, writer.by_text
     return Outcome(
         counts={
-            **{name: counts[name] for name in names},
+            "sources": sources,
+            **{name: counts[name] for name in _COUNTED},
+            "dropped_rows": writer.dropped.total(),
             "rows_cut_by_max_length": counts["cut_rows"],
-            "tokens_cut_by_max_length": cut_tokens,
+            "tokens_cut_by_max_length": counts["cut_tokens"] + counts["dropped_tokens"],
         },
-        checks={
-            "rows_fit_max_length": check(
-                share <= CUT_SHARE,
-                f"training.max_length cuts {counts['cut_rows']} rows and {share:.1%} of the tokens",
-                blocking=False,
-            )
-        },
+        checks=dataset_checks(job, sources, writer, verdicts),
         tools=tools,
         sources=[
             {**line, **by_text[line["text_id"]]}

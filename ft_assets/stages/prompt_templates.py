@@ -251,3 +251,7 @@ def tokenize(
     prompts = tokenizer([row.prompt for row in rows], **options)["input_ids"]
     completions = tokenizer([row.completion for row in rows], **options)["input_ids"]
     return list(zip(prompts, completions, strict=True))
+
+
+def row_faults(tokenizer, prompt, completion):
+    return None

@@ -1,5 +1,6 @@
 """Rows of texts, put by on disk until all texts are known and can be written in order."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ class _PutByPart(Part):
         self.path = None
         self._text_id, self._batch, self._record = text_id, batch, record
 
-    def table(self, columns: list[str] | None = None) -> "pa.Table":
+    def read(self, columns: list[str] | None = None) -> "pa.Table":
         """The rows with their text id."""
         import pyarrow as pa
 
@@ -96,19 +97,27 @@ class _PutByPart(Part):
             buffer = file.read_buffer(self._batch.length)
         batch = pa.ipc.read_record_batch(buffer, _schema_without_id(self._record))
         schema = schema_of(self._record)
-        ids = pa.repeat(self._text_id, batch.num_rows)
         place = schema.get_field_index("text_id")
+        ids = pa.repeat(self._text_id, batch.num_rows)
         table = pa.Table.from_batches([batch]).add_column(place, schema.field(place), ids)
         return table.select(columns) if columns else table
 
+    def table(self) -> "pa.Table":
+        """All of it."""
+        return self.read()
+
     def values(self, column: str) -> list[Any]:
         """The values of one column."""
-        return list(self.table([column])[column].to_pylist())
+        return list(self.read([column])[column].to_pylist())
+
+    def __len__(self) -> int:
+        return self._batch.rows
 
 
-def rows_put_by(text_id: str, batches: list[Batch], record: type) -> list[Rows]:
+def rows_put_by(text_id: str, batches: list[Batch], record: type) -> Iterator[Rows]:
     """The rows of one text; they are read when they are used."""
-    return [Rows(_PutByPart(text_id, batch, record), 0, batch.rows) for batch in batches]
+    for batch in batches:
+        yield Rows(_PutByPart(text_id, batch, record), 0, batch.rows)
 
 
 def write_texts(
@@ -125,7 +134,8 @@ def write_texts(
     earlier = TextRows(kept)
     with TextWriter(output, record) as writer:
         for text_id in texts:
-            rows = earlier.take(text_id) or rows_put_by(text_id, put_by.get(text_id, []), record)
-            if rows:
+            if rows := earlier.take(text_id):
                 writer.add(text_id, rows)
+            elif batches := put_by.get(text_id):
+                writer.add(text_id, rows_put_by(text_id, batches, record))
     return writer.count

@@ -1,0 +1,125 @@
+"""The rows of an earlier dataset, taken over for the sources that are still there."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ft_assets.records import Rows, read_runs
+
+
+class EarlierTable:
+    """The rows of a table, or of none, asked for in the order of texts and of their sources.
+
+    `columns` are those whose values will be asked for of the rows.
+    """
+
+    def __init__(self, path: Path | None, columns: tuple[str, ...] = ()) -> None:
+        self._runs: Iterator[tuple[str, Rows]] = (
+            read_runs(path, ("source_id", *columns)) if path else iter(())
+        )
+        self._next = next(self._runs, None)
+        self._ids: list[str] | None = None
+
+    def take(self, text_id: str, source_ids: set[str]) -> list[Rows]:
+        """The next rows of a text, as long as they belong to `source_ids`."""
+        found = []
+        while self._next and self._next[0] <= text_id:
+            of, rows = self._next
+            if of == text_id:
+                self._ids = self._ids or rows.values("source_id")
+                count = _leading(self._ids, source_ids)
+                if count:
+                    found.append(rows.piece(0, count))
+                if count < len(rows):
+                    self._next, self._ids = (of, rows.piece(count, len(rows))), self._ids[count:]
+                    break
+            self._next, self._ids = next(self._runs, None), None
+        return found
+
+
+def _leading(ids: list[str], wanted: set[str]) -> int:
+    """How many of `ids`, from the first, are wanted without a break."""
+    return next((place for place, each in enumerate(ids) if each not in wanted), len(ids))
+
+
+_ROWS = ("variant", "tokens", "trained_tokens", "cut_tokens")
+COUNTED = {"train": _ROWS, "eval": _ROWS, "dropped": ("variant", "tokens", "reason")}
+"""The columns of each table that are counted over all of its rows."""
+
+
+@dataclass
+class SidedRows:
+    """What was made of some sources of one text: rows for each side, and those left out."""
+
+    train: list[Rows] = field(default_factory=list)
+    eval: list[Rows] = field(default_factory=list)
+    dropped: list[Rows] = field(default_factory=list)
+
+
+class EarlierDataset:
+    """The rows of an earlier dataset that was rendered with the same settings.
+
+    `chosen` are the reasons for which sources are left out before they are rendered: these may have
+    changed since.
+    """
+
+    def __init__(self, folder: Path | None, chosen: Collection[str]) -> None:
+        self._train, self._eval, self._dropped = (
+            EarlierTable(folder / f"{name}.parquet" if folder else None, COUNTED[name])
+            for name in ("train", "eval", "dropped")
+        )
+        self._chosen = chosen
+
+    def take(self, text_id: str, source_ids: set[str], kept: dict[str, bool]) -> SidedRows | None:
+        """The rows of the sources `kept`, each with whether it is held out, in their order.
+
+        `source_ids` are all sources that come next. None where one that is kept has no row there.
+        """
+        found = SidedRows(
+            self._train.take(text_id, source_ids),
+            self._eval.take(text_id, source_ids),
+            _not_for(self._dropped.take(text_id, source_ids), self._chosen),
+        )
+        having = (*found.train, *found.eval, *found.dropped)
+        if not {each for rows in having for each in rows.values("source_id")} >= kept.keys():
+            return None
+        found.dropped = _of(found.dropped, kept)
+        sided = ((found.train, False), (found.eval, True))
+        if all(kept.get(each) is side for some, side in sided for each in _ids(some)):
+            return found
+        return _sorted_anew(found, kept)
+
+
+def _ids(some: list[Rows]) -> Iterator[str]:
+    return (each for rows in some for each in rows.values("source_id"))
+
+
+def _pick(some: list[Rows], places: list[int]) -> list[Rows]:
+    """The rows at `places`, counted through all of `some`."""
+    import pyarrow as pa
+
+    return (
+        [Rows.of(pa.concat_tables([rows.table() for rows in some]).take(places))] if places else []
+    )
+
+
+def _not_for(some: list[Rows], reasons: Collection[str]) -> list[Rows]:
+    said = [reason for rows in some for reason in rows.values("reason")]
+    return _pick(some, [place for place, reason in enumerate(said) if reason not in reasons])
+
+
+def _of(some: list[Rows], kept: dict[str, bool]) -> list[Rows]:
+    return _pick(some, [place for place, each in enumerate(_ids(some)) if each in kept])
+
+
+def _sorted_anew(found: SidedRows, kept: dict[str, bool]) -> SidedRows:
+    """The rows of both sides, each put on the side that its source is on now."""
+    some = [*found.train, *found.eval]
+    order = {source_id: place for place, source_id in enumerate(kept)}
+    variants = [variant for rows in some for variant in rows.values("variant")]
+    places: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
+    for place, (each, variant) in enumerate(zip(_ids(some), variants, strict=True)):
+        if each in kept:
+            places[kept[each]].append((order[each], variant, place))
+    train, held_out = ([place for *_, place in sorted(of)] for of in places.values())
+    return SidedRows(_pick(some, train), _pick(some, held_out), found.dropped)

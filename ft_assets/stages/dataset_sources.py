@@ -1,0 +1,212 @@
+"""What a dataset's rows are made from: records, pairs and chunks, in one order, and their sketches.
+
+The order is that of the texts, and within a text records, then pairs, then chunks. A source's place
+in it is its number there, from 0.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ft_assets.records import (
+    Chunk,
+    InstructionRecord,
+    Kind,
+    Message,
+    QAPair,
+    Rows,
+    Sketch,
+    TextWriter,
+    from_rows,
+    read_runs,
+    to_table,
+)
+from ft_assets.stages.dataset_earlier import EarlierTable
+from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, hash_group, hash_text, sketch
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A table that sources come from: its asset, its file, the column of ids, its record type."""
+
+    asset: str
+    file: str
+    ids: str
+    record: type
+
+
+_INPUTS: dict[Kind, _Input] = {
+    "record": _Input("raw_documents", "records.parquet", "record_id", InstructionRecord),
+    "qa": _Input("qa_pairs", "qa_pairs.parquet", "pair_id", QAPair),
+    "text": _Input("chunks", "chunks.parquet", "chunk_id", Chunk),
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sources of one text and one kind: all of them, or of very many a file's worth."""
+
+    text_id: str
+    kind: Kind
+    rows: Rows
+
+    def source_ids(self) -> list[str]:
+        """The ids of the sources, in order."""
+        return self.rows.values(_INPUTS[self.kind].ids)
+
+    def sources(self) -> Iterator[Any]:
+        """The records, pairs or chunks."""
+        return from_rows([self.rows], _INPUTS[self.kind].record)
+
+
+def batches_of(folders: dict[str, Path]) -> Iterator[Batch]:
+    """All sources in order. `folders` maps each input asset to its folder."""
+
+    def of(kind: Kind) -> Iterator[Batch]:
+        table = _INPUTS[kind]
+        for text_id, rows in read_runs(folders[table.asset] / table.file, [table.ids]):
+            yield Batch(text_id, kind, rows)
+
+    return heapq.merge(*map(of, _INPUTS), key=lambda batch: batch.text_id)
+
+
+def conversation_of(kind: Kind, source: Any) -> tuple[list[Message], str | None]:
+    """A record or a pair as messages, and the text that its last question is about, if any."""
+    if kind == "record":
+        return source.messages, source.input
+    return [
+        {"role": "user", "content": source.question},
+        {"role": "assistant", "content": source.answer},
+    ], None
+
+
+def _sketch_of(kind: Kind, source_id: str, source: Any) -> Sketch:
+    if kind == "text":
+        group = hash_group(source.text_id)
+        return _sketched(source.text_id, source_id, group, source.text, b"")
+    messages, context = conversation_of(kind, source)
+    said = [message["content"] for message in messages] + ([context] if context else [])
+    asked = [message["content"] for message in messages if message["role"] == "user"]
+    asks = b"".join(
+        hash_text(fold_words(each)).to_bytes(8, "little", signed=True) for each in asked
+    )
+    # Wordings of one question share their answer, and pairs made from one text share that.
+    group = hash_group(messages[-1]["content"] if kind == "record" else source.text_id)
+    return _sketched(source.text_id, source_id, group, "\n\n".join(said), asks)
+
+
+def _sketched(text_id: str, source_id: str, group: int, text: str, asks: bytes) -> Sketch:
+    said = f"\0{text}" if asks else text  # a conversation is no duplicate of plain text
+    return Sketch(text_id, source_id, group, hash_text(said), asks, *sketch(text))
+
+
+class Sources:
+    """What is compared of all sources, by place."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Any]] = {
+            name: [] for name in ("split_group", "exact", "asks", "minhash", "ngrams")
+        }
+        self._texts: list[tuple[int, int]] = []
+        self._text_id = ""
+
+    def add(self, text_id: str, table: "pa.Table") -> None:
+        """Adds the sketches of sources that follow those before."""
+        for name, column in self._columns.items():
+            column += table[name].to_pylist()
+        if text_id != self._text_id:
+            self._texts.append((len(self) - len(table), len(self)))
+            self._text_id = text_id
+        else:
+            self._texts[-1] = (self._texts[-1][0], len(self))
+
+    def __len__(self) -> int:
+        return len(self._columns["exact"])
+
+    def array(self, name: str, dtype: str) -> "NDArray[Any]":
+        """A column of numbers."""
+        import numpy as np
+
+        return np.array(self._columns[name], dtype)
+
+    def ngrams(self) -> list[bytes]:
+        """The kept word sequences of each source."""
+        return self._columns["ngrams"]
+
+    def are_text(self) -> "NDArray[np.bool_]":
+        """Which sources are plain text."""
+        import numpy as np
+
+        return np.array([not asks for asks in self._columns["asks"]], bool)
+
+    def asking(self, questions: set[int]) -> "NDArray[np.bool_]":
+        """Which sources ask one of `questions`, given as hashes of their words."""
+        import numpy as np
+
+        asks = self._columns["asks"]
+        found = np.zeros(len(asks), bool)
+        if questions:
+            hashes = np.frombuffer(b"".join(asks), "<i8")
+            lengths = np.array([len(some) // 8 for some in asks], np.int64)
+            owner = np.repeat(np.arange(len(asks)), lengths)
+            found[owner[np.isin(hashes, list(questions))]] = True
+        return found
+
+    def signatures(self, places: "NDArray[np.int64]") -> "tuple[NDArray[Any], NDArray[Any]]":
+        """Those of `places` that have a MinHash signature, and the signatures, one a row."""
+        import numpy as np
+
+        minhash = self._columns["minhash"]
+        having = [place for place in places.tolist() if minhash[place]]
+        rows = np.frombuffer(b"".join(minhash[place] for place in having), "<u4")
+        return np.array(having, np.int64), rows.reshape(-1, PERMUTATIONS)
+
+    def texts(self) -> "NDArray[np.int64]":
+        """The number of the text that each source belongs to."""
+        import numpy as np
+
+        lengths = np.array([end - start for start, end in self._texts], np.int64)
+        return np.repeat(np.arange(len(lengths)), lengths)
+
+
+_SKETCHED = 1_000
+"""Sources that are sketched before they are written."""
+
+
+def read_sources(folders: dict[str, Path], earlier: EarlierTable, output: Path) -> Sources:
+    """Sketches all sources, writes the sketches to `output`, and gives them by place.
+
+    What an `earlier` table has of the very same sources is taken over.
+    """
+    found = Sources()
+
+    def sketches(batches: Iterator[Batch]) -> Iterator[Rows]:
+        for batch in batches:
+            for rows in _sketches(batch, earlier):
+                found.add(batch.text_id, rows.table())
+                yield rows
+
+    with TextWriter(output, Sketch) as writer:
+        for text_id, of_text in groupby(batches_of(folders), key=lambda batch: batch.text_id):
+            writer.add(text_id, sketches(of_text))
+    return found
+
+
+def _sketches(batch: Batch, earlier: EarlierTable) -> Iterator[Rows]:
+    ids = batch.source_ids()
+    taken = earlier.take(batch.text_id, set(ids))
+    if [source_id for rows in taken for source_id in rows.values("source_id")] == ids:
+        yield from taken
+        return
+    named = zip(ids, batch.sources(), strict=True)
+    while some := list(islice(named, _SKETCHED)):
+        made = [_sketch_of(batch.kind, source_id, source) for source_id, source in some]
+        yield Rows.of(to_table(Sketch, made))

@@ -1,0 +1,91 @@
+"""Writes the rows of a dataset: `train`, `eval` and `dropped.parquet`, and the exports asked for."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ft_assets.records import DroppedRow, Example, Rows, TextWriter
+from ft_assets.stages.dataset_earlier import SidedRows
+
+SIDES = ("train", "eval")
+_NAMED = 5
+
+
+class DatasetWriter:
+    """Writes the rows text by text and counts them. Use as a context manager.
+
+    `counts` holds rows and tokens by side, `dropped` the rows left out by reason, `named` the first
+    few sources of each reason, and `by_text` the rows and tokens of each text.
+    """
+
+    def __init__(self, output: Path, formats: list[str]) -> None:
+        self._stack = ExitStack()
+        records = {"train": Example, "eval": Example, "dropped": DroppedRow}
+        self._tables = {
+            name: self._stack.enter_context(TextWriter(output / f"{name}.parquet", record))
+            for name, record in records.items()
+        }
+        self._texts = {
+            (side, form): self._stack.enter_context(
+                (output / f"{side}.{form}").open("w", encoding="utf-8", newline="\n")
+            )
+            for side in SIDES
+            for form in formats
+        }
+        self.counts: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.named: defaultdict[str, list[str]] = defaultdict(list)
+        self.by_text: dict[str, Counter[str]] = {}
+
+    def write(self, text_id: str, batches: Iterator[SidedRows]) -> None:
+        """Writes all rows of one text, a batch of its sources at a time."""
+        for batch in batches:
+            for side, rows in (("train", batch.train), ("eval", batch.eval)):
+                for some in rows:
+                    self._count(side, text_id, some)
+                    self._write_texts(side, some)
+                self._tables[side].add_some(rows)
+            for some in batch.dropped:
+                self._count_dropped(some)
+            self._tables["dropped"].add_some(batch.dropped)
+        for table in self._tables.values():
+            table.end_text(text_id)
+
+    def _count(self, side: str, text_id: str, rows: Rows) -> None:
+        cut = rows.values("cut_tokens")
+        tokens = sum(rows.values("tokens"))
+        self.counts[f"{side}_rows"] += len(rows)
+        self.counts[f"{side}_tokens"] += tokens
+        self.counts[f"{side}_trained_tokens"] += sum(rows.values("trained_tokens"))
+        self.counts["cut_tokens"] += sum(cut)
+        self.counts["cut_rows"] += len(cut) - cut.count(0)
+        self.counts["unvaried_rows"] += rows.values("variant").count(0)
+        of_text = self.by_text.setdefault(text_id, Counter())
+        of_text[f"{side}_rows"] += len(rows)
+        of_text[f"{side}_tokens"] += tokens
+
+    def _count_dropped(self, rows: Rows) -> None:
+        for reason, source_id in zip(rows.values("reason"), rows.values("source_id"), strict=True):
+            self.dropped[reason] += 1
+            if len(self.named[reason]) < _NAMED:
+                self.named[reason].append(source_id)
+        self.counts["dropped_tokens"] += sum(rows.values("tokens"))
+        self.counts["unvaried_rows"] += rows.values("variant").count(0)
+
+    def _write_texts(self, side: str, rows: Rows) -> None:
+        if not self._texts:
+            return
+        lines: list[dict[str, str]] = rows.table().select(["prompt", "completion"]).to_pylist()
+        if file := self._texts.get((side, "jsonl")):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        if file := self._texts.get((side, "txt")):
+            file.writelines(f"{row['prompt']}{row['completion']}\n\n" for row in lines)
+
+    def __enter__(self) -> "DatasetWriter":
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._stack.__exit__(*exc)
