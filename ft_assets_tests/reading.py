@@ -39,7 +39,7 @@ class Read:
     def reason(self) -> str:
         """Why nothing of it can be used."""
         assert self.parsed.text_id is None
-        assert self.documents == self.records == self.quality == []
+        assert not [*self.documents, *self.records, *self.quality]
         [reason] = self.parsed.rejected
         return reason
 

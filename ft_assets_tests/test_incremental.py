@@ -14,6 +14,7 @@ from ft_assets.freshness import upstream
 from ft_assets.records import Chunk, Example, read_table
 from ft_assets.resources.project import Project
 from ft_assets.stages import chunks, raw_documents
+from ft_assets.stages.parser_pool import parse_files
 from ft_assets.stages.parsing import ParsedFile, Task
 from ft_assets_tests.conftest import PROSE, Corpus, qa_records, write_pdf
 
@@ -247,10 +248,9 @@ def test_every_row_goes_back_to_a_document(corpus: Corpus, pico_model: Path) -> 
 def test_a_file_that_changes_under_the_reader_is_not_taken(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parse = raw_documents.parse_files
 
     def slow(tasks: list[Task]) -> Iterator[tuple[Task, ParsedFile]]:
-        for task, parsed in parse(tasks):
+        for task, parsed in parse_files(tasks):
             task.path.write_text("Half of somethi")
             yield task, parsed
 

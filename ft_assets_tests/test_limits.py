@@ -2,17 +2,20 @@
 
 import io
 import json
+import random
 import time
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from ft_assets.records import read_batches
+from ft_assets.stages.job import CorpusFile, hash_file
+from ft_assets.stages.raw_documents import load_documents, read_files
 from ft_assets_tests.conftest import PROSE, write_docx, write_pdf
-from ft_assets_tests.reading import read
+from ft_assets_tests.reading import read, settings
 
 DOCUMENT = "word/document.xml"
 BODY = (
@@ -107,9 +110,11 @@ def test_the_text_of_a_pdf_is_held_to_its_size(tmp_path: Path) -> None:
 
 def test_a_docx_with_entities_is_refused_in_any_encoding(tmp_path: Path) -> None:
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+    contents: list[str | bytes]
     bomb = f'<!DOCTYPE d [<!ENTITY l0 "ha">{laughs}]><d>&l9;</d>'
     late = "<!-- " + "x" * 10_000 + " -->" + bomb
-    for number, content in enumerate([bomb, late, ("\ufeff" + bomb).encode("utf-16-le")]):
+    contents = [bomb, late, ("\ufeff" + bomb).encode("utf-16-le")]
+    for number, content in enumerate(contents):
         for name in (DOCUMENT, "word/footnotes.xml"):
             parts: dict[str, str | bytes] = {DOCUMENT: BODY.format("A goat."), name: content}
             for engine in ("lxml", "docx2txt"):
@@ -185,35 +190,29 @@ def test_strings_that_are_no_text_become_text(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_million_records_take_no_memory(tmp_path: Path) -> None:
-    with (tmp_path / "a.jsonl").open("w") as file:
-        for number in range(1_000_000):
-            file.write(
-                f'{{"question": "What is in crate {number}?", "answer": "{number} pears"}}\n'
-            )
     import pyarrow as pa
 
-    from ft_assets.records import InstructionRecord, read_batches
-    from ft_assets.stages.job import CorpusFile, hash_file
-    from ft_assets.stages.raw_documents import load_documents
-    from ft_assets_tests.reading import settings
-
-    file = CorpusFile("a.jsonl", 0, hash_file(tmp_path / "a.jsonl"))
-    read(tmp_path / "a.jsonl", max_seconds=1)  # whatever is loaded once
+    with (tmp_path / "a.jsonl").open("w") as written:
+        for number in range(1_000_000):
+            written.write(f'{{"question": "In crate {number}?", "answer": "{number} pears"}}\n')
     output = tmp_path / "out"
     output.mkdir()
+    file = CorpusFile("a.jsonl", 0, hash_file(tmp_path / "a.jsonl"))
+    read(tmp_path / "a.jsonl", max_seconds=1)  # whatever is loaded once
     how = settings(max_memory_mb=256, max_seconds=600)
     before = psutil.Process().memory_info().rss
     [line] = load_documents([file], tmp_path, output, how, print)
-    assert line["records"] == 1_000_000
     grown = psutil.Process().memory_info().rss - before
-    print(f"parent grew by {grown >> 20} MB, Arrow held {pa.total_allocated_bytes() >> 20} MB")
-    assert pa.default_memory_pool().max_memory() < 64 * 2**20
+    most = pa.default_memory_pool().max_memory() or 0
+    print(f"parent grew by {grown >> 20} MB, Arrow held {most >> 20} MB at most")
+    assert line["records"] == 1_000_000
+    assert most < 64 * 2**20
+    assert grown < 128 * 2**20
     rows = sum(len(batch) for batch in read_batches(output / "records.parquet", ["number"]))
     assert rows == 1_000_000
-    assert InstructionRecord
 
 
-def _mutate(content: bytes, draw: Any) -> bytes:
+def _mutate(content: bytes, draw: random.Random) -> bytes:
     """Some bytes changed, a piece cut out, a piece doubled, or the end cut off."""
     changed = bytearray(content)
     how = draw.randrange(4)
@@ -242,12 +241,6 @@ def _originals(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 def test_of_5000_damaged_files_each_has_text_or_a_reason(tmp_path: Path) -> None:
-    import random
-
-    from ft_assets.stages.job import CorpusFile, hash_file
-    from ft_assets.stages.raw_documents import read_files
-    from ft_assets_tests.reading import settings
-
     originals = _originals(tmp_path)
     how = settings(max_seconds=10, max_memory_mb=512)
     scratch = tmp_path / "scratch"

@@ -127,7 +127,7 @@ def test_a_file_whose_worker_is_killed_twice_is_rejected(tmp_path: Path) -> None
 
 
 def test_a_pool_that_cannot_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parser_pool.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(StageError, match="does not start"):
         list(ParserPool().parse(tasks(tmp_path, 1)))
 

@@ -33,11 +33,11 @@ logo here and there stays far below; a font without a character map is all of th
 BROKEN = 0.2
 """Share of lines that end in a broken word above which they are in the way. Narrow columns have
 up to 0.15, and what the loaders join again is not counted."""
-_MIN_WORDS = 100
-"""Words below which their mean length says nothing: a list of file names is no damage."""
+_MIN_JUDGED = 400
+"""Letters below which the length of words says nothing: a few long names are no damage."""
 _MIN_CHARACTERS = 200
 _MIN_LINES = 50
-_MIN_LETTERS = 40
+_MIN_LETTERS = 20
 """Letters below which no language is told."""
 _LIKELY = 0.5
 _LANGUAGE_SAMPLE = 2_000
@@ -146,7 +146,7 @@ class Meter:
 
     def _problem(self, mean: float | None, odd: float, hyphens: float, lines: int) -> str | None:
         problems = []
-        if mean is not None and self._words >= _MIN_WORDS:
+        if mean is not None and self._letters >= _MIN_JUDGED:
             if mean > GLUED or self._in_long > LONG * self._letters:
                 problems.append(f"words are glued together ({mean:.1f} letters a word)")
             if mean < APART:

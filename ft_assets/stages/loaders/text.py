@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import string
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ _BOMS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _SAMPLE = 1 << 16
 _BLOCK = 1 << 20
 
@@ -36,8 +37,9 @@ def encoding_of(path: Path) -> str:
             raise UnreadableError(reason, final=True)
     encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), None)
     encoding = encoding or _by_zeros(head) or _by_utf8(path) or _by_guess(path)
-    sample = head.decode(encoding, errors="replace").rstrip("\ufffd")
-    if len(_CONTROL.findall(sample)) > len(sample) // 100:
+    sample = head.decode(encoding, errors="ignore")
+    wrong = head.decode(encoding, errors="replace").count("\ufffd") - sample.count("\ufffd") - 1
+    if len(_CONTROL.findall(sample)) + wrong > len(sample) // 100:
         raise UnreadableError("it is binary, not text", final=True)
     return encoding
 
@@ -69,7 +71,7 @@ def _by_utf8(path: Path) -> str | None:
                 wrong += decoder.decode(block[:1])[:1] == "\ufffd"
                 continue
             text = decoder.decode(block)
-            bad = text.count("\ufffd")
+            bad = max(0, text.count("\ufffd") - block.count("\ufffd".encode()))
             wrong += bad
             right += (len(text.encode()) - len(text)) // 2 - bad
     wrong += len(decoder.decode(b"", final=True))
@@ -106,7 +108,7 @@ def decode_file(path: Path, notes: Notes) -> str:
 def load_text(path: Path, notes: Notes, *, markdown: bool) -> Iterator[Page]:
     """Yields the whole file as one page."""
     text = clean(decode_file(path, notes))
-    if not text.strip():
+    if not text.strip(f"{string.whitespace}\ufffd"):
         raise UnreadableError("it has no text", final=True)
     yield Page(text, list(markdown_headings(text)) if markdown else [])
 
