@@ -32,7 +32,8 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _file(module: str) -> Path:
-    return ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    path = ROOT.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 @cache
