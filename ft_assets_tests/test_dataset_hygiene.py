@@ -163,7 +163,10 @@ def test_what_is_planted_is_found_named_and_keeps_training_away(corpus: Corpus) 
     for seed in range(40, 60):  # passages of one document among those of many others
         own = prose(seed, 120)
         corpus.write(f"{seed}.txt", " ".join([*own[:20], *prose(0)[3:9], *own[20:]]))
-    corpus.settings(f"{CUT}data: {{eval_fraction: 0.3, gates: {{rejected_documents: 0.02}}}}")
+    corpus.settings(
+        f"{CUT}data: {{eval_fraction: 0.3, gates: {{rejected_documents: 0.02, unsound_text: 0.02, "
+        "duplicate_rows: 0.1, eval_overlap: 0.0}}"
+    )
     manifest, _ = make(corpus)
     raw = corpus.project.storage.current(corpus.name, "raw_documents")
     assert raw

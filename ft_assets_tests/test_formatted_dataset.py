@@ -104,7 +104,8 @@ def test_a_template_of_ones_own(corpus: Corpus) -> None:
     corpus.write("house.jinja", "Guest: {{ instruction }}\nHost: {{ output }}")
     corpus.settings("data: {template: house.jinja}")
     _made, folder = _make(corpus)
-    assert _rows(folder, "train")[0].prompt.startswith("Guest: What is in crate")
+    asked = [row for row in _rows(folder, "train") if row.kind == "record"]
+    assert asked[0].prompt.startswith("Guest: What is in crate")
     corpus.write("house.jinja", "Visitor: {{ instruction }}\nHost: {{ output }}")
     state = corpus.project.status("ferry")["formatted_dataset"]
     assert state.state == "stale"
