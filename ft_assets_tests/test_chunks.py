@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ft_assets.errors import UserError
-from ft_assets.records import HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading, read_table
+from ft_assets.records import HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
 from ft_assets.stages import splitters, token_splitter
 from ft_assets.stages.chunks import split_text
 from ft_assets.stages.splitters import Cut, character_cut, recursive_cut
 from ft_assets.stages.token_splitter import token_cut
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import Corpus
 
 SCRIPTS = [

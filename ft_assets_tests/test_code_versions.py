@@ -47,7 +47,7 @@ def _imports(module: str) -> frozenset[str]:
     return frozenset(
         name
         for name in found
-        if name == "ft_assets.records" or name.startswith("ft_assets.stages.")
+        if name in ("ft_assets.records", "ft_assets.tables") or name.startswith("ft_assets.stages.")
     )
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 import pytest
 
-from ft_assets import records
+from ft_assets import tables
 from ft_assets.errors import StageError
 from ft_assets.freshness import GRAPH
 from ft_assets.resources import storage
@@ -255,7 +255,7 @@ def serve() -> None:
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    records._PART_ROWS = 1  # so that tables of a small corpus have several parts
+    tables._PART_ROWS = 1  # so that tables of a small corpus have several parts
     for line in sys.stdin:
         root, base, name = json.loads(line)
         print(json.dumps(asdict(sweep(SCENARIOS[name], Path(root), base))), flush=True)

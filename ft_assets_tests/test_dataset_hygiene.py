@@ -10,7 +10,8 @@ import pytest
 
 from ft_assets.errors import StageError
 from ft_assets.freshness import Manifest, upstream
-from ft_assets.records import DroppedRow, Example, read_table
+from ft_assets.records import DroppedRow, Example
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import Corpus
 
 WORDS = [f"{a}{b}" for a in "bdfghklmnprstvz" for b in ("ora", "ilo", "ume", "ast", "eck", "yng")]

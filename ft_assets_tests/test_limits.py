@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ft_assets.records import read_batches
 from ft_assets.stages.job import CorpusFile, hash_file
 from ft_assets.stages.raw_documents import load_documents, read_files
+from ft_assets.tables import read_batches
 from ft_assets_tests.conftest import PROSE, write_docx, write_pdf
 from ft_assets_tests.reading import read, settings
 

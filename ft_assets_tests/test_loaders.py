@@ -13,7 +13,8 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from ft_assets.errors import UserError
-from ft_assets.records import Quality, RejectedDocument, read_table
+from ft_assets.records import Quality, RejectedDocument
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus, write_docx, write_pdf
 from ft_assets_tests.reading import read
 from ft_assets_tests.test_limits import BODY, DOCUMENT, docx

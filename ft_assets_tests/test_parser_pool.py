@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from ft_assets.errors import StageError
-from ft_assets.records import Document, from_rows
+from ft_assets.records import Document
 from ft_assets.stages import parser_pool
 from ft_assets.stages.job import CorpusFile, hash_file
 from ft_assets.stages.parser_pool import ParserPool
 from ft_assets.stages.parsing import Task
 from ft_assets.stages.put_by import rows_put_by
 from ft_assets.stages.raw_documents import load_documents
+from ft_assets.tables import from_rows
 from ft_assets_tests.conftest import write_pdf
 from ft_assets_tests.reading import settings
 from ft_assets_tests.test_limits import nested_forms

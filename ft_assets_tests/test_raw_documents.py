@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_assets.errors import StageError
-from ft_assets.records import Document, InstructionRecord, RejectedDocument, read_table
+from ft_assets.records import Document, InstructionRecord, RejectedDocument
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus, write_docx, write_pdf
 from ft_assets_tests.reading import read
 

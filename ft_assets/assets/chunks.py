@@ -8,9 +8,9 @@ import dagster as dg
 
 from ft_assets.assets import corpus_asset, materialize
 from ft_assets.pictures import histogram
-from ft_assets.records import read_batches
 from ft_assets.resources.project import Project
 from ft_assets.stages.chunks import CHUNKS
+from ft_assets.tables import read_batches
 
 
 @corpus_asset("chunks")

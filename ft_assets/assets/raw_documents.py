@@ -9,9 +9,10 @@ import dagster as dg
 
 from ft_assets.assets import corpus_asset, materialize, table
 from ft_assets.freshness import Manifest
-from ft_assets.records import Quality, read_table
+from ft_assets.records import Quality
 from ft_assets.resources.project import Project
 from ft_assets.resources.storage import MANIFEST
+from ft_assets.tables import read_table
 
 _SHOWN = 100
 _COLUMNS = ("path", *(each.name for each in fields(Quality) if each.name != "text_id"))

@@ -7,12 +7,10 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from ft_assets.records import (
-    HEADING_BREAK,
-    PAGE_BREAK,
-    Chunk,
-    Document,
-    Heading,
+from ft_assets.records import HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
+from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.splitters import Cut, character_cut, recursive_cut
+from ft_assets.tables import (
     Rows,
     TextRows,
     TextWriter,
@@ -21,8 +19,6 @@ from ft_assets.records import (
     read_texts,
     to_table,
 )
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.splitters import Cut, character_cut, recursive_cut
 
 CHUNKS = "chunks.parquet"
 _BATCH = 1_000

@@ -17,15 +17,11 @@ from ft_assets.records import (
     Kind,
     Message,
     QAPair,
-    Rows,
     Sketch,
-    TextWriter,
-    from_rows,
-    read_runs,
-    to_table,
 )
 from ft_assets.stages.dataset_earlier import EarlierTable
 from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, hash_group, hash_text, sketch
+from ft_assets.tables import Rows, TextWriter, from_rows, read_runs, to_table
 
 if TYPE_CHECKING:
     import numpy as np

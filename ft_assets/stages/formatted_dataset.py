@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import QUESTIONS_FILE
 from ft_assets.errors import StageError, UserError
-from ft_assets.records import DroppedRow, Example, Rows, batched, to_table
+from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.augmentation import DataAugmenter
 from ft_assets.stages.base_model import fetch_base_model, tokenizer_of
 from ft_assets.stages.dataset_checks import dataset_checks
@@ -25,6 +25,7 @@ from ft_assets.stages.duplicates import fold_words, hash_text
 from ft_assets.stages.job import Job, Outcome, Report, versions
 from ft_assets.stages.prompt_templates import PromptTemplateManager
 from ft_assets.stages.questions import read_questions
+from ft_assets.tables import Rows, batched, to_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.records import Part, Rows, TextRows, TextWriter, schema_of
+from ft_assets.records import schema_of
+from ft_assets.tables import Part, Rows, TextRows, TextWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 
-from ft_assets.records import Chunk, QAPair, Rows, TextWriter, to_table
+from ft_assets.records import Chunk, QAPair
 from ft_assets.stages.job import Job, Outcome, Report
+from ft_assets.tables import Rows, TextWriter, to_table
 
 
 def generate_qa_pairs(chunks: Iterable[Chunk], *, enabled: bool) -> Iterator[QAPair]:

@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.errors import StageError
-from ft_assets.records import (
-    Document,
-    InstructionRecord,
-    Quality,
-    RejectedDocument,
-    read_batches,
-    write_table,
-)
+from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument
 from ft_assets.stages.job import (
     CorpusFile,
     Job,
@@ -32,6 +25,7 @@ from ft_assets.stages.loaders import MEDIA_TYPES, media_type_of, ocr
 from ft_assets.stages.parser_pool import parse_files
 from ft_assets.stages.parsing import ParsedFile, Task
 from ft_assets.stages.put_by import Batch, write_texts
+from ft_assets.tables import read_batches, write_table
 
 TABLES: dict[str, type] = {
     "documents": Document,
