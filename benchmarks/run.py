@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documents import extraction
 from benchmarks.incremental import one_of_a_thousand, status_of_a_hundred
 
 HERE = Path(__file__).parent
@@ -92,6 +93,7 @@ def main() -> None:
         "imports": imports,
         "training": training,
         "incremental": one_of_a_thousand,
+        "documents": extraction,
         "status": status_of_a_hundred,
     }
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
