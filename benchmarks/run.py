@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documents import extraction
 from benchmarks.incremental import one_of_a_thousand, status_of_a_hundred
 from benchmarks.splitting import splitting
 
@@ -93,6 +94,7 @@ def main() -> None:
         "imports": imports,
         "training": training,
         "incremental": one_of_a_thousand,
+        "documents": extraction,
         "status": status_of_a_hundred,
         "splitting": splitting,
     }

@@ -64,6 +64,7 @@ class _Attempt:
     reasons: list[str] = field(default_factory=list)
     deadline: float = 0.0
     lost: int = 0
+    pages_without_text: int = 0
 
     @property
     def engine(self) -> str:
@@ -199,6 +200,7 @@ class ParserPool:
             if "errno" in answer:
                 raise OSError(answer["errno"], os.strerror(answer["errno"]))
             if "failed" in answer:
+                attempt.pages_without_text = answer["pages_without_text"]
                 attempt.fail(answer["failed"], final=answer["final"])
             return
         late = answer is None and attempt.deadline <= time.monotonic()
@@ -307,7 +309,11 @@ def _parsed(attempt: _Attempt, answer: dict[str, Any]) -> ParsedFile:
 
 
 def _rejected(attempt: _Attempt) -> ParsedFile:
-    return ParsedFile(attempt.task.media_type, rejected=["; ".join(attempt.reasons)])
+    return ParsedFile(
+        attempt.task.media_type,
+        rejected=["; ".join(attempt.reasons)],
+        pages_without_text=attempt.pages_without_text,
+    )
 
 
 _POOL = ParserPool()

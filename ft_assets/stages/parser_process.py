@@ -21,8 +21,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from ft_assets.stages.loaders import preload
-from ft_assets.stages.parsing import EngineError, Task, parse
+from ft_assets.stages.loaders import UnreadableError, preload
+from ft_assets.stages.parsing import Task, parse
 from ft_assets.stages.put_by import DiskError
 from ft_assets.stages.text_quality import preload as preload_quality
 
@@ -113,8 +113,8 @@ def _answer(task: Task) -> dict[str, Any]:
     except MemoryError:
         _limit_memory(None)
         return {"failed": NO_MEMORY}
-    except EngineError as error:
-        return {"failed": str(error), "final": error.final}
+    except UnreadableError as error:
+        return {"failed": str(error), **vars(error)}
     except DiskError as error:
         return {"failed": str(error), "errno": error.cause.errno}
 

@@ -65,18 +65,10 @@ class ParsedFile:
     batches: dict[str, list[Batch]] = field(default_factory=dict)
 
 
-class EngineError(Exception):
-    """One engine could not read a file; `final` says that no other can."""
-
-    def __init__(self, reason: str, final: bool) -> None:
-        super().__init__(reason)
-        self.final = final
-
-
 def parse(task: Task) -> ParsedFile:
     """Parses a file with the engine of the task.
 
-    Raises EngineError for whatever is in the file, MemoryError where it needs too much, and DiskError
+    Raises UnreadableError for whatever is in the file, MemoryError where it needs too much, and DiskError
     where rows cannot be written.
     """
     notes = Notes(task.scratch, task.engine)
@@ -85,15 +77,15 @@ def parse(task: Task) -> ParsedFile:
         for item in load(task.path, task.media_type, Settings(**task.settings), notes):
             rows.add(item)
         return rows.parsed(notes)
-    except UnreadableError as error:
-        raise EngineError(str(error), error.final) from error
-    except (MemoryError, DiskError):
+    except (UnreadableError, MemoryError, DiskError):
         raise
     except OSError as error:
-        raise EngineError(f"it cannot be read ({error.strerror or error})", True) from error
+        raise UnreadableError(
+            f"it cannot be read ({error.strerror or error})", final=True
+        ) from error
     except Exception as error:  # an engine that raises what it should not
         reason = f"{task.engine} cannot read it ({type(error).__name__}: {error})"
-        raise EngineError(reason, False) from error
+        raise UnreadableError(reason) from error
 
 
 class _Rows:

@@ -48,7 +48,7 @@ _ALL_PAGES = 256
 _EVERY = 16
 """Up to _ALL_PAGES pages all are looked at, from then on one of so many."""
 
-_OTHER, _LETTER, _MARK, _UNSPACED, _ODD, _SPACE = range(6)
+_OTHER, _LETTER, _MARK, _UNSPACED, _ODD, _SPACE, _UNMET = range(7)
 _UNSPACED_SCRIPTS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x0F00, 0x109F),  # Tibetan, Myanmar
@@ -64,12 +64,25 @@ _SIXTEEN = re.compile(rf"(?:\S\s*){{{EMPTY_PAGE}}}")
 
 
 @cache
-def _kinds() -> "np.ndarray[Any, Any]":
-    """What each character of the basic plane is to us, and one for all beyond it."""
+def _table() -> "np.ndarray[Any, Any]":
+    """What each character is to us, as far as any was met."""
     import numpy as np
 
-    kinds = np.fromiter(map(_kind, range(0x10000)), np.uint8, 0x10000)
-    return np.append(kinds, np.uint8(_OTHER))
+    return np.full(0x110000, _UNMET, np.uint8)
+
+
+def _kinds(text: str) -> "np.ndarray[Any, Any]":
+    """What the characters of a text are to us."""
+    import numpy as np
+
+    codes = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32)
+    kinds = _table()[codes]
+    unmet = kinds == _UNMET
+    if unmet.any():
+        for code in np.unique(codes[unmet]).tolist():
+            _table()[code] = _kind(code)
+        kinds = _table()[codes]
+    return kinds
 
 
 def _kind(code: int) -> int:
@@ -107,14 +120,13 @@ class Meter:
     def _look(self, text: str) -> None:
         import numpy as np
 
-        codes = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32)
-        kinds = _kinds()[np.minimum(codes, 0x10000)]
+        kinds = _kinds(text)
         counts = np.bincount(kinds, minlength=_SPACE + 1)
         lengths = _word_lengths(kinds)
         self._words += len(lengths)
         self._in_long += int(lengths[lengths > LONG_WORD].sum())
         self._letters += int(counts[_LETTER])
-        self._seen += len(codes)
+        self._seen += len(kinds)
         self._odd += int(counts[_ODD])
         if "(cid:" in text:
             self._odd += sum(map(len, _CID.findall(text)))
@@ -185,7 +197,6 @@ def _identifier() -> Any:
 
 def preload() -> None:
     """Loads what judging a text needs, so that forked processes share it."""
-    _kinds()
     _identifier()
 
 

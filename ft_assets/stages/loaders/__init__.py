@@ -34,12 +34,14 @@ ENGINES: dict[str, tuple[str, ...]] = {
 class UnreadableError(Exception):
     """A file has no usable text; the message says why and what to do.
 
-    A `final` one is true whatever the engine: no other is tried.
+    A `final` one is true whatever the engine: no other is tried. `pages_without_text` counts the
+    pages that hold a picture and no text.
     """
 
-    def __init__(self, reason: str, *, final: bool = False) -> None:
+    def __init__(self, reason: str, *, final: bool = False, pages_without_text: int = 0) -> None:
         super().__init__(reason)
         self.final = final
+        self.pages_without_text = pages_without_text
 
 
 @dataclass(frozen=True)

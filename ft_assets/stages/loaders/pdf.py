@@ -70,7 +70,8 @@ def _judge(extract: _Extract, settings: Settings, notes: Notes) -> None:
             f"text: a scan? {_ocr_hint(settings)}"
         )
         if extract.visible() < PAGE_CHARACTERS * pages:
-            raise UnreadableError(reason, final=True)
+            scans = len(extract.pictures)
+            raise UnreadableError(reason, final=True, pages_without_text=scans)
         notes.reject(reason)
     if not any(map(str.strip, extract.texts)):
         raise UnreadableError(f"it has no text on its {pages} pages")

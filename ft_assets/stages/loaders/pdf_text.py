@@ -186,13 +186,34 @@ def placed_headings(outline: list[Mark], texts: list[str]) -> Iterator[list[Head
         yield sorted(headings, key=lambda heading: heading["start"])
 
 
+_NUMBERED = re.compile(
+    r"[ \t]*(?:(?i:chapter|part|appendix)\s+)?(?:(?:\d+|[A-Z]|[IVXLC]+)(?:\.\d+)*[.:]?\s+)?"
+)
+_MAX_PREFIX = 40
 _MAX_TITLE = 300
 
 
 def _find_title(title: str, text: str, reached: int) -> int | None:
     """Where a title stands from `reached` on: as a line, perhaps numbered, rather than in one."""
-    words = r"[\s-]+".join(re.escape(word) for word in title[:_MAX_TITLE].split())
-    numbered = r"(?:(?:chapter|part|appendix)\s+)?[\dA-Z]+(?:\.\d+)*[.:]?\s+"
-    as_line = re.compile(rf"^[ \t]*((?:{numbered})?{words})", re.MULTILINE | re.IGNORECASE)
-    found = as_line.search(text, reached) or re.compile(f"({words})").search(text, reached)
-    return found.start(1) if found else None
+    first = None
+    for place in _places(title[:_MAX_TITLE], text, reached):
+        line = text.rfind("\n", 0, place) + 1
+        above = text.rfind("\n", 0, max(0, line - 1)) + 1
+        for start in (line, above):  # `Chapter 3` may have a line of its own
+            prefix = text[start:place]
+            if len(prefix) <= _MAX_PREFIX and _NUMBERED.fullmatch(prefix):
+                return place - len(prefix.lstrip())
+        first = place if first is None else first
+    return first
+
+
+def _places(title: str, text: str, reached: int) -> Iterator[int]:
+    """Where a title stands from `reached` on; one that is broken over lines is found too."""
+    place = text.find(title, reached)
+    if place < 0 and title.split()[0].casefold() in text.casefold():
+        words = r"[\s-]+".join(re.escape(word) for word in title.split())
+        for found in re.compile(words, re.IGNORECASE).finditer(text, reached):
+            yield found.start()
+    while place >= 0:
+        yield place
+        place = text.find(title, place + 1)
