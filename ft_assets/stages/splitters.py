@@ -17,7 +17,7 @@ Cut = Callable[[str], Iterator[Span]]
 """Gives the (start, end) character offsets of each chunk of a text; starts and ends both rise."""
 
 BLOCK = 1_000_000
-"""Characters that are cut, or encoded, at a time, so that memory does not grow with the text."""
+"""Characters that are cut at a time, so that memory does not grow with the text."""
 
 _NEAR = 100  # characters looked back at, at most, to tell where those that a reader sees begin
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import UserError
-from ft_assets.stages.splitters import BLOCK, Cut, Span, is_whole, skip_space, strip
+from ft_assets.stages.splitters import Cut, Span, is_whole, skip_space, strip
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
 Encode = Callable[[str], "Encoding"]
 
-_MARGIN = 1_000
+BLOCK = 100_000
+"""Characters encoded at a time: larger blocks are no faster, and their memory grows with the text."""
+_MARGIN = 250
 """Characters at a block's ends whose tokens are not used: they may not be what the whole's are."""
 _HEAD = 6
 """Tokens at the begin of a chunk that are encoded again, without what stands before them."""
