@@ -63,7 +63,8 @@ def _f1(text: str, publisher: str) -> dict[str, float]:
 _OURS = """
 import json, sys, tempfile
 from pathlib import Path
-from ft_assets.records import Document, from_rows
+from ft_assets.records import Document
+from ft_assets.tables import from_rows
 from ft_assets.stages.parser_pool import parse_files
 from ft_assets.stages.parsing import Task
 from ft_assets.stages.put_by import rows_put_by

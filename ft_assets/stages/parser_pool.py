@@ -106,6 +106,9 @@ class _Host:
         ours, theirs = socket.socketpair()
         with theirs:
             answer = self._ask({"media_type": media_type}, [theirs.fileno()])
+        if "errno" in answer:
+            ours.close()
+            raise OSError(answer["errno"], os.strerror(answer["errno"]))
         return _Worker(answer["pid"], ours)
 
     def end(self, worker: _Worker) -> int:

@@ -55,9 +55,13 @@ class _Host:
 
     def _fork(self, handles: list[int], media_type: str) -> dict[str, int]:
         """Starts a worker that takes its tasks from the socket in `handles`."""
-        preload(media_type)
-        if media_type not in ("json", "jsonl"):
-            preload_quality()
+        try:
+            preload(media_type)
+            if media_type not in ("json", "jsonl"):
+                preload_quality()
+        except OSError as error:  # as on a disk that is full
+            os.close(handles[0])
+            return {"errno": error.errno or 0}
         gc.freeze()
         host = os.getpid()
         pid = os.fork()
