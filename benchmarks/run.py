@@ -1,7 +1,7 @@
 """Where the README's figures come from: each is a ratio of two things measured in the same run.
 
 `make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training,
-incremental and status. Results are
+incremental, documents and status. Results are
 printed and written to benchmarks/results.json.
 """
 
