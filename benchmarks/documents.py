@@ -27,8 +27,8 @@ BOOKS = {
     "debian-reference": ("debian-reference-en", "debian-reference.en"),
 }
 """The package of each book, and the name of its PDF and TXT files."""
-ONLY_PDF = ("octave-doc", "gnuplot-doc")
-"""Packages with PDFs alone: more pages for the speed."""
+ONLY_PDF = {"octave-doc": "octave.pdf", "gnuplot-doc": "gnuplot.pdf", "r-doc-pdf": "R-*.pdf"}
+"""Packages with books in PDF alone, and these: more pages for the speed."""
 _SETTINGS = LoaderSettings().model_dump()
 _ROUNDS = 3
 
@@ -116,8 +116,8 @@ def extraction() -> dict[str, Any]:
             books[book] = (str(pdf), text.read_text(errors="replace"))
         more = [
             str(path)
-            for package in ONLY_PDF
-            for path in _fetch(package, folder).rglob("*.pdf")
+            for package, books_of in ONLY_PDF.items()
+            for path in _fetch(package, folder).rglob(books_of)
             if not path.is_symlink()
         ]
         files = [pdf for pdf, _ in books.values()] + sorted(more)

@@ -1,7 +1,7 @@
 """Where the README's figures come from: each is a ratio of two things measured in the same run.
 
-`make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training,
-incremental, status and splitting. Results are
+`make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training, incremental,
+status, documents, splitting and rows. Results are
 printed and written to benchmarks/results.json.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.documents import extraction
 from benchmarks.incremental import one_of_a_thousand, status_of_a_hundred
+from benchmarks.rows import a_million_rows
 from benchmarks.splitting import splitting
 
 HERE = Path(__file__).parent
@@ -96,6 +97,7 @@ def main() -> None:
         "incremental": one_of_a_thousand,
         "documents": extraction,
         "status": status_of_a_hundred,
+        "rows": a_million_rows,
         "splitting": splitting,
     }
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -31,9 +31,9 @@ from ft_assets.resources import storage
 from ft_assets.resources.lease import LostLeaseError, holder
 from ft_assets.resources.project import Project, RunStage
 from ft_assets.resources.storage import Storage
-from ft_assets.stages import raw_documents
+from ft_assets.stages import raw_documents, text_quality
 from ft_assets.stages.job import Job, Outcome, hash_file
-from ft_assets.stages.loaders import engines_of
+from ft_assets.stages.loaders import engines_of, preload
 from ft_assets.stages.parsing import ParsedFile, Task, parse
 from ft_assets.upkeep import verify
 from ft_assets.worker import JOB_FILE
@@ -265,7 +265,10 @@ def serve() -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     tables._PART_ROWS = 1  # so that tables of a small corpus have several parts
-    raw_documents.parse_files = parse_here  # type: ignore[assignment]
+    raw_documents.parse_files = parse_here  # type: ignore[attr-defined]
+    preload("text")
+    preload("json")
+    text_quality.preload()
     for line in sys.stdin:
         root, base, name = json.loads(line)
         print(json.dumps(asdict(sweep(SCENARIOS[name], Path(root), base))), flush=True)
