@@ -87,12 +87,18 @@ def test_a_worker_that_is_killed_is_replaced_and_its_file_read(tmp_path: Path) -
 
 
 def test_the_host_may_be_killed_too(tmp_path: Path) -> None:
+    """With workers idle, and with files under way."""
     pool = ParserPool(workers=2)
     try:
         list(pool.parse(tasks(tmp_path, 2)))
-        assert pool._host
-        pool._host._process.kill()
-        assert all(parsed.text_id for _, parsed in pool.parse(tasks(tmp_path, 10)))
+        for number in range(3):
+            (tmp_path / str(number)).mkdir()
+            parsing = pool.parse(tasks(tmp_path / str(number), 30))
+            found = [next(parsing)] if number % 2 else []
+            assert pool._host
+            pool._host._process.kill()
+            found += parsing
+            assert all(parsed.text_id for _, parsed in found)
     finally:
         pool.close()
 

@@ -34,8 +34,9 @@ _LARGEST_ANSWER = 65_536
 
 @dataclass(eq=False)
 class _Worker:
-    """A process that parses one file at a time."""
+    """A process that parses one file at a time; only the host that forked it can end it."""
 
+    host: "_Host"
     pid: int
     tasks: socket.socket
     received: bytes = b""
@@ -109,7 +110,7 @@ class _Host:
         if "errno" in answer:
             ours.close()
             raise OSError(answer["errno"], os.strerror(answer["errno"]))
-        return _Worker(answer["pid"], ours)
+        return _Worker(self, answer["pid"], ours)
 
     def end(self, worker: _Worker) -> int:
         """Kills a worker, unless it is dead; returns its exit code, negative for a signal."""
@@ -236,7 +237,7 @@ class ParserPool:
 
     def _give_back(self, worker: _Worker) -> None:
         with self._lock:
-            if self._host and len(self._idle) < self.size:
+            if worker.host is self._host and len(self._idle) < self.size:
                 self._idle.append(worker)
                 return
         self._end(worker)
@@ -245,8 +246,10 @@ class ParserPool:
         """Ends a worker; returns what it died of."""
         worker.tasks.close()
         with self._lock:
+            if worker.host is not self._host:  # which died, and all of its workers with it
+                return -signal.SIGKILL
             try:
-                return self._host.end(worker) if self._host else -signal.SIGKILL
+                return worker.host.end(worker)
             except _HostError:
                 self._drop_host()
                 return -signal.SIGKILL
