@@ -44,14 +44,14 @@ class Fenced:
 
 
 def part(prompt: str, tag: str | None = None, last: bool = False) -> Fenced:
-    """Parts a prompt at its fence: the longest block between matching tags, or those named `tag`.
+    """Parts a prompt at its fence: the longest block between matching tags, or those whose name fits `tag`.
 
     The first closing tag ends a block, so that a document which writes one gets out; with `last`,
     the last one does.
     """
     best = (0, 0)
     for opening in OPENING.finditer(prompt):
-        if tag is not None and opening[1] != tag:
+        if tag is not None and not re.fullmatch(tag, opening[1]):
             continue
         closing = f"</{opening[1]}>"
         find = prompt.rfind if last else prompt.find

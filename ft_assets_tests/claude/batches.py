@@ -1,6 +1,7 @@
 """Message Batches: made, processed as time goes by, and read as JSON lines in no order."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -8,11 +9,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_assets_tests.claude.answers import digest_of
+from ft_assets_tests.claude.errors import ApiError
 from ft_assets_tests.claude.limits import stamp
-from ft_assets_tests.claude.rules import ApiError
 
-Process = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""Makes the result of one request from (batch id, request)."""
+Process = Callable[["Batch", dict[str, Any]], dict[str, Any]]
+"""Makes the result of one request of a batch."""
+
+
+CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+BATCH_REQUESTS = 100_000
+BATCH_BODY_LIMIT = 256 * 10**6
+
+
+def check_batch(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The requests of a batch; what each asks for is only looked at when it is processed."""
+    if extra := set(body) - {"requests"}:
+        raise ApiError(400, f"{min(extra)}: Extra inputs are not permitted")
+    requests = body.get("requests")
+    if not isinstance(requests, list) or not 1 <= len(requests) <= BATCH_REQUESTS:
+        said = f"List should have between 1 and {BATCH_REQUESTS} items"
+        raise ApiError(400, f"requests: {said}")
+    seen = set()
+    for place, request in enumerate(requests):
+        if not isinstance(request, dict) or set(request) != {"custom_id", "params"}:
+            raise ApiError(400, f"requests.{place}: custom_id and params are required, no more")
+        custom_id = request["custom_id"]
+        if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
+            said = f"String should match pattern '^{CUSTOM_ID.pattern}$'"
+            raise ApiError(400, f"requests.{place}.custom_id: {said}")
+        if custom_id in seen:
+            said = "custom_id must be unique within a batch"
+            raise ApiError(400, f"requests.{place}.custom_id: {said}")
+        seen.add(custom_id)
+    return requests
 
 
 @dataclass
@@ -30,6 +59,7 @@ class Batch:
     """One batch; `results` are there once it has ended."""
 
     requests: list[dict[str, Any]]
+    version: str
     times: Times
     id: str = field(default_factory=lambda: f"msgbatch_{secrets.token_hex(12)}")
     made: float = field(default_factory=time.time)
@@ -51,7 +81,7 @@ class Batch:
         in_time = [digest_of(self.id, one["custom_id"]) / 2**64 < share for one in self.requests]
         late = "expired" if self.canceled is None else "canceled"
         found = [
-            {"custom_id": one["custom_id"], "result": process(self.id, one)}
+            {"custom_id": one["custom_id"], "result": process(self, one)}
             if done
             else {"custom_id": one["custom_id"], "result": {"type": late}}
             for one, done in zip(self.requests, in_time, strict=True)
@@ -96,9 +126,9 @@ class Batches:
         for batch in self.all.values():
             batch.settle(self.process)
 
-    def create(self, requests: list[dict[str, Any]], times: Times) -> Batch:
-        """Takes requests that were checked."""
-        batch = Batch(requests, times)
+    def create(self, body: dict[str, Any], version: str, times: Times) -> Batch:
+        """Checks and takes the requests."""
+        batch = Batch(check_batch(body), version, times)
         self.all = {batch.id: batch, **self.all}
         return batch
 

@@ -7,7 +7,7 @@ happen to run.
 from typing import Any
 
 from ft_assets_tests.claude.answers import digest_of
-from ft_assets_tests.claude.rules import ApiError
+from ft_assets_tests.claude.errors import ApiError
 
 NO_CREDIT = (
     "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to "
@@ -35,13 +35,18 @@ TRANSPORT = {*REFUSED, *LOST_BEFORE, *LOST_AFTER, *SLOW}
 FAULTS = {*TRANSPORT, *CONTENT, *IN_BATCH}
 
 
+def named(name: str) -> str:
+    """The name, if there is such a fault or it is empty."""
+    if name and name not in FAULTS:
+        raise ValueError(f"no such fault: {name}")
+    return name
+
+
 def draw(rates: dict[str, float], allowed: set[str], seed: int, key: str, attempt: int) -> str:
     """The fault of this attempt, or an empty string."""
     at = digest_of(seed, key, attempt) / 2**64
     for name, rate in sorted(rates.items()):
-        if name not in FAULTS:
-            raise ValueError(f"no such fault: {name}")
-        if name in allowed:
+        if named(name) in allowed:
             if at < rate:
                 return name
             at -= rate

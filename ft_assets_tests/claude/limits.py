@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from ft_assets_tests.claude.rules import ApiError
+from ft_assets_tests.claude.errors import ApiError
+from ft_assets_tests.claude.record import Violation
 
 
 def stamp(seconds: float) -> str:
@@ -81,7 +82,7 @@ class RetryAfter:
     """Who was told to wait, and came back too early."""
 
     until: dict[str, float] = field(default_factory=dict)
-    violations: list[str] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
 
     def told(self, key: str, seconds: float | None) -> None:
         """Notes that the sender of a request was told to wait."""
@@ -92,4 +93,4 @@ class RetryAfter:
         """Notes that a request has come, and whether that was too early."""
         early = self.until.pop(key, 0.0) - time.monotonic()
         if early > 0:
-            self.violations.append(f"{key} came back {early:.3f} s early")
+            self.violations.append(Violation(key, early, time.time()))

@@ -4,14 +4,16 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ft_assets_tests.claude import rules
-from ft_assets_tests.claude.answers import Answerer
 from ft_assets_tests.claude.faults import spoil
 from ft_assets_tests.claude.rules import Model, count_tokens
 
+Answer = Callable[[str, dict[str, Any] | None], Any]
+"""What the model says to (prompt, schema)."""
 CACHE_SECONDS = {"5m": 300.0, "1h": 3600.0}
 LONG_PROMPT = 100_000
 THINKING = {"low": 8, "medium": 60, "high": 200, "xhigh": 400, "max": 800}
@@ -65,12 +67,12 @@ def _contents(request: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 
 def make_message(
-    request: dict[str, Any], model: Model, answerer: Answerer, cache: Cache, fault: str, tier: str
+    request: dict[str, Any], model: Model, answer: Answer, cache: Cache, fault: str, tier: str
 ) -> dict[str, Any]:
     """Answers a request that was checked; a fault of `CONTENT` makes the answer useless."""
     form = (request.get("output_config") or {}).get("format")
     prompt = "\n\n".join(rules.texts_of(request))
-    value = spoil(answerer.answer(prompt, form["schema"] if form else None), fault)
+    value = spoil(answer(prompt, form["schema"] if form else None), fault)
     text = json.dumps(value, ensure_ascii=False) if form else str(value)
     if fault == "invalid_json":
         text = text[:-1] + ", }]"
@@ -143,5 +145,5 @@ def cost(usage: dict[str, Any], model: Model) -> float:
     is_long = usage["input_tokens"] + read + written > LONG_PROMPT
     price_in, price_out = model.long_price if is_long else model.price
     weighed = usage["input_tokens"] + 0.1 * read + 1.25 * written + 0.75 * long_lived
-    usd = (weighed * price_in + usage["output_tokens"] * price_out) / 1e6
+    usd: float = (weighed * price_in + usage["output_tokens"] * price_out) / 1e6
     return usd / 2 if usage["service_tier"] == "batch" else usd

@@ -5,13 +5,15 @@ import secrets
 import time
 from typing import Any
 
-from ft_assets_tests.claude import rules
+from ft_assets_tests.claude.errors import ApiError
 from ft_assets_tests.claude.faults import spoil
-from ft_assets_tests.claude.rules import ApiError, count_tokens
+from ft_assets_tests.claude.messages import Answer
+from ft_assets_tests.claude.rules import CHARACTERS_PER_TOKEN, count_tokens
+from ft_assets_tests.claude.schemas import check_schema
 
-PATH = "/v1/chat/completions"
 MODEL = "local-model"
 PRICE = (0.2, 0.8)
+"""USD per million tokens in and out."""
 FIELDS = {
     *("frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens"),
     *("messages", "metadata", "model", "n", "parallel_tool_calls", "presence_penalty"),
@@ -37,6 +39,13 @@ def error(said: ApiError) -> dict[str, Any]:
 
 def check(request: dict[str, Any]) -> int:
     """The tokens of a request; raises ApiError unless the API would take it."""
+    try:
+        return _check(request)
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        raise ApiError(400, f"the request is malformed: {error!r}") from error
+
+
+def _check(request: dict[str, Any]) -> int:
     for field in request:
         if field not in FIELDS:
             raise ApiError(400, f"Unrecognized request argument supplied: {field}")
@@ -68,7 +77,7 @@ def _schema(request: dict[str, Any]) -> dict[str, Any] | None:
     if form["type"] == "json_schema":
         schema: dict[str, Any] = form["json_schema"]["schema"]
         if form["json_schema"].get("strict"):
-            rules.check_schema(schema)
+            check_schema(schema)
         return schema
     if tools := request.get("tools"):
         return dict(tools[0]["function"]["parameters"])
@@ -87,12 +96,10 @@ OPEN_SCHEMA: dict[str, Any] = {
 """What a model makes of a prompt that asks for JSON without a schema."""
 
 
-def complete(api: Any, call: Any) -> dict[str, Any]:
-    """Answers and bills a request that was checked."""
-    request, fault = call.body, call.fault
+def complete(request: dict[str, Any], answer: Answer, fault: str) -> dict[str, Any]:
+    """Answers a request that was checked."""
     schema = _schema(request)
-    with api.lock:
-        value = spoil(api.answerer.answer(_prompt(request), schema), fault)
+    value = spoil(answer(_prompt(request), schema), fault)
     text = json.dumps(value, ensure_ascii=False) if schema else str(value)
     if fault == "invalid_json":
         text = text[:-1] + ", }]"
@@ -100,28 +107,36 @@ def complete(api: Any, call: Any) -> dict[str, Any]:
     if fault == "max_tokens":
         most = count_tokens(text) // 2
     cut = count_tokens(text) > most
-    text = text[: int(most * rules.CHARACTERS_PER_TOKEN)]
-    refusal = "I cannot help with that." if fault == "refusal" else None
-    usage = {
-        "prompt_tokens": count_tokens(_prompt(request)),
-        "completion_tokens": count_tokens(text),
-    }
-    usage["total_tokens"] = sum(usage.values())
-    usd = (usage["prompt_tokens"] * PRICE[0] + usage["completion_tokens"] * PRICE[1]) / 1e6
-    api.charge(call, {**usage, "output_tokens": usage["completion_tokens"]}, usd)
-    message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal}
-    stop = "length" if cut else "stop"
-    if request.get("tools") and not refusal:
-        name = request["tools"][0]["function"]["name"]
-        asked = {"id": f"call_{secrets.token_hex(8)}", "type": "function"}
-        message["content"] = None
-        message["tool_calls"] = [{**asked, "function": {"name": name, "arguments": text}}]
-        stop = "length" if cut else "tool_calls"
+    text = text[: int(most * CHARACTERS_PER_TOKEN)]
+    tokens = (count_tokens(_prompt(request)), count_tokens(text))
     return {
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": request["model"],
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": stop}],
-        "usage": usage,
+        "choices": [_choice(request, text, cut, fault == "refusal")],
+        "usage": {
+            "prompt_tokens": tokens[0],
+            "completion_tokens": tokens[1],
+            "total_tokens": sum(tokens),
+        },
     }
+
+
+def _choice(request: dict[str, Any], text: str, cut: bool, refused: bool) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    reason = "stop"
+    if refused:
+        message |= {"content": None, "refusal": "I cannot help with that."}
+    elif tools := request.get("tools"):
+        reason = "tool_calls"
+        called = {"name": tools[0]["function"]["name"], "arguments": text}
+        asked = {"id": f"call_{secrets.token_hex(8)}", "type": "function", "function": called}
+        message |= {"content": None, "tool_calls": [asked]}
+    reason = "length" if cut else reason
+    return {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+
+
+def cost(usage: dict[str, int]) -> float:
+    """USD for an answer."""
+    return (usage["prompt_tokens"] * PRICE[0] + usage["completion_tokens"] * PRICE[1]) / 1e6

@@ -1,32 +1,25 @@
-"""What the API accepts: the fields of a request, the rules of each model, the schemas it can answer.
+"""What the API accepts: the fields of a request and the rules of each model.
 
 Faithful where a client could go wrong: what the API answers with 400 is answered with 400 here.
 """
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    500: "api_error",
-    529: "overloaded_error",
-}
+from ft_assets_tests.claude.errors import ApiError
+from ft_assets_tests.claude.schemas import check_schema
+
 FIELDS = {
     *("cache_control", "container", "diagnostics", "inference_geo", "max_tokens", "messages"),
     *("metadata", "model", "output_config", "service_tier", "speed", "stop_sequences", "stream"),
-    *("system", "temperature", "thinking", "tool_choice", "tools", "top_k", "top_p"),
+    *("system", "thinking", "tool_choice", "tools"),
 }
+SAMPLING = {"temperature", "top_p", "top_k"}
+VERSIONS = ("2023-06-01", "2026-10-21")
+"""The later one, which SDK 2 sends, has no sampling parameters: not even at their defaults."""
 COUNTED = {
     *("cache_control", "messages", "model", "output_config", "speed", "system", "thinking"),
     *("tool_choice", "tools"),
@@ -34,22 +27,6 @@ COUNTED = {
 EFFORTS = ["low", "medium", "high", "xhigh", "max"]
 BODY_LIMIT = 32 * 2**20
 CHARACTERS_PER_TOKEN = 3.5
-
-
-class ApiError(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.retry_after = retry_after
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The JSON of the answer, without its request id."""
-        kind = KINDS[self.status]
-        return {"type": "error", "error": {"type": kind, "message": self.message}}
 
 
 @dataclass(frozen=True)
@@ -113,10 +90,18 @@ def input_tokens(request: dict[str, Any]) -> int:
     return sum(count_tokens(text) + 4 for text in [*texts, *asked])
 
 
-def check_request(request: dict[str, Any], counted: bool = False) -> Model:
+def check_request(request: dict[str, Any], version: str, counted: bool = False) -> Model:
     """Raises ApiError unless the API would take the request; `counted` is one to count_tokens."""
+    try:
+        return _check(request, version, counted)
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        raise ApiError(400, f"the request is malformed: {error!r}") from error
+
+
+def _check(request: dict[str, Any], version: str, counted: bool) -> Model:
+    allowed = COUNTED if counted else FIELDS | (SAMPLING if version == VERSIONS[0] else set())
     for field in request:
-        if field not in (COUNTED if counted else FIELDS):
+        if field not in allowed:
             raise ApiError(400, f"{field}: Extra inputs are not permitted")
     model = _model(request)
     _check_messages(request, model)
@@ -150,8 +135,8 @@ def _required(request: dict[str, Any], field: str, kind: type) -> Any:
 
 def _check_max_tokens(request: dict[str, Any], model: Model) -> None:
     most = _required(request, "max_tokens", int)
-    if most < 1:
-        raise ApiError(400, "max_tokens: Input should be greater than or equal to 1")
+    if most < 0:
+        raise ApiError(400, "max_tokens: Input should be greater than or equal to 0")
     if most > model.max_output:
         said = "which is the maximum allowed number of output tokens for"
         raise ApiError(400, f"max_tokens: {most} > {model.max_output}, {said} {request['model']}")
@@ -273,81 +258,3 @@ def _check_output(request: dict[str, Any], model: Model) -> None:
     if extra := set(form) - {"type", "schema"}:
         raise ApiError(400, f"output_config.format.{min(extra)}: Extra inputs are not permitted")
     check_schema(_required(form, "schema", dict))
-
-
-SUPPORTED = {
-    "object": {"properties", "required", "additionalProperties"},
-    "array": {"items", "minItems"},
-    "string": {"format", "pattern"},
-    "integer": set(),
-    "number": set(),
-    "boolean": set(),
-    "null": set(),
-}
-ANYWHERE = {"type", "description", "title", "enum", "const", "default", "$defs", "definitions"}
-COMBINED = {"anyOf", "allOf", "$ref"}
-
-
-def check_schema(schema: dict[str, Any]) -> None:
-    """Raises ApiError for what structured output does not take in a JSON schema."""
-    where = "output_config.format.schema"
-    if not isinstance(schema, dict):
-        raise ApiError(400, f"{where}: a schema should be an object")
-    for name in ("$defs", "definitions", "properties"):
-        for inner in schema.get(name, {}).values():
-            check_schema(inner)
-    for inner in [*schema.get("anyOf", []), *schema.get("allOf", [])]:
-        check_schema(inner)
-    if "items" in schema:
-        check_schema(schema["items"])
-    if not {"type", "enum", "const", *COMBINED} & set(schema):
-        raise ApiError(400, f"{where}: a schema must have a type, an enum, a const or a $ref")
-    _check_type(where, schema)
-
-
-def _check_type(where: str, schema: dict[str, Any]) -> None:
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    allowed = set(ANYWHERE | COMBINED)
-    for kind in kinds:
-        if kind not in SUPPORTED:
-            raise ApiError(400, f"{where}: type {kind!r} is not supported")
-        allowed |= SUPPORTED[kind]
-    if "object" in kinds and schema.get("additionalProperties") is not False:
-        said = "'additionalProperties' must be explicitly set to false"
-        raise ApiError(400, f"{where}: For 'object' type, {said}")
-    if extra := sorted(set(schema) - allowed):
-        said = f"properties {', '.join(extra)} are not supported"
-        raise ApiError(400, f"{where}: For {schema.get('type')!r} type, {said}")
-    if schema.get("minItems", 0) not in (0, 1):
-        said = "'minItems' values other than 0 or 1 are not supported"
-        raise ApiError(400, f"{where}: For 'array' type, {said}")
-
-
-CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-BATCH_REQUESTS = 100_000
-BATCH_BODY_LIMIT = 256 * 10**6
-
-
-def check_batch(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The requests of a batch; what each asks for is only looked at when it is processed."""
-    for field in body:
-        if field != "requests":
-            raise ApiError(400, f"{field}: Extra inputs are not permitted")
-    requests: list[dict[str, Any]] = _required(body, "requests", list)
-    if not 1 <= len(requests) <= BATCH_REQUESTS:
-        said = f"List should have between 1 and {BATCH_REQUESTS} items"
-        raise ApiError(400, f"requests: {said}, not {len(requests)}")
-    seen = set()
-    for place, request in enumerate(requests):
-        if not isinstance(request, dict) or set(request) != {"custom_id", "params"}:
-            raise ApiError(400, f"requests.{place}: custom_id and params are required, no more")
-        custom_id = request["custom_id"]
-        if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
-            said = f"String should match pattern '^{CUSTOM_ID.pattern}$'"
-            raise ApiError(400, f"requests.{place}.custom_id: {said}")
-        if custom_id in seen:
-            said = "custom_id must be unique within a batch"
-            raise ApiError(400, f"requests.{place}.custom_id: {said}")
-        seen.add(custom_id)
-    return requests
