@@ -21,6 +21,7 @@ from ft_assets.freshness import (
     Manifest,
     files_version,
     fingerprint,
+    means_of,
     own_causes,
     plan,
     run_stage,
@@ -210,12 +211,13 @@ class Project(DataFolder):
     def _job(self, corpus: str, asset: str, above: dict[str, Manifest]) -> Job:
         """What the asset's stage is given; where it is to write is filled in later."""
         reads_files = CORPUS_FILES in GRAPH[asset].inputs
+        config = self.config(corpus)
         return Job(
             asset=asset,
             corpus=corpus,
             source=self.data / corpus,
             output=Path(),
-            settings=self.settings(corpus, asset, self.config(corpus)),
+            settings=self.settings(corpus, asset, config),
             inputs={
                 name: self.storage.folder(corpus, name, above[name].version)
                 for name in GRAPH[asset].inputs
@@ -223,6 +225,8 @@ class Project(DataFolder):
             },
             manifests={name: vars(manifest) for name, manifest in above.items()},
             files=self.files(corpus) if reads_files else [],
+            means=means_of(asset, config),
+            keep=self.storage.keep(corpus, asset),
         )
 
     def _above(self, corpus: str, asset: str) -> dict[str, Manifest]:
