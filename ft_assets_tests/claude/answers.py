@@ -143,7 +143,8 @@ class _Filler:
             properties = schema.get("properties", {})
             return {key: self.fill(inner, key, place) for key, inner in properties.items()}
         if kind == "array":
-            return [self.fill(schema["items"], name, place) for place in range(self.count)]
+            items = schema.get("items", {"type": "string"})
+            return [self.fill(items, name, place) for place in range(self.count)]
         if kind == "string":
             return self._text(name, place)
         values: dict[str, Any] = {"integer": place, "number": float(place), "boolean": True}

@@ -106,6 +106,7 @@ def _check(request: dict[str, Any], version: str, counted: bool) -> Model:
     model = _model(request)
     _check_messages(request, model)
     _check_system(request)
+    _check_cache("cache_control", request)
     if not counted:
         _check_max_tokens(request, model)
         _check_sampling(request, model)
@@ -195,10 +196,19 @@ def _check_blocks(place: str, content: Any) -> None:
         if extra := set(block) - {"type", "text", "cache_control", "citations"}:
             said = f"{place}.{number}.text.{min(extra)}"
             raise ApiError(400, f"{said}: Extra inputs are not permitted")
+        _check_cache(f"{place}.{number}.text.cache_control", block)
         if not isinstance(block.get("text"), str):
             raise ApiError(400, f"{place}.{number}.text.text: Input should be a valid string")
         if not block["text"].strip():
             raise ApiError(400, f"{place}: text content blocks must contain non-whitespace text")
+
+
+def _check_cache(place: str, marked: dict[str, Any]) -> None:
+    control = marked.get("cache_control")
+    if control is None:
+        return
+    if control.get("type") != "ephemeral" or control.get("ttl", "5m") not in ("5m", "1h"):
+        raise ApiError(400, f"{place}: type must be 'ephemeral' and ttl '5m' or '1h'")
 
 
 def _check_sampling(request: dict[str, Any], model: Model) -> None:
