@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ft_assets.records import Example, Rows, TextWriter, read_batches, read_texts, to_table
+from ft_assets.records import Example
+from ft_assets.tables import Rows, TextWriter, read_batches, read_texts, to_table
 
 ROWS = 1_000_000
 _BATCH = 1_000

@@ -1,7 +1,7 @@
 """Where the README's figures come from: each is a ratio of two things measured in the same run.
 
 `make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training,
-incremental and status. Results are
+incremental, status and splitting. Results are
 printed and written to benchmarks/results.json.
 """
 
@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documents import extraction
 from benchmarks.incremental import one_of_a_thousand, status_of_a_hundred
+from benchmarks.splitting import splitting
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -92,7 +94,9 @@ def main() -> None:
         "imports": imports,
         "training": training,
         "incremental": one_of_a_thousand,
+        "documents": extraction,
         "status": status_of_a_hundred,
+        "splitting": splitting,
     }
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in sys.argv[1:] or known:

@@ -15,8 +15,9 @@ import dagster as dg
 
 from ft_assets import freshness
 from ft_assets.checks import CHECKS
-from ft_assets.records import Answer, write_table
+from ft_assets.records import Answer
 from ft_assets.stages.job import Job, Outcome, check
+from ft_assets.tables import write_table
 
 CODE_VERSIONS = "FT_ASSETS_TEST_CODE_VERSIONS"
 """Names a JSON file of code versions by asset, to be used instead of the graph's own."""

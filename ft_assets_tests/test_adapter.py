@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from ft_assets.errors import UserError
-from ft_assets.records import Example, write_table
+from ft_assets.records import Example
 from ft_assets.stages import adapter
 from ft_assets.stages.base_model import BaseModel
 from ft_assets.stages.evaluation import has_key_fact
 from ft_assets.stages.prompt_templates import PromptTemplateManager
+from ft_assets.tables import write_table
 
 LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
 SETTINGS: dict[str, Any] = {

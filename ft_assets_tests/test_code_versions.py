@@ -32,7 +32,8 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _file(module: str) -> Path:
-    return ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    path = ROOT.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 @cache
@@ -46,7 +47,7 @@ def _imports(module: str) -> frozenset[str]:
     return frozenset(
         name
         for name in found
-        if name == "ft_assets.records" or name.startswith("ft_assets.stages.")
+        if name in ("ft_assets.records", "ft_assets.tables") or name.startswith("ft_assets.stages.")
     )
 
 

@@ -56,7 +56,12 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("qa: {base_url: localhost}", 1, "qa.base_url", "http or https"),
         ("qa: {prompt: house.txt}", 1, "qa.prompt", "*.jinja"),
         ("qa: {kinds: [riddle]}", 1, "qa.kinds", "'how-to'"),
-        ("qa: {prices: {input: 1.0, output: 1.0, inptu: 1.0}}", 1, "qa.prices.inptu", "did you mean 'input'"),
+        (
+            "qa: {prices: {input: 1.0, output: 1.0, inptu: 1.0}}",
+            1,
+            "qa.prices.inptu",
+            "did you mean 'input'",
+        ),
         ("model: {load_in_4bit: true}", 1, "model.load_in_4bit", "not built yet"),
         ("langchain: {chunk_size: 100, chunk_overlap: 90}", 1, "langchain", "at most half"),
         ("data: {seed: 1}\ndata: {seed: 2}", 2, "data", "stands twice"),

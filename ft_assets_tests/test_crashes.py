@@ -16,7 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,14 +24,17 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 import pytest
 
-from ft_assets import records
+from ft_assets import tables
 from ft_assets.errors import StageError
 from ft_assets.freshness import GRAPH
 from ft_assets.resources import storage
 from ft_assets.resources.lease import LostLeaseError, holder
 from ft_assets.resources.project import Project, RunStage
 from ft_assets.resources.storage import Storage
+from ft_assets.stages import raw_documents
 from ft_assets.stages.job import Job, Outcome, hash_file
+from ft_assets.stages.loaders import engines_of
+from ft_assets.stages.parsing import ParsedFile, Task, parse
 from ft_assets.upkeep import verify
 from ft_assets.worker import JOB_FILE
 from ft_assets_tests.conftest import PROSE, Corpus, qa_records
@@ -248,6 +251,12 @@ def sweep(scenario: Scenario, root: Path, base: str) -> Sweep:
         found.problems += [f"call {found.points}: {line}" for line in problems]
 
 
+def parse_here(tasks: list[Task]) -> Iterator[tuple[Task, ParsedFile]]:
+    """Parses in this process, in place of a pool that each of a thousand forks would have to start."""
+    for task in tasks:
+        yield task, parse(replace(task, engine=engines_of(task.media_type, task.settings)[0]))
+
+
 def serve() -> None:
     """Sweeps the scenario that each line of standard input names: its folder, base model, name."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # not needed, and a fork copies it
@@ -255,7 +264,8 @@ def serve() -> None:
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    records._PART_ROWS = 1  # so that tables of a small corpus have several parts
+    tables._PART_ROWS = 1  # so that tables of a small corpus have several parts
+    raw_documents.parse_files = parse_here  # type: ignore[assignment]
     for line in sys.stdin:
         root, base, name = json.loads(line)
         print(json.dumps(asdict(sweep(SCENARIOS[name], Path(root), base))), flush=True)

@@ -10,7 +10,8 @@ import pytest
 
 from ft_assets.errors import StageError
 from ft_assets.freshness import Manifest, upstream
-from ft_assets.records import DroppedRow, Example, read_table
+from ft_assets.records import DroppedRow, Example
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import Corpus
 
 WORDS = [f"{a}{b}" for a in "bdfghklmnprstvz" for b in ("ora", "ilo", "ume", "ast", "eck", "yng")]
@@ -163,7 +164,10 @@ def test_what_is_planted_is_found_named_and_keeps_training_away(corpus: Corpus) 
     for seed in range(40, 60):  # passages of one document among those of many others
         own = prose(seed, 120)
         corpus.write(f"{seed}.txt", " ".join([*own[:20], *prose(0)[3:9], *own[20:]]))
-    corpus.settings(f"{CUT}data: {{eval_fraction: 0.3, gates: {{rejected_documents: 0.02}}}}")
+    corpus.settings(
+        f"{CUT}data: {{eval_fraction: 0.3, gates: {{rejected_documents: 0.02, unsound_text: 0.02, "
+        "duplicate_rows: 0.1, eval_overlap: 0.0}}"
+    )
     manifest, _ = make(corpus)
     raw = corpus.project.storage.current(corpus.name, "raw_documents")
     assert raw

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import upstream
-from ft_assets.records import Example, read_table
+from ft_assets.records import Example
 from ft_assets.resources.project import Made
 from ft_assets.stages.dataset_split import split_groups
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus
 
 GROUPS = st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=60)
@@ -104,7 +105,8 @@ def test_a_template_of_ones_own(corpus: Corpus) -> None:
     corpus.write("house.jinja", "Guest: {{ instruction }}\nHost: {{ output }}")
     corpus.settings("data: {template: house.jinja}")
     _made, folder = _make(corpus)
-    assert _rows(folder, "train")[0].prompt.startswith("Guest: What is in crate")
+    asked = [row for row in _rows(folder, "train") if row.kind == "record"]
+    assert asked[0].prompt.startswith("Guest: What is in crate")
     corpus.write("house.jinja", "Visitor: {{ instruction }}\nHost: {{ output }}")
     state = corpus.project.status("ferry")["formatted_dataset"]
     assert state.state == "stale"

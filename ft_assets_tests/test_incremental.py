@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ft_assets.freshness import upstream
-from ft_assets.records import Chunk, Example, read_table
+from ft_assets.records import Chunk, Example
 from ft_assets.resources.project import Project
 from ft_assets.stages import chunks, raw_documents
+from ft_assets.stages.parser_pool import parse_files
+from ft_assets.stages.parsing import ParsedFile, Task
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus, qa_records, write_pdf
 
 DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]
@@ -175,6 +178,11 @@ def _watch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]
     return calls
 
 
+def _names(asked: list[list[Task]]) -> list[str]:
+    """The files that were parsed, whatever build asked for it."""
+    return [task.path.name for tasks in asked for task in tasks]
+
+
 def test_of_many_documents_the_edited_one_is_parsed_and_cut(
     corpus: Corpus, pico_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,11 +190,11 @@ def test_of_many_documents_the_edited_one_is_parsed_and_cut(
     for number in range(40):
         write_pdf(corpus.folder / f"{number}.pdf", [f"The goat ate ticket number {number}. " * 3])
     build(corpus)
-    parsed = _watch(monkeypatch, raw_documents, "parse_file")
+    asked = _watch(monkeypatch, raw_documents, "parse_files")
     cut = _watch(monkeypatch, chunks, "split_text")
     write_pdf(corpus.folder / "7.pdf", ["The goat ate the timetable. " * 3])
     build(corpus)
-    assert [path.name for path in parsed] == ["7.pdf"]
+    assert _names(asked) == ["7.pdf"]
     [pages] = cut
     assert "timetable" in pages[0].text
 
@@ -196,12 +204,12 @@ def test_what_was_rejected_stays_rejected_until_it_is_forced(
 ) -> None:
     corpus.write("broken.pdf", b"%PDF-1.7 no more")
     corpus.project.make("ferry", "raw_documents")
-    parsed = _watch(monkeypatch, raw_documents, "parse_file")
+    asked = _watch(monkeypatch, raw_documents, "parse_files")
     corpus.write("new.txt", "Something new on the quay.")
     corpus.project.make("ferry", "raw_documents")
-    assert [path.name for path in parsed] == ["new.txt"]
+    assert _names(asked) == ["new.txt"]
     corpus.project.make("ferry", "raw_documents", force=True)
-    assert "broken.pdf" in [path.name for path in parsed]
+    assert "broken.pdf" in _names(asked)
 
 
 def test_a_change_taken_back_uses_the_earlier_version_again(
@@ -241,14 +249,13 @@ def test_every_row_goes_back_to_a_document(corpus: Corpus, pico_model: Path) -> 
 def test_a_file_that_changes_under_the_reader_is_not_taken(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parse = raw_documents.parse_file
 
-    def slow(path: Path, how: dict[str, str]) -> raw_documents.ParsedFile:
-        parsed = parse(path, how)
-        path.write_text("Half of somethi")
-        return parsed
+    def slow(tasks: list[Task]) -> Iterator[tuple[Task, ParsedFile]]:
+        for task, parsed in parse_files(tasks):
+            task.path.write_text("Half of somethi")
+            yield task, parsed
 
-    monkeypatch.setattr(raw_documents, "parse_file", slow)
+    monkeypatch.setattr(raw_documents, "parse_files", slow)
     with pytest.raises(Exception, match="changed while it was read"):
         corpus.project.make("ferry", "raw_documents")
     assert corpus.project.storage.current("ferry", "raw_documents") is None

@@ -8,8 +8,9 @@ import pytest
 from ft_assets.errors import UserError
 from ft_assets.freshness import GRAPH, upstream
 from ft_assets.lineage import documents_behind, impact
-from ft_assets.records import Example, read_table
+from ft_assets.records import Example
 from ft_assets.stages.job import Job, Outcome
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus, RunCLI
 
 DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]

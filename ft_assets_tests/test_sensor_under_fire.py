@@ -22,8 +22,9 @@ import pytest
 from ft_assets.assets import SETTLED_TAG
 from ft_assets.freshness import CORPUS_FILES, Manifest, files_version, upstream
 from ft_assets.instance import dagster_home
-from ft_assets.records import Document, read_table
+from ft_assets.records import Document
 from ft_assets.resources.project import Project
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import Corpus
 
 pytestmark = pytest.mark.slow

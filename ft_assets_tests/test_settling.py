@@ -8,8 +8,9 @@ import pytest
 
 from ft_assets.errors import StageError
 from ft_assets.freshness import files_version
-from ft_assets.records import Document, read_table
+from ft_assets.records import Document
 from ft_assets.resources.project import Project
+from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus
 
 

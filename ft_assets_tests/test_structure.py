@@ -15,6 +15,7 @@ ROOT = Path(ft_assets.__file__).parent
 
 LAYERS = [
     {"errors", "records", "config"},
+    {"tables"},
     {"stages", "settings_file"},
     {"freshness"},
     {"worker"},
@@ -68,7 +69,7 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["stages", "resources", "lineage", "upkeep", "freshness", "config", "records"]
+    "room", ["stages", "resources", "lineage", "upkeep", "freshness", "config", "records", "tables"]
 )
 def test_dagster_stays_out_of_the_work(room: str) -> None:
     for path in FILES:

@@ -1,5 +1,6 @@
 """`chunks`: the documents cut to size, with a picture of their lengths."""
 
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,9 @@ import dagster as dg
 
 from ft_assets.assets import corpus_asset, materialize
 from ft_assets.pictures import histogram
-from ft_assets.records import read_batches, values
 from ft_assets.resources.project import Project
 from ft_assets.stages.chunks import CHUNKS
+from ft_assets.tables import read_batches
 
 
 @corpus_asset("chunks")
@@ -21,9 +22,7 @@ def chunks(
 
 def lengths(folder: Path) -> dict[str, Any]:
     """How long the chunks are."""
-    found = [
-        end - start
-        for rows in read_batches(folder / CHUNKS, ["start", "end"])
-        for start, end in zip(values(rows, "start"), values(rows, "end"), strict=True)
-    ]
+    found = array("q")
+    for rows in read_batches(folder / CHUNKS, ["start", "end"]):
+        found.frombytes((rows["end"].to_numpy() - rows["start"].to_numpy()).tobytes())
     return {"lengths": histogram("lengths", "characters", {"chunks": found})}

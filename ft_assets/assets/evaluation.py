@@ -10,8 +10,9 @@ import dagster as dg
 from ft_assets.assets import corpus_asset, materialize, table
 from ft_assets.compute import Compute
 from ft_assets.pictures import bars
-from ft_assets.records import Answer, read_table
+from ft_assets.records import Answer
 from ft_assets.resources.project import Project
+from ft_assets.tables import read_table
 
 _SHOWN = 100
 

@@ -8,8 +8,8 @@ import dagster as dg
 
 from ft_assets.assets import corpus_asset, materialize, table
 from ft_assets.pictures import histogram
-from ft_assets.records import read_batches, values
 from ft_assets.resources.project import Project
+from ft_assets.tables import read_batches, values
 
 
 @corpus_asset("formatted_dataset")

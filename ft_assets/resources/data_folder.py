@@ -5,6 +5,7 @@ Importable without Dagster.
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,12 +34,13 @@ from ft_assets.resources.storage import DigestCache
 from ft_assets.stages.base_model import find_base_model, is_local
 from ft_assets.stages.chat_templates import check_custom_template
 from ft_assets.stages.job import CorpusFile
+from ft_assets.stages.loaders.ocr import check_installed
 from ft_assets.stages.pinned_packages import PINS
 from ft_assets.stages.qa_money import price_of
 from ft_assets.stages.qa_prompt import DEFAULT_PROMPT, render_prompt
 from ft_assets.stages.qa_review import read_reviews
 from ft_assets.stages.questions import read_questions
-from ft_assets.stages.raw_documents import parse_file
+from ft_assets.stages.raw_documents import read_files
 
 _CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _IGNORED_NAMES = re.compile(r"\..*|~\$.*|.*\.(part|tmp|crdownload|swp)|.*~")
@@ -241,6 +243,8 @@ class DataFolder:
             probes += self._qa_probes(corpus, config)
         if config.data.template.endswith(TEMPLATE_SUFFIX):
             probes.append(("data.template", lambda: self.template(corpus, config)))
+        if config.data.loaders.ocr:
+            probes.append(("data.loaders.ocr", check_installed))
         for key, probe in probes:
             try:
                 probe()
@@ -269,18 +273,16 @@ class DataFolder:
 
         Raises SettingsError where the settings are wrong.
         """
-        loaders = self.settings(corpus, "raw_documents", self.config(corpus))
-        by_type = {key.rpartition(".")[2]: engine for key, engine in loaders.items()}
+        keys = self.settings(corpus, "raw_documents", self.config(corpus))
+        settings = {key.rpartition(".")[2]: value for key, value in keys.items()}
         found, anything = [], False
-        for file in self.files(corpus):
-            path = self.data / corpus / file.path
-            if file.problem:
-                found.append(Problem(path, None, None, file.problem))
-                continue
-            parsed = parse_file(path, by_type)
-            found += [Problem(path, None, None, reason) for reason in parsed.rejected]
-            anything = anything or bool(parsed.documents or parsed.records)
-        return found, anything
+        with tempfile.TemporaryDirectory(prefix="ft-assets-validate-") as scratch:
+            files = read_files(self.files(corpus), self.data / corpus, settings, Path(scratch))
+            for file, parsed in files:
+                path = self.data / corpus / file.path
+                found += [Problem(path, None, None, reason) for reason in parsed.rejected]
+                anything = anything or parsed.text_id is not None
+        return sorted(found, key=lambda problem: problem.file), anything
 
 
 def _walk(folder: Path, inside: str = "") -> "Iterator[tuple[str, os.DirEntry[str]]]":

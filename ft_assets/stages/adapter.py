@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import ATTENTION_MODULES
 from ft_assets.errors import StageError, UserError
-from ft_assets.records import Example, batched, read_table
+from ft_assets.records import Example
 from ft_assets.stages.base_model import BaseModel, fetch_base_model, tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.prompt_templates import Rendered, tokenize
+from ft_assets.tables import batched, read_table
 
 if TYPE_CHECKING:
     import torch

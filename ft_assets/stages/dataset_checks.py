@@ -7,11 +7,12 @@ They speak of ids and not of paths, since a renamed file makes no new dataset; t
 from pathlib import Path
 from typing import Any
 
-from ft_assets.records import RejectedDocument, read_batches, read_table, values
+from ft_assets.records import RejectedDocument
 from ft_assets.stages.dataset_rows import FAULT
 from ft_assets.stages.dataset_split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Verdicts
 from ft_assets.stages.dataset_writer import DatasetWriter
 from ft_assets.stages.job import Job, check
+from ft_assets.tables import read_batches, read_table, values
 
 _NAMED = 5
 """Rows or documents that a verdict names."""

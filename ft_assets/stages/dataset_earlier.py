@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ft_assets.records import Rows, read_runs
+from ft_assets.tables import Rows, read_runs
 
 
 class EarlierTable:

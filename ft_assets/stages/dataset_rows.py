@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.records import DroppedRow, Example, batched
+from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.augmentation import DataAugmenter
 from ft_assets.stages.dataset_sources import Batch, conversation_of
 from ft_assets.stages.prompt_templates import (
@@ -14,6 +14,7 @@ from ft_assets.stages.prompt_templates import (
     Rendered,
     tokenize,
 )
+from ft_assets.tables import batched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,19 +17,14 @@ from ft_assets.records import (
     Kind,
     Message,
     QAPair,
-    Rows,
     Sketch,
-    TextWriter,
-    from_rows,
-    read_runs,
-    to_table,
 )
 from ft_assets.stages.dataset_earlier import EarlierTable
 from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, hash_group, hash_text, sketch
+from ft_assets.tables import Rows, TextWriter, from_rows, read_runs, to_table
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 
@@ -108,22 +103,24 @@ def _sketched(text_id: str, source_id: str, group: int, text: str, asks: bytes) 
     return Sketch(text_id, source_id, group, hash_text(said), asks, *sketch(text))
 
 
+COMPARED = ("split_group", "exact", "asks", "minhash", "ngrams")
+"""The columns of a sketch that are compared."""
+
+
 class Sources:
     """What is compared of all sources, by place."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, list[Any]] = {
-            name: [] for name in ("split_group", "exact", "asks", "minhash", "ngrams")
-        }
+        self._columns: dict[str, list[Any]] = {name: [] for name in COMPARED}
         self._texts: list[tuple[int, int]] = []
         self._text_id = ""
 
-    def add(self, text_id: str, table: "pa.Table") -> None:
+    def add(self, text_id: str, rows: Rows) -> None:
         """Adds the sketches of sources that follow those before."""
         for name, column in self._columns.items():
-            column += table[name].to_pylist()
+            column += rows.values(name)
         if text_id != self._text_id:
-            self._texts.append((len(self) - len(table), len(self)))
+            self._texts.append((len(self) - len(rows), len(self)))
             self._text_id = text_id
         else:
             self._texts[-1] = (self._texts[-1][0], len(self))
@@ -191,7 +188,7 @@ def read_sources(folders: dict[str, Path], earlier: EarlierTable, output: Path) 
     def sketches(batches: Iterator[Batch]) -> Iterator[Rows]:
         for batch in batches:
             for rows in _sketches(batch, earlier):
-                found.add(batch.text_id, rows.table())
+                found.add(batch.text_id, rows)
                 yield rows
 
     with TextWriter(output, Sketch) as writer:

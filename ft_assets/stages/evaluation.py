@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import QUESTIONS_FILE
 from ft_assets.errors import UserError
-from ft_assets.records import Answer, Example, batched, read_table, write_table
+from ft_assets.records import Answer, Example
 from ft_assets.stages.adapter import adapter_base, load_model, precision_of, tokenized_rows
 from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.prompt_templates import CannotRenderError, PromptTemplateManager
 from ft_assets.stages.questions import Question, read_questions
+from ft_assets.tables import batched, read_table, write_table
 
 if TYPE_CHECKING:
     from peft import PeftModel

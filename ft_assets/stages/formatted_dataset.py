@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import QUESTIONS_FILE
 from ft_assets.errors import StageError, UserError
-from ft_assets.records import DroppedRow, Example, Rows, batched, to_table
+from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.augmentation import DataAugmenter
 from ft_assets.stages.base_model import fetch_base_model, tokenizer_of
 from ft_assets.stages.dataset_checks import dataset_checks
 from ft_assets.stages.dataset_earlier import EarlierDataset, EarlierTable, SidedRows
 from ft_assets.stages.dataset_rows import RowMaker
-from ft_assets.stages.dataset_sources import Batch, Sources, batches_of, read_sources
+from ft_assets.stages.dataset_sources import COMPARED, Batch, Sources, batches_of, read_sources
 from ft_assets.stages.dataset_split import REASONS, Verdicts, decide
 from ft_assets.stages.dataset_writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
 from ft_assets.stages.job import Job, Outcome, Report, versions
 from ft_assets.stages.prompt_templates import PromptTemplateManager
 from ft_assets.stages.questions import read_questions
+from ft_assets.tables import Rows, batched, to_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -150,7 +151,7 @@ def build(job: Job, report: Report) -> Outcome:
         tokenizer.save_pretrained(job.output / "tokenizer")
     augmenter = DataAugmenter(job.section("augment"), seed=job.settings["data.seed"])
     maker = RowMaker(manager, augmenter, tokenizer, job.settings["training.max_length"])
-    earlier_sketches = EarlierTable(folder / SKETCHES if folder else None)
+    earlier_sketches = EarlierTable(folder / SKETCHES if folder else None, COMPARED)
     sources = read_sources(job.inputs, earlier_sketches, job.output / SKETCHES)
     verdicts = decide(sources, job.section("data"), _asked(job))
     chooser, earlier = _Chooser(sources, verdicts), EarlierDataset(folder, REASONS)

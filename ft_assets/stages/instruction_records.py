@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from ft_assets.records import InstructionRecord, Message
+from ft_assets.stages.loaders import clean
 
 _ROLES = {
     "system": "system",
@@ -20,6 +23,13 @@ FORMATS = (
     "instruction + output (input), prompt + completion, question + answer, messages, "
     "conversations (ShareGPT), or text"
 )
+
+MAX_DEPTH = 64
+"""Levels of lists and objects a record may have; conversations have four."""
+MAX_RECORD = 16 * 2**20
+"""Characters a record may have: far above a conversation, and what is held in memory of a file."""
+TOO_LONG = f"longer than {MAX_RECORD >> 20} Mi characters: no record is"
+_REST = 1 << 20
 
 
 class BadRecordError(Exception):
@@ -39,13 +49,63 @@ class Entry:
         return f"line {self.line}, record {self.number}"
 
 
+class _Decoder:
+    """A JSON decoder that finds what the standard one lets pass."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+        decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=self._constant)
+        self._decode = decoder.raw_decode
+
+    def decode(self, text: str, position: int = 0) -> tuple[Any, int, str | None]:
+        """The value at `position`, where it ends, and what is wrong with it if it can be passed by.
+
+        Raises ValueError or RecursionError where it cannot.
+        """
+        self._problems = []
+        value, end = self._decode(text, position)
+        if end - position > MAX_RECORD:
+            self._problems.append(TOO_LONG)
+        brackets = text.count("[", position, end) + text.count("{", position, end)
+        if brackets > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            self._problems.append(f"nested deeper than {MAX_DEPTH} levels")
+        return value, end, self._problems[0] if self._problems else None
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            [name, _], *_ = Counter(key for key, _ in pairs).most_common(1)
+            self._problems.append(f"the key {name!r} stands twice in one object")
+        return made
+
+    def _constant(self, name: str) -> None:
+        self._problems.append(f"{name} is not JSON: write null")
+
+
+def _depth(value: Any) -> int:
+    """How many levels of lists and objects a value has."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, list | dict)]:
+        depth += 1
+        level = [
+            below for item in level for below in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth
+
+
+def _not_json(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return f"not JSON ({getattr(error, 'msg', error)})"
+
+
 def json_entries(text: str) -> Iterator[Entry]:
     """The entries of a JSON document: the items of an array, or the one value there is.
 
     Items are decoded one at a time so that each has its line. A syntax error ends the file: what
     stands before it is kept, the rest is one problem.
     """
-    decoder = json.JSONDecoder()
+    decoder = _Decoder()
     position = _skip(text, 0)
     line, seen, number = 1, 0, 0
     in_array = text[position : position + 1] == "["
@@ -55,15 +115,13 @@ def json_entries(text: str) -> Iterator[Entry]:
         line, seen = line + text.count("\n", seen, position), position
         number += 1
         try:
-            value, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as error:
+            value, position, problem = decoder.decode(text, position)
+        except (ValueError, RecursionError) as error:
             at = getattr(error, "lineno", line)
-            reason = getattr(error, "msg", "nested too deeply")
-            yield Entry(
-                at, number, problem=f"not JSON ({reason}); the rest of the file was not read"
-            )
+            reason = f"{_not_json(error)}; the rest of the file was not read"
+            yield Entry(at, number, problem=reason)
             return
-        yield Entry(line, number, value)
+        yield Entry(line, number, value, problem)
         position = _skip(text, position)
         if in_array and text[position : position + 1] == ",":
             position = _skip(text, position + 1)
@@ -74,24 +132,44 @@ def json_entries(text: str) -> Iterator[Entry]:
         yield Entry(line, number + 1, problem="not JSON; the rest of the file was not read")
 
 
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
 def _skip(text: str, position: int) -> int:
     """The position of the next character that is no JSON white space."""
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
-def jsonl_entries(text: str) -> Iterator[Entry]:
+def jsonl_entries(lines: TextIO) -> Iterator[Entry]:
     """The lines of a JSON Lines document; a bad line spoils no other."""
+    decoder = _Decoder()
     number = 0
-    for place, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
+    for place, line in enumerate(_lines(lines), start=1):
+        if line is not None and not line.strip():
             continue
         number += 1
+        if line is None:
+            yield Entry(place, number, problem=TOO_LONG)
+            continue
         try:
-            yield Entry(place, number, json.loads(line))
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield Entry(place, number, problem=f"not JSON ({error})")
+            value, end, problem = decoder.decode(line.strip())
+            if end < len(line.strip()):
+                problem = "not JSON (more than one value in the line)"
+            yield Entry(place, number, value, problem)
+        except (ValueError, RecursionError) as error:
+            yield Entry(place, number, problem=_not_json(error))
+
+
+def _lines(lines: TextIO) -> Iterator[str | None]:
+    """The lines, None standing for one that is too long to be held."""
+    while line := lines.readline(MAX_RECORD + 1):
+        if len(line) <= MAX_RECORD or line.endswith("\n"):
+            yield line
+            continue
+        while (more := lines.readline(_REST)) and not more.endswith("\n"):
+            pass
+        yield None
 
 
 def read_entry(entry: Entry) -> InstructionRecord | str:
@@ -136,7 +214,7 @@ def _string(value: dict[str, Any], key: str) -> str:
     text = value.get(key)
     if not isinstance(text, str):
         raise BadRecordError(f"{key!r} must be a string, not {type(text).__name__}")
-    return text
+    return clean(text)
 
 
 def _pair(value: dict[str, Any], prompt: str, completion: str) -> list[Message]:

@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.config import REVIEW_FILE
-from ft_assets.records import (
-    ChunkYield,
-    DroppedPair,
-    QAPair,
-    Rows,
-    TextWriter,
-    to_table,
-    write_table,
-)
+from ft_assets.records import ChunkYield, DroppedPair, QAPair
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.qa_harvest import STATES, Harvest, harvest
 from ft_assets.stages.qa_ledger import OpenLedger, open_ledger
@@ -28,6 +20,7 @@ from ft_assets.stages.qa_pace import Pacer
 from ft_assets.stages.qa_plan import Plan
 from ft_assets.stages.qa_review import REVIEWED, Overlay, read_reviews
 from ft_assets.stages.qa_send import Call, Sending
+from ft_assets.tables import Rows, TextWriter, to_table, write_table
 
 PAIRS = "qa_pairs.parquet"
 DROPPED = "dropped.parquet"

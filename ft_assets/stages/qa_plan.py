@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_assets.errors import UserError
-from ft_assets.records import Chunk, read_table
+from ft_assets.records import Chunk
 from ft_assets.stages.chunks import CHUNKS
 from ft_assets.stages.job import Job
 from ft_assets.stages.qa_answer import RETRIED
@@ -19,6 +19,7 @@ from ft_assets.stages.qa_money import (
     prompt_tokens,
 )
 from ft_assets.stages.qa_prompt import Recipe, Request, recipe_of, request_of
+from ft_assets.tables import read_table
 
 _MOST_PAIRS = 20
 """Pairs that one request asks for at most."""

@@ -4,32 +4,13 @@ Rows are ordered by the digest of what was read (`text_id`) and carry no path an
 file, so that renaming a file, or saving it anew with the same text, changes no byte.
 """
 
-import hashlib
-import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ft_assets.errors import StageError
-from ft_assets.records import (
-    PAGE_BREAK,
-    Document,
-    InstructionRecord,
-    RejectedDocument,
-    Rows,
-    TextRows,
-    TextWriter,
-    schema_of,
-    to_table,
-    write_table,
-)
-from ft_assets.stages.instruction_records import (
-    BadRecordError,
-    json_entries,
-    jsonl_entries,
-    read_entry,
-)
+from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument
 from ft_assets.stages.job import (
     CorpusFile,
     Job,
@@ -40,222 +21,128 @@ from ft_assets.stages.job import (
     hash_file,
     versions,
 )
+from ft_assets.stages.loaders import MEDIA_TYPES, media_type_of, ocr
+from ft_assets.stages.parser_pool import parse_files
+from ft_assets.stages.parsing import ParsedFile, Task
+from ft_assets.stages.put_by import Batch, write_texts
+from ft_assets.tables import read_batches, write_table
 
-
-@dataclass
-class ParsedFile:
-    """What one file holds, and what of it had to be left out."""
-
-    media_type: str
-    text_id: str | None = None
-    documents: list[Document] = field(default_factory=list)
-    records: list[InstructionRecord] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
-    engine: str | None = None
-    encoding: str | None = None
-
-
-def media_type_of(name: str) -> str:
-    """What a file is by its ending; `unknown` for one that is not read."""
-    from ft_assets.stages.loaders import MEDIA_TYPES
-
-    return MEDIA_TYPES.get(Path(name).suffix.lower(), "unknown")
-
-
-def parse_file(path: Path, loaders: dict[str, str]) -> ParsedFile:
-    """Reads one file by its ending; never raises for what is in it.
-
-    `loaders` maps `pdf` and `docx` to the engine tried first.
-    """
-    from ft_assets.stages.loaders import MEDIA_TYPES, UnreadableError
-
-    parsed = ParsedFile(media_type_of(path.name))
-    try:
-        if parsed.media_type == "unknown":
-            known = ", ".join(MEDIA_TYPES)
-            raise UnreadableError(
-                f"the ending {path.suffix or '(none)'} is not read; known are {known}"
-            )
-        if parsed.media_type in ("json", "jsonl"):
-            texts = _parse_json(path, parsed)
-        else:
-            texts = _parse_pages(path, loaders, parsed)
-    except (UnreadableError, OSError) as error:
-        parsed.rejected.append(str(error))
-        return parsed
-    if texts or parsed.records:
-        _identify(parsed, texts)
-    return parsed
-
-
-def _parse_pages(path: Path, loaders: dict[str, str], parsed: ParsedFile) -> list[tuple[int, str]]:
-    from ft_assets.stages.loaders import UnreadableError, load_pages
-
-    if path.stat().st_size == 0:
-        raise UnreadableError("it is empty (0 bytes)")
-    pages = load_pages(path, parsed.media_type, loaders)
-    parsed.engine = pages[0].metadata["engine"]
-    parsed.encoding = pages[0].metadata.get("encoding")
-    return [(page.metadata["page"], page.page_content) for page in pages]
-
-
-def _parse_json(path: Path, parsed: ParsedFile) -> list[tuple[int, str]]:
-    from ft_assets.stages.loaders import UnreadableError, decode
-
-    text, parsed.encoding = decode(path.read_bytes())
-    parsed.engine = "json"
-    if not text.strip():
-        raise UnreadableError("it is empty")
-    entries = json_entries(text) if parsed.media_type == "json" else jsonl_entries(text)
-    texts: list[tuple[int, str]] = []
-    for entry in entries:
-        try:
-            found = read_entry(entry)
-        except BadRecordError as bad:
-            parsed.rejected.append(f"{entry}: {bad}")
-            continue
-        if isinstance(found, str):
-            texts.append((len(texts) + 1, found))
-        else:
-            parsed.records.append(found)
-    if not (texts or parsed.records or parsed.rejected):
-        raise UnreadableError("it holds no records")
-    return texts
-
-
-def _identify(parsed: ParsedFile, texts: list[tuple[int, str]]) -> None:
-    """Gives what was read its id, and every row of it."""
-    key = json.dumps([texts, [[item.number, item.record_id] for item in parsed.records]])
-    text_id = hashlib.sha256(key.encode()).hexdigest()[:32]
-    parsed.text_id = text_id
-    parsed.documents = list(_documents(texts, text_id))
-    parsed.records = [replace(record, text_id=text_id) for record in parsed.records]
-
-
-def _documents(texts: list[tuple[int, str]], text_id: str) -> Iterator[Document]:
-    """One row a page, with offsets into the pages' texts joined by PAGE_BREAK."""
-    start = 0
-    for page, text in texts:
-        end = start + len(text)
-        yield Document(text_id, page, text, start, end, [])
-        start = end + len(PAGE_BREAK)
-
-
-class _PutBy:
-    """Rows of one table by text, put by on disk until all texts are known and can be sorted."""
-
-    def __init__(self, path: Path, record: type) -> None:
-        import pyarrow as pa
-
-        self._path, self._record = path, record
-        self._batches: dict[str, int] = {}
-        self._writer = pa.ipc.new_file(str(path), schema_of(record))
-
-    def put(self, text_id: str, rows: list[Any]) -> None:
-        """Puts the rows of one text by."""
-        if rows:
-            self._batches[text_id] = len(self._batches)
-            [batch] = to_table(self._record, rows).combine_chunks().to_batches()
-            self._writer.write_batch(batch)
-
-    def write_sorted(self, texts: list[str], kept: Path | None, output: Path) -> int:
-        """Writes the rows of `texts`, which are in order, from the table `kept` or else from here.
-
-        Returns their number.
-        """
-        import pyarrow as pa
-
-        self._writer.close()
-        earlier = TextRows(kept)
-        with pa.memory_map(str(self._path)) as file, TextWriter(output, self._record) as writer:
-            batches = pa.ipc.open_file(file)
-            for text_id in texts:
-                rows = earlier.take(text_id)
-                if not rows and text_id in self._batches:
-                    batch = batches.get_batch(self._batches[text_id])
-                    rows = [Rows.of(pa.Table.from_batches([batch]))]
-                if rows:
-                    writer.add(text_id, rows)
-        self._path.unlink()
-        return writer.count
-
+TABLES: dict[str, type] = {
+    "documents": Document,
+    "records": InstructionRecord,
+    "quality": Quality,
+}
+"""The tables with rows of texts."""
 
 _Line = dict[str, Any]
+_Key = tuple[str, str]
+"""What a file is known by: the digest of its bytes, and its media type."""
+
+
+def read_files(
+    files: list[CorpusFile], source: Path, settings: dict[str, Any], scratch: Path
+) -> Iterator[tuple[CorpusFile, ParsedFile]]:
+    """Reads files (paths inside `source`), in any order; their rows are put by in `scratch`.
+
+    Raises StageError where a file changed under the reader.
+    """
+    tasks: dict[Path, CorpusFile] = {}
+    for file in files:
+        media_type = media_type_of(file.path)
+        if file.problem:
+            yield file, ParsedFile("unknown", rejected=[file.problem])
+        elif media_type == "unknown":
+            yield file, ParsedFile("unknown", rejected=[_unknown(file.path)])
+        else:
+            tasks[(source / file.path).absolute()] = file
+    if not tasks:
+        return
+    parsed_files = parse_files(
+        [Task(path, media_type_of(path.name), settings, scratch.absolute()) for path in tasks]
+    )
+    for task, parsed in parsed_files:
+        _check_unchanged(task.path, tasks[task.path])
+        yield tasks[task.path], parsed
+
+
+def _unknown(path: str) -> str:
+    ending = Path(path).suffix or "(none)"
+    return f"the ending {ending} is not read; known are {', '.join(MEDIA_TYPES)}"
+
+
+def _check_unchanged(path: Path, file: CorpusFile) -> None:
+    """Makes sure that what was read is what had been hashed."""
+    try:
+        unchanged = hash_file(path) == file.sha256
+    except OSError:
+        unchanged = False
+    if not unchanged:
+        raise StageError(f"{path} changed while it was read: refresh again once it is whole")
 
 
 def _line(parsed: ParsedFile) -> _Line:
     """What the manifest's sources say of a parsed file, but for the file itself."""
-    return {
-        "text_id": parsed.text_id,
-        "media_type": parsed.media_type,
-        "pages": len(parsed.documents),
-        "records": len(parsed.records),
-        "characters": sum(len(document.text) for document in parsed.documents),
-        "engine": parsed.engine,
-        "encoding": parsed.encoding,
-        "rejected": parsed.rejected,
-    }
+    return {key: value for key, value in vars(parsed).items() if key != "batches"}
 
 
 def load_documents(
     files: list[CorpusFile],
     source: Path,
     output: Path,
-    loaders: dict[str, str],
+    settings: dict[str, Any],
     report: Report,
     previous: Previous | None = None,
 ) -> list[_Line]:
-    """Parses `files` (paths inside `source`) into the three tables in `output`.
+    """Parses `files` (paths inside `source`) into the tables in `output`.
 
     Returns a line a file for the manifest. A file that `previous` was made from is not parsed
     again, and files with the same bytes are read once. Raises StageError where nothing at all could
     be read, or where a file changed under the reader.
     """
     known = _known(previous)
-    documents = _PutBy(output / ".documents.arrow", Document)
-    records = _PutBy(output / ".records.arrow", InstructionRecord)
-    fresh: set[str] = set()
-    sources: list[_Line] = []
-    for file in files:
-        key = (file.sha256, media_type_of(file.path))
-        if file.problem:
-            line = _line(ParsedFile("unknown", rejected=[file.problem]))
-        elif not (line := known.get(key, {})):
-            parsed = _parse(source, file, loaders)
-            line = known[key] = _line(parsed)
-            if parsed.text_id and parsed.text_id not in fresh:
-                fresh.add(parsed.text_id)
-                documents.put(parsed.text_id, parsed.documents)
-                records.put(parsed.text_id, parsed.records)
-        sources.append({"document_id": file.sha256, "path": file.path, "bytes": file.size, **line})
-        for reason in line["rejected"]:
-            report(f"{file.path}: {reason}")
-    texts = sorted({line["text_id"] for line in sources if line["text_id"]})
-    for put_by, name in ((documents, "documents"), (records, "records")):
-        kept = previous.folder / f"{name}.parquet" if previous else None
-        put_by.write_sorted(texts, kept, output / f"{name}.parquet")
-    from ft_assets.records import Quality, read_texts
-
-    q = {
-        t: sum(sum(map(len, r.values("text"))) for r in rows)
-        for t, rows in read_texts(output / "documents.parquet")
-    }
-    with TextWriter(output / "quality.parquet", Quality) as w:
-        for t in texts:
-            w.add(
-                t,
-                [
-                    Rows.of(
-                        to_table(
-                            Quality, [Quality(t, 1, 0, q.get(t, 0), 4.0, 0.0, 0.0, 0.0, None, None)]
-                        )
-                    )
-                ],
-            )
-    write_table(output / "rejected.parquet", RejectedDocument, _rejected(sources))
-    if not texts:
+    to_read = {_key(file): file for file in reversed(files) if _key(file) not in known}
+    put_by: dict[str, dict[str, list[Batch]]] = {name: {} for name in TABLES}
+    scratch = output / ".rows"
+    scratch.mkdir()
+    for file, parsed in read_files(list(to_read.values()), source, settings, scratch):
+        known[_key(file)] = _line(parsed)
+        for name, batches in parsed.batches.items():
+            put_by[name].setdefault(str(parsed.text_id), batches)
+    sources = [
+        {"document_id": file.sha256, "path": file.path, "bytes": file.size, **known[_key(file)]}
+        for file in sorted(files, key=lambda file: file.path)
+    ]
+    _write(sources, put_by, output, previous)
+    shutil.rmtree(scratch)
+    for line in sources:
+        for reason in line["rejected"][:_SHOWN_REASONS]:
+            report(f"{line['path']}: {reason}")
+    if not any(line["text_id"] for line in sources):
         raise StageError(_nothing_left(source, sources))
-    return sorted(sources, key=lambda line: str(line["path"]))
+    return sources
+
+
+_SHOWN_REASONS = 20
+"""Reasons that are reported of one file; the table has them all."""
+
+
+def _key(file: CorpusFile) -> _Key:
+    """A file that cannot be read has no digest; its path tells it."""
+    return (file.sha256 or f"path {file.path}", media_type_of(file.path))
+
+
+def _write(
+    sources: list[_Line],
+    put_by: dict[str, dict[str, list[Batch]]],
+    output: Path,
+    previous: Previous | None,
+) -> None:
+    """Writes all tables, the rows of texts in order."""
+    texts = sorted({line["text_id"] for line in sources if line["text_id"]})
+    for name, record in TABLES.items():
+        kept = previous.folder / f"{name}.parquet" if previous else None
+        write_texts(texts, put_by[name], kept, output / f"{name}.parquet", record)
+    write_table(output / "rejected.parquet", RejectedDocument, _rejected(sources))
 
 
 def _known(previous: Previous | None) -> dict[tuple[str, str], _Line]:
@@ -269,19 +156,6 @@ def _known(previous: Previous | None) -> dict[tuple[str, str], _Line]:
         for line in lines
         if line["document_id"]
     }
-
-
-def _parse(source: Path, file: CorpusFile, loaders: dict[str, str]) -> ParsedFile:
-    """Parses a file, and makes sure that what was read is what had been hashed."""
-    path = source / file.path
-    parsed = parse_file(path, loaders)
-    try:
-        unchanged = hash_file(path) == file.sha256
-    except OSError:
-        unchanged = False
-    if not unchanged:
-        raise StageError(f"{path} changed while it was read: refresh again once it is whole")
-    return parsed
 
 
 def _rejected(sources: list[_Line]) -> list[RejectedDocument]:
@@ -303,37 +177,73 @@ def _nothing_left(source: Path, sources: list[dict[str, Any]]) -> str:
     return "\n".join([f"{source} holds no file that could be read:", *reasons[:20]])
 
 
+_SHOWN_FILES = 5
+
+
+def _named(reasons: dict[str, str], what: str) -> str:
+    """The first few files that a check complains of, with the reasons."""
+    shown = "; ".join(f"{path}: {why}" for path, why in list(reasons.items())[:_SHOWN_FILES])
+    more = len(reasons) - _SHOWN_FILES
+    return f"{what}: {shown}" + (f"; and {more:,} more" if more > 0 else "")
+
+
+def _unsound(folder: Path) -> dict[str, str]:
+    """The texts that look damaged, and how."""
+    return {
+        row["text_id"]: row["problem"]
+        for table in read_batches(folder / "quality.parquet", ["text_id", "problem"])
+        for row in table.to_pylist()
+        if row["problem"]
+    }
+
+
+def _checks(sources: list[_Line], unsound: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Neither blocks: the dataset's checks weigh how much of the corpus it is."""
+    rejected = {line["path"]: line["rejected"][0] for line in sources if line["rejected"]}
+    damaged = {
+        line["path"]: unsound[line["text_id"]] for line in sources if line["text_id"] in unsound
+    }
+    read = "every file was read whole"
+    if rejected:
+        what = f"{len(rejected)} of {len(sources)} files are rejected or have rejected parts"
+        read = _named(rejected, what)
+    sound = "no document's text looks damaged"
+    if damaged:
+        what = f"the text of {len(damaged)} of {len(sources)} files looks damaged"
+        sound = _named(damaged, what)
+    return {
+        "every_file_read": check(not rejected, read, blocking=False),
+        "text_is_sound": check(not damaged, sound, blocking=False),
+    }
+
+
+def _tools(settings: dict[str, Any]) -> dict[str, str]:
+    """What does the reading. Raises UserError where OCR is asked for and not installed."""
+    engines = ("pypdfium2", "pypdf", "lxml", "docx2txt", "charset-normalizer", "py3langid")
+    tools = versions(*engines, "pyarrow")
+    if settings["ocr"]:
+        ocr.check_installed()
+        tools["ocrmypdf"] = ocr.version()
+    return tools
+
+
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `raw_documents`: `documents`, `records` and `rejected.parquet`."""
-    tools = versions("pypdfium2", "pypdf", "lxml", "docx2txt", "pyarrow")
-    sources = load_documents(
-        job.files,
-        job.source,
-        job.output,
-        job.section("data.loaders"),
-        report,
-        job.reusable(tools),
-    )
-    rejected = sum(bool(line["rejected"]) for line in sources)
-    read = sum(bool(line["pages"] or line["records"]) for line in sources)
+    """Makes `raw_documents`: `documents`, `records`, `quality` and `rejected.parquet`."""
+    settings = job.section("data.loaders")
+    tools = _tools(settings)
+    previous = job.reusable(tools)
+    sources = load_documents(job.files, job.source, job.output, settings, report, previous)
+    unsound = _unsound(job.output)
+    of_all = ("pages", "records", "characters", "pages_without_text")
     return Outcome(
         counts={
             "files": len(sources),
-            "files_read": read,
-            "files_with_rejects": rejected,
-            "pages": sum(line["pages"] for line in sources),
-            "records": sum(line["records"] for line in sources),
-            "characters": sum(line["characters"] for line in sources),
+            "files_read": sum(bool(line["text_id"]) for line in sources),
+            "files_with_rejects": sum(bool(line["rejected"]) for line in sources),
+            **{name: sum(line[name] for line in sources) for name in of_all},
+            "unsound_texts": len(unsound),
         },
-        checks={
-            "every_file_read": check(
-                rejected == 0,
-                "every file was read whole"
-                if rejected == 0
-                else f"{rejected} of {len(sources)} files are rejected or have rejected records",
-                blocking=False,
-            )
-        },
+        checks=_checks(sources, unsound),
         tools=tools,
         sources=sources,
     )

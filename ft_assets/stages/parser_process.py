@@ -1,0 +1,163 @@
+"""The processes that parse files: `python -m ft_assets.stages.parser_process PARENT`.
+
+This one, the host, stays idle and small. It forks a worker whenever the parser pool asks for one,
+so that a worker costs milliseconds and shares what has been imported, and it ends workers: that
+includes all of them once the process PARENT, at the other end of standard input, is gone. Being
+idle it can always do so, whatever a worker is stuck in.
+"""
+
+import ctypes
+import gc
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import warnings
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from ft_assets.stages.loaders import UnreadableError, preload
+from ft_assets.stages.parsing import Task, parse
+from ft_assets.stages.put_by import DiskError
+from ft_assets.stages.text_quality import preload as preload_quality
+
+_POLL_SECONDS = 1.0
+_LARGEST_REQUEST = 4_096
+_PR_SET_PDEATHSIG = 1
+NO_MEMORY = "memory"
+
+
+class _Host:
+    """Serves the parser pool at the other end of `control`."""
+
+    def __init__(self, control: socket.socket, parent: int) -> None:
+        self._control, self._parent = control, parent
+        self._workers: set[int] = set()
+
+    def serve(self) -> None:
+        """Answers requests until the pool's process is gone, then ends all workers."""
+        while os.getppid() == self._parent:
+            if not select.select([self._control], [], [], _POLL_SECONDS)[0]:
+                continue
+            content, handles, _, _ = socket.recv_fds(self._control, _LARGEST_REQUEST, 1)
+            if not content:
+                break
+            request = json.loads(content)
+            answer = self._fork(handles, **request) if handles else self._end(**request)
+            self._control.send(json.dumps(answer).encode())
+        for pid in list(self._workers):
+            self._end(pid)
+
+    def _fork(self, handles: list[int], media_type: str) -> dict[str, int]:
+        """Starts a worker that takes its tasks from the socket in `handles`."""
+        try:
+            preload(media_type)
+            if media_type not in ("json", "jsonl"):
+                preload_quality()
+        except OSError as error:  # as on a disk that is full
+            os.close(handles[0])
+            return {"errno": error.errno or 0}
+        gc.freeze()
+        host = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._control.close()
+            _work(socket.socket(fileno=handles[0]), host)
+        os.close(handles[0])
+        self._workers.add(pid)
+        return {"pid": pid}
+
+    def _end(self, pid: int) -> dict[str, int]:
+        """Kills a worker and all that it started, if it still runs; says what it died of."""
+        # Its group has its id only once it has made one; until this process waits, the id is its own.
+        for kill in (os.killpg, os.kill):
+            with suppress(ProcessLookupError, PermissionError):
+                kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        self._workers.discard(pid)
+        return {"status": os.waitstatus_to_exitcode(status)}
+
+
+def _work(tasks: socket.socket, host: int) -> None:
+    """Parses files until there are no more tasks; never returns."""
+    code = 1
+    try:
+        os.setsid()
+        _end_with(host)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with tasks, tasks.makefile("rb") as lines:
+            for line in lines:
+                answer = _answer(Task.from_json(line))
+                tasks.sendall(json.dumps(answer).encode() + b"\n")
+                if answer.get("failed") == NO_MEMORY:
+                    break  # what is left of its memory is in pieces
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _end_with(host: int) -> None:
+    """Has the system kill this process should the host die."""
+    with suppress(AttributeError):  # only Linux can
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != host:
+        os._exit(1)
+
+
+def _answer(task: Task) -> dict[str, Any]:
+    """What the file holds, or why this engine cannot say."""
+    try:
+        _limit_memory(task.settings["max_memory_mb"])
+        return asdict(parse(task))
+    except MemoryError:
+        _limit_memory(None)
+        return {"failed": NO_MEMORY}
+    except UnreadableError as error:
+        return {"failed": str(error), **vars(error)}
+    except DiskError as error:
+        return {"failed": str(error), "errno": error.cause.errno}
+
+
+def _limit_memory(mb: int | None) -> None:
+    """Lets this process take so much memory on top of what it has now."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = hard if mb is None else _memory_now() + mb * 2**20
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _memory_now() -> int:
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _be_quiet() -> None:
+    """What libraries say about damaged files is for nobody."""
+    if os.environ.get("FT_ASSETS_DEBUG"):
+        return
+    logging.disable()
+    warnings.simplefilter("ignore")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def main() -> None:
+    """Serves the process that started this one."""
+    import pyarrow  # noqa: F401
+
+    control = socket.socket(fileno=os.dup(0))
+    _be_quiet()
+    control.send(b"{}")
+    with suppress(ConnectionError):
+        _Host(control, int(sys.argv[1])).serve()
+
+
+if __name__ == "__main__":
+    main()

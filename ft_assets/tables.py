@@ -1,0 +1,319 @@
+"""Tables: everything tabular in the project is Parquet written and read here.
+
+zstd level 3, bounded row groups, one schema a table. No other module chooses a compression or a row
+group size. A table whose rows belong to texts is a folder of files, any other is a file; Parquet
+readers take both.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ft_assets.records import schema_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+T = TypeVar("T")
+
+ROW_GROUP = 2_000
+"""Rows a row group holds at most, and so what a reader holds in memory."""
+
+_LONG = {"text", "prompt", "completion", "messages", "headings", "asks", "minhash", "ngrams"}
+"""Columns whose values hardly repeat and are not looked up: no dictionary, no statistics."""
+
+
+def to_table(record: type, records: Iterable[Any]) -> "pa.Table":
+    """Records of one type as an Arrow table."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([vars(item) for item in records], schema=schema_of(record))
+
+
+def _writer(path: Path, record: type) -> "pq.ParquetWriter":
+    import pyarrow.parquet as pq
+
+    columns = schema_of(record).names
+    short = [name for name in columns if name not in _LONG]
+    return pq.ParquetWriter(
+        path,
+        schema_of(record),
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=short,  # type: ignore[arg-type]  # the stubs know a bool only
+        write_statistics=short,
+    )
+
+
+def write_table(path: Path, record: type, records: Iterable[Any]) -> int:
+    """Writes `records`, all of type `record`, to one file and returns how many there were.
+
+    An empty table is written too, so that a consumer always finds the file and its schema.
+    """
+    count = 0
+    with _writer(path, record) as writer:
+        for batch in batched(records, ROW_GROUP):
+            writer.write_table(to_table(record, batch))
+            count += len(batch)
+    return count
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a table: one, or in a folder its parts in order."""
+    return sorted(path.glob(_PART.format("*"))) if path.is_dir() else [path]
+
+
+def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
+    """Reads a table a row group's worth at a time, or just some of its columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name in _files(path):
+        with pq.ParquetFile(name) as file:
+            for batch in file.iter_batches(ROW_GROUP, columns=columns):
+                yield pa.Table.from_batches([batch])
+
+
+def read_table(path: Path, record: type[T]) -> Iterator[T]:
+    """Reads the records of a table one by one, a row group's worth in memory at a time."""
+    for table in read_batches(path):
+        for row in table.to_pylist():
+            yield record(**row)
+
+
+def values(table: "pa.Table", column: str) -> list[Any]:
+    """The values of one column."""
+    return list(table[column].to_pylist())
+
+
+_PART = "part-{}.parquet"
+_PART_ROWS = 1_000
+_PART_MAX_ROWS = 8_000
+
+
+class Part:
+    """Rows that lie in one file, or in memory; of a file no more is read than is asked for.
+
+    What was read is kept until `forget`, since several texts may have their rows here. `columns` are
+    those whose values will be asked for: they are read at once.
+    """
+
+    def __init__(self, source: "Path | pa.Table", columns: Iterable[str] = ()) -> None:
+        self.path = source if isinstance(source, Path) else None
+        self._table: pa.Table | None = None if isinstance(source, Path) else source
+        self._columns = ["text_id", *columns]
+        self._values: dict[str, list[Any]] = {}
+        self._runs: list[tuple[str, int, int]] | None = None
+
+    def read(self, columns: list[str] | None = None) -> "pa.Table":
+        """All of it, or some columns, not kept."""
+        import pyarrow.parquet as pq
+
+        if self._table is not None:
+            return self._table
+        with pq.ParquetFile(str(self.path), memory_map=True) as file:
+            return file.read(columns, use_threads=False)  # parts are small
+
+    def table(self) -> "pa.Table":
+        """All of it."""
+        if self._table is None:
+            self._table = self.read()
+        return self._table
+
+    def values(self, column: str) -> list[Any]:
+        """The values of one column."""
+        if column not in self._values:
+            wanted = self._columns if column in self._columns else [column]
+            table = self.read(wanted)
+            self._values |= {name: values(table, name) for name in wanted}
+        return self._values[column]
+
+    def runs(self) -> list[tuple[str, int, int]]:
+        """The texts whose rows these are, each with where its rows start and end."""
+        if self._runs is None:
+            self._runs, start = [], 0
+            for text_id, run in groupby(self.values("text_id")):
+                end = start + sum(1 for _ in run)
+                self._runs.append((text_id, start, end))
+                start = end
+        return self._runs
+
+    def __len__(self) -> int:
+        if self._table is not None:
+            return len(self._table)
+        return self.runs()[-1][2] if self.runs() else 0
+
+    def forget(self) -> None:
+        """Lets go of what was read of a file."""
+        if self.path:
+            self._table, self._values = None, {}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows of a part: those from `start` to before `end`."""
+
+    part: Part
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, table: "pa.Table") -> "Rows":
+        """All rows of a table."""
+        return cls(Part(table), 0, len(table))
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether these are all rows of their part; then no other text needs what is read of it."""
+        return len(self) == len(self.part)
+
+    def table(self) -> "pa.Table":
+        """The rows as a table of their own."""
+        if self.are_whole:
+            return self.part.read()
+        return self.part.table().slice(self.start, len(self))
+
+    def values(self, column: str) -> list[Any]:
+        """The values of one column."""
+        return self.part.values(column)[self.start : self.end]
+
+    def piece(self, start: int, end: int) -> "Rows":
+        """Some of the rows, counted from the first of these."""
+        return Rows(self.part, self.start + start, self.start + end)
+
+
+def from_rows(rows: Iterable[Rows], record: type[T]) -> Iterator[T]:
+    """Rows as records, one by one."""
+    for some in rows:
+        for batch in some.table().to_batches(ROW_GROUP):
+            for row in batch.to_pylist():
+                yield record(**row)
+
+
+def read_texts(path: Path) -> Iterator[tuple[str, list[Rows]]]:
+    """The rows of each text of a table that a TextWriter wrote, in order of `text_id`."""
+    for text_id, runs in groupby(read_runs(path), key=itemgetter(0)):
+        yield text_id, [rows for _, rows in runs]
+
+
+def read_runs(path: Path, columns: Iterable[str] = ()) -> Iterator[tuple[str, Rows]]:
+    """The runs of rows of one text in each part; a large text goes through several.
+
+    `columns` are those whose values will be asked for.
+    """
+    for name in _files(path):
+        part = Part(name, columns)
+        for text_id, start, end in part.runs():
+            yield text_id, Rows(part, start, end)
+        part.forget()  # who still holds some of its rows reads them again
+
+
+class TextRows:
+    """The rows of each text in a table, asked for in rising order of `text_id`."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._texts = read_texts(path) if path else iter(())
+        self._next = next(self._texts, None)
+
+    def take(self, text_id: str) -> list[Rows]:
+        """The rows of one text; none where the table has none."""
+        while self._next and self._next[0] < text_id:
+            self._next = next(self._texts, None)
+        return self._next[1] if self._next and self._next[0] == text_id else []
+
+
+class TextWriter:
+    """Writes the rows of texts, in rising order of `text_id`, to a folder of Parquet files.
+
+    Where one file ends and the next begins depends on the texts near by alone; a text of many rows
+    goes through several files. So after a change most files are what they were: those are linked
+    from the earlier table that the rows came from, and neither read nor written. The bytes depend
+    on the rows alone, not on how they came in. Use as a context manager.
+    """
+
+    def __init__(self, path: Path, record: type) -> None:
+        path.mkdir()
+        self._path, self._record = path, record
+        self._waiting: list[Rows] = []
+        self._waiting_rows = self._parts = self.count = 0
+
+    def add(self, text_id: str, rows: Iterable[Rows]) -> None:
+        """Adds all rows of one text; they are taken one by one, and may be made meanwhile."""
+        self.add_some(rows)
+        self.end_text(text_id)
+
+    def add_some(self, rows: Iterable[Rows]) -> None:
+        """Adds rows of a text that has more to come, or is ended by `end_text`."""
+        for some in rows:
+            while len(some):
+                room = _PART_MAX_ROWS - self._waiting_rows
+                self._wait(some.piece(0, min(room, len(some))))
+                some = some.piece(min(room, len(some)), len(some))
+                if self._waiting_rows == _PART_MAX_ROWS:
+                    self._end_part()
+
+    def end_text(self, text_id: str) -> None:
+        """Says that all rows of a text were added."""
+        if int(text_id[:2], 16) % 4 == 0 and self._waiting_rows >= _PART_ROWS:
+            self._end_part()
+
+    def _wait(self, rows: Rows) -> None:
+        last = self._waiting[-1] if self._waiting else None
+        if last and last.part is rows.part and last.end == rows.start:
+            self._waiting[-1] = Rows(last.part, last.start, rows.end)
+        else:
+            self._waiting.append(rows)
+        self._waiting_rows += len(rows)
+        self.count += len(rows)
+
+    def _end_part(self) -> None:
+        path = self._path / _PART.format(f"{self._parts:05}")
+        self._parts += 1
+        if not self._link_whole(path):
+            self._write(path)
+        self._waiting, self._waiting_rows = [], 0
+
+    def _link_whole(self, path: Path) -> bool:
+        """Links the earlier file that these very rows are, if they are."""
+        if len(self._waiting) != 1 or not self._waiting[0].are_whole:
+            return False
+        earlier = self._waiting[0].part.path
+        if earlier is None:
+            return False
+        try:
+            path.hardlink_to(earlier)
+        except OSError:  # a file system without links
+            shutil.copyfile(earlier, path)
+        return True
+
+    def _write(self, path: Path) -> None:
+        """Writes what waits. One chunk a column: the layout of what came in would show else."""
+        import pyarrow as pa
+
+        tables = [rows.table() for rows in self._waiting]
+        with _writer(path, self._record) as writer:
+            if tables:
+                table = pa.concat_tables(tables).combine_chunks()
+                writer.write_table(table, row_group_size=ROW_GROUP)
+
+    def __enter__(self) -> "TextWriter":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if exc[0] is None and (self._waiting or not self._parts):
+            self._end_part()
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Groups `items` into lists of `size`; the last may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
