@@ -20,7 +20,7 @@ LAYERS = [
     {"freshness"},
     {"worker"},
     {"resources", "compute", "instance", "partitions", "dagster_internals", "pictures"},
-    {"lineage", "upkeep", "runs", "progress", "side_by_side"},
+    {"lineage", "qa", "upkeep", "runs", "progress", "side_by_side"},
     {"assets", "checks", "sensors", "chat"},
     {"definitions"},
     {"refresh"},

@@ -33,6 +33,8 @@ from ft_assets.stages.job import Job, Outcome, Previous, Report
 
 RunStage = Callable[[Job], Outcome]
 """Runs a job to its end, wherever that is."""
+OnLine = Callable[[str, str], None]
+"""Takes an asset and a line of progress of its stage, where that runs in this process."""
 
 _REASONS = 5
 _LOOK_BACK = 16
@@ -57,21 +59,24 @@ class Project(DataFolder):
         storage: Path,
         on_made: Callable[[Made], None] | None = None,
         settle_seconds: float = SETTLE_SECONDS,
+        on_line: OnLine | None = None,
     ):
         super().__init__(data, storage / ".cache", settle_seconds)
         self.storage = Storage(storage)
         self._on_made = on_made or (lambda made: None)
+        self._on_line = on_line or (lambda asset, line: None)
 
     @classmethod
     def from_environment(
         cls,
         on_made: Callable[[Made], None] | None = None,
         settle_seconds: float = SETTLE_SECONDS,
+        on_line: OnLine | None = None,
     ) -> "Project":
         """The project that `FT_ASSETS_DATA` and `FT_ASSETS_STORAGE` name (`./data`, `./storage`)."""
         data = Path(os.environ.get("FT_ASSETS_DATA", "data")).absolute()
         storage = Path(os.environ.get("FT_ASSETS_STORAGE", "storage")).absolute()
-        return cls(data, storage, on_made, settle_seconds)
+        return cls(data, storage, on_made, settle_seconds, on_line)
 
     def status(self, corpus: str) -> dict[str, AssetState]:
         """How each asset of a corpus stands. Raises UserError for settings that are wrong."""
@@ -111,7 +116,12 @@ class Project(DataFolder):
         """
         self.require(corpus)
         began = time.monotonic()
-        run = run or partial(run_stage, report=report)
+
+        def say(line: str) -> None:
+            report(line)
+            self._on_line(asset, line)
+
+        run = run or partial(run_stage, report=say)
         if other := holder(self.storage.home(corpus, asset)):
             report(f"run {other.run_id or '(none)'} is making {asset} of {corpus}: waiting for it")
         request = _Request(corpus, asset, run, run_id, is_over, force, reuse_only, settled)
@@ -207,6 +217,10 @@ class Project(DataFolder):
                 folder = self.storage.folder(job.corpus, job.asset, manifest.version)
                 return Previous(folder, vars(manifest))
         return None
+
+    def job(self, corpus: str, asset: str) -> Job:
+        """What the stage of an asset would be given now. Raises StageError where an input is missing."""
+        return self._job(corpus, asset, self._above(corpus, asset))
 
     def _job(self, corpus: str, asset: str, above: dict[str, Manifest]) -> Job:
         """What the asset's stage is given; where it is to write is filled in later."""

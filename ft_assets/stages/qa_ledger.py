@@ -42,7 +42,10 @@ class Sent:
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a request; of no answer the usage is empty."""
+    """What became of a request; of no answer the usage is empty.
+
+    `wait_until` is the time of day before which nothing may be sent, where that was asked for.
+    """
 
     key: str
     outcome: OutcomeName
@@ -52,6 +55,7 @@ class Answered:
     usage: dict[str, int] = field(default_factory=dict)
     request_id: str = ""
     error: str = ""
+    wait_until: float = 0.0
 
 
 class Ledger:
@@ -66,6 +70,8 @@ class Ledger:
         """What all answers cost; an unknown one counts with the most that it can have cost."""
         self.usd_of_making = 0.0
         """Of that, what was spent since the pairs were last complete."""
+        self.wait_until = 0.0
+        """The time of day before which nothing may be sent, as answers so far have it."""
         self._open: dict[int, Sent] = {}
         self._found: dict[str, tuple[OutcomeName, str, int]] = {}
         self._size = self._next = 0
@@ -99,6 +105,7 @@ class Ledger:
             self.outcomes[line["outcome"]] += 1
             self.usd += line["usd"]
             self.usd_of_making += line["usd"]
+            self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
             if self.settled(line["key"]) is None:
                 self._found[line["key"]] = (line["outcome"], sent.recipe, offset)
         elif line["event"] == "complete":

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-_BEHIND_SECONDS = 0.5
+_BEHIND_SECONDS = 0.1
 """How far the pace may lag before what was missed is let go."""
+_SHARE = 0.98
+"""Of a limit that is used, so that a request a moment early is not refused."""
 
 
 @dataclass(frozen=True)
@@ -64,5 +66,5 @@ class Pacer:
         for name, limit in self._limits.items():
             size = self._sizes.get(name, 1.0)
             if limit.remaining < size * (self._full_window + 1) and limit.per_minute > 0:
-                waits.append(60.0 * size / limit.per_minute)
+                waits.append(60.0 * size / (_SHARE * limit.per_minute))
         return max(waits)

@@ -7,7 +7,7 @@ they hold when pairs are made anew, and when another part of the document change
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -196,6 +196,6 @@ def _verdict(place: str, line: dict[str, Any], pair: QAPair, chunk: str) -> Revi
     return Review("edit", *of, question.strip(), answer.strip())
 
 
-def written(reviews: Iterable[Review]) -> str:
-    """Reviews as the file holds them."""
-    return "".join(f"{json.dumps(asdict(review), ensure_ascii=False)}\n" for review in reviews)
+def written(lines: Iterable[dict[str, str]]) -> str:
+    """Lines as the files of reviews hold them."""
+    return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)

@@ -101,6 +101,8 @@ class Sending:
         was answered is in the ledger, and what is in flight is waited for.
         """
         self._fresh, self._total = iter(requests), total
+        # A process before this one may have been told to wait; a wrong clock is not waited for.
+        self._pacer.pause(min(self._ledger.wait_until - time.time(), _PATIENCE_SECONDS))
         try:
             while self._in_flight or self._later or self._peek():
                 self._dispatch()
@@ -114,12 +116,16 @@ class Sending:
             raise self._left_over(f"{len(self._given_up):,} requests have no answer")
 
     def _peek(self) -> _Trip | None:
-        """What goes out next: a request whose wait is over, or else a fresh one."""
+        """What goes out next: a request whose wait is over, or else a fresh one.
+
+        One that waits keeps its place in the window: while nothing is answered, nothing is begun.
+        """
         if self._held is None:
             if self._later and self._later[0][0] <= time.monotonic():
                 self._held = heapq.heappop(self._later)[2]
-            elif request := next(self._fresh, None):
-                self._held = _Trip(request, answers=self._answers)
+            elif len(self._in_flight) + len(self._later) < self._pacer.window:
+                request = next(self._fresh, None)
+                self._held = _Trip(request, answers=self._answers) if request else None
         return self._held
 
     def _dispatch(self) -> None:
@@ -213,6 +219,7 @@ class Sending:
             outcome, error = judged.outcome, judged.reason
         elif outcome == "unknown":
             usd = trip.reserved
+        wait = reply.retry_after if reply.again == "limited" else None
         return Answered(
             trip.request.key,
             outcome,
@@ -222,6 +229,7 @@ class Sending:
             dict(reply.usage),
             reply.request_id,
             error,
+            time.time() + wait if wait else 0.0,
         )
 
     def _settle(self, trip: _Trip, outcome: OutcomeName) -> None:
