@@ -1,6 +1,7 @@
 """The command line: every verb selects assets and runs them, or reads manifests.
 
-Exit codes: 0 done, 1 the user's input is wrong, 2 usage, 3 a stage failed, 130 interrupted. Nothing heavy is
+Exit codes: 0 done, 1 the user's input is wrong, 2 usage, 3 a stage failed, 4 a batch is
+waited for, 130 interrupted. Nothing heavy is
 imported here: Dagster only where a verb runs something, llama.cpp only where it chats.
 """
 
@@ -19,7 +20,7 @@ from rich.table import Column, Table
 
 from ft_assets import __version__
 from ft_assets.config import QUESTIONS_FILE, SETTINGS_FILE, AssetName, FineTuneConfig, Problem
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import StageError, UserError, exit_code
 from ft_assets.freshness import AssetState
 from ft_assets.resources.project import Project
 from ft_assets.stages.base_model import is_hub_id
@@ -558,7 +559,7 @@ def main() -> None:
         if os.environ.get("FT_ASSETS_DEBUG"):
             traceback.print_exc()
         err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1 if isinstance(error, UserError) else 3)
+        sys.exit(exit_code(error))
     except Exception as error:
         if os.environ.get("FT_ASSETS_DEBUG"):
             traceback.print_exc()

@@ -171,12 +171,6 @@ class QAPrices(Section):
     output: float = Field(ge=0.0, le=1000.0)
 
 
-def _only_messages(value: str) -> str:
-    if value == "batches":
-        raise ValueError("not built yet: the only value allowed is 'messages'")
-    return value
-
-
 def _endpoint(value: str | None) -> str | None:
     parts = urlsplit(value or "https://none")
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -204,7 +198,7 @@ class QAConfig(Section):
     enabled: bool = False
     model: str = Field("claude-haiku-5-5", min_length=1)
     base_url: Annotated[str | None, AfterValidator(_endpoint)] = None
-    send: Annotated[Literal["messages", "batches"], AfterValidator(_only_messages)] = "messages"
+    send: Literal["messages", "batches"] = "messages"
     pairs_per_chunk: int = Field(3, ge=1, le=20)
     pairs_per_1000_tokens: float | None = Field(None, gt=0.0, le=100.0)
     kinds: list[QuestionKind] = Field(list(get_args(QuestionKind)), min_length=1)

@@ -62,12 +62,14 @@ class Progress:
         else:
             self._out.print(f"    {escape(line)}", soft_wrap=True)
 
-    def fail(self, corpus: str, asset: str | None, message: str) -> None:
+    def fail(self, corpus: str, asset: str | None, message: str, *, waits: bool = False) -> None:
         """Says what failed; without an asset it is the corpus that cannot be refreshed."""
         if asset:
             self.failed[corpus, asset] = None
-        what = f"{corpus}: {asset} failed:" if asset else f"{corpus}:"
-        self._err.print(f"[red]{what}[/] {escape(message)}", soft_wrap=True)
+        end = "is not made yet:" if waits else "failed:"
+        what = f"{corpus}: {asset} {end}" if asset else f"{corpus}:"
+        colour = "yellow" if waits else "red"
+        self._err.print(f"[{colour}]{what}[/] {escape(message)}", soft_wrap=True)
 
     def line(self, corpus: str, text: str) -> None:
         """A line of another process's."""

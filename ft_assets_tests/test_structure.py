@@ -21,7 +21,7 @@ LAYERS = [
     {"worker"},
     {"resources", "compute", "instance", "partitions", "dagster_internals", "pictures"},
     {"lineage", "qa", "upkeep", "runs", "progress", "side_by_side"},
-    {"assets", "checks", "sensors", "chat"},
+    {"assets", "checks", "sensors", "batch_sensor", "chat"},
     {"definitions"},
     {"refresh"},
     {"cli"},

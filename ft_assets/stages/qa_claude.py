@@ -80,9 +80,9 @@ def claude_call(base_url: str | None, price: Price) -> Call:
             raw = client.messages.with_raw_response.create(**parameters(request, price))
         except anthropic.APIStatusError as error:
             said = f"{error.status_code} {error.api_message or error.message}"[:500]
-            return _turned_away(error, said.replace(key, "…"), request)
+            return turned_away(error, said.replace(key, "…"), request.recipe.model)
         except anthropic.APIConnectionError as error:
-            return _lost(error, str(client.base_url))
+            return lost(error, str(client.base_url))
         return read_reply(raw.http_response.content, raw.headers)
 
     return call
@@ -95,13 +95,25 @@ def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
     limits, request_id = limits_of(headers), headers.get("request-id", "")
     try:
         message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return _unreadable(error, request_id, limits)
+    return reply_of(message, request_id, limits)
+
+
+def reply_of(message: Any, request_id: str, limits: Mapping[str, Limit]) -> Reply:
+    """What a message says; unknown where it is none."""
+    try:
         text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
         usage = {name: int(message["usage"].get(name) or 0) for name in _USAGE}
         stop = message["stop_reason"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = f"the answer cannot be read ({type(error).__name__}: {error})"[:300]
-        return Reply("unknown", error=said, request_id=request_id, again="later", limits=limits)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _unreadable(error, request_id, limits)
     return Reply("answered", text, stop, usage, request_id, limits=limits)
+
+
+def _unreadable(error: Exception, request_id: str, limits: Mapping[str, Limit]) -> Reply:
+    said = f"the answer cannot be read ({type(error).__name__}: {error})"[:300]
+    return Reply("unknown", error=said, request_id=request_id, again="later", limits=limits)
 
 
 def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
@@ -130,7 +142,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _turned_away(error: "anthropic.APIStatusError", said: str, request: Request) -> Reply:
+def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
     """What an answer with an error status means for the request, and for all others."""
     headers, status = error.response.headers, error.status_code
     reply = Reply(
@@ -145,7 +157,7 @@ def _turned_away(error: "anthropic.APIStatusError", said: str, request: Request)
         if status >= 500 or status in (408, 409)
         else "",
     )
-    stop = _hopeless(status, said, request.recipe.model, str(error.request.url.host))
+    stop = _hopeless(status, said, model, str(error.request.url.host))
     return Reply(**{**vars(reply), "stop": stop})
 
 
@@ -162,7 +174,7 @@ def _hopeless(status: int, said: str, model: str, host: str) -> UserError | Stag
     return None
 
 
-def _lost(error: "anthropic.APIConnectionError", url: str) -> Reply:
+def lost(error: "anthropic.APIConnectionError", url: str) -> Reply:
     """No answer came: the request failed if it cannot have arrived, else nobody knows."""
     import httpx2
 

@@ -1,12 +1,14 @@
 """The ledger of paid work: append-only JSON Lines that outlive every version of the asset.
 
     <keep>/requests.jsonl     a line for each request sent, and one for what became of it
+    <keep>/batches.jsonl      which Message Batches are under way: see `qa_batch_log`
     <keep>/lock               locked by the one process that may write
     <keep>/reserve            room that is given up where the disk is full, for answers under way
 
 A line is on disk before the request that it announces is sent, and before an answer is used. So what
 a crash leaves is a request without an outcome: it is listed as `unknown`, since it may have been paid
-for. An answer that is here is never asked for again.
+for; but for those in a batch, whose results can still be collected. An answer that is here is never
+asked for again.
 """
 
 import fcntl
@@ -33,11 +35,16 @@ _LOST = "the process that sent it ended before its answer was on disk"
 
 @dataclass(frozen=True)
 class Sent:
-    """A request that goes out: at most `usd` will be due for it."""
+    """A request that goes out: at most `usd` will be due for it. One in a `batch` is for `pairs`."""
 
     key: str
     recipe: str
     usd: float
+    batch: str = ""
+    pairs: int = 0
+
+
+_SENT = Sent.__dataclass_fields__
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class Ledger:
 
     def _take(self, line: dict[str, Any], offset: int) -> None:
         if line["event"] == "sent":
-            self._open[line["n"]] = Sent(line["key"], line["recipe"], line["usd"])
+            self._open[line["n"]] = Sent(**{name: line[name] for name in _SENT if name in line})
             self._next = line["n"] + 1
             self.sent += 1
         elif line["event"] == "outcome":
@@ -153,14 +160,14 @@ class OpenLedger(Ledger):
         if not self._reserve.is_file() or self._reserve.stat().st_size < _RESERVE_BYTES:
             self._reserve.write_bytes(bytes(_RESERVE_BYTES))
         _sync(folder)
-        lost = list(self._open.items())
+        lost = [(n, sent) for n, sent in self._open.items() if not sent.batch]
         self.outcome((n, Answered(sent.key, "unknown", sent.usd, error=_LOST)) for n, sent in lost)
 
     def send(self, requests: Iterable[Sent]) -> list[int]:
         """Writes down that requests go out; gives the number of each. Then they may be sent."""
         numbered = list(enumerate(requests, start=self._next))
         self._append(
-            [{"event": "sent", "n": n, "at": _now(), **vars(request)} for n, request in numbered]
+            [{"event": "sent", "n": n, "at": _now(), **_said(request)} for n, request in numbered]
         )
         return [n for n, _ in numbered]
 
@@ -173,6 +180,22 @@ class OpenLedger(Ledger):
                 if n in self._open
             ]
         )
+
+    def batches(self) -> set[str]:
+        """The batches that have requests without an outcome."""
+        return {sent.batch for sent in self._open.values() if sent.batch}
+
+    def open_in(self, batch: str) -> dict[str, tuple[int, Sent]]:
+        """The requests of a batch that have no outcome, by key, each with its number."""
+        return {sent.key: (n, sent) for n, sent in self._open.items() if sent.batch == batch}
+
+    def require_reserve(self) -> None:
+        """Raises StageError where the room set aside for answers is used up."""
+        if not self.has_reserve:
+            raise StageError(
+                f"no room left for {self.path}: what was answered is kept. Free some space and run "
+                "again"
+            )
 
     def complete(self) -> None:
         """Writes down that the pairs are complete: what is spent from now on is another making's."""
@@ -250,7 +273,7 @@ def _lock(descriptor: int, folder: Path, report: Report) -> None:
             return
 
 
-def _said(item: Answered) -> dict[str, Any]:
+def _said(item: Sent | Answered) -> dict[str, Any]:
     return {name: value for name, value in vars(item).items() if value or name == "usd"}
 
 

@@ -133,6 +133,10 @@ class Budget:
         self._under_way = wanted
         return True
 
+    def under_way(self, usd: float) -> None:
+        """Sets aside what earlier processes have sent, whatever the caps are by now."""
+        self._under_way += usd
+
     def settle(self, reserved: float, usd: float) -> None:
         """Gives back what was set aside for a request, and counts what it did cost."""
         self._under_way -= reserved

@@ -13,6 +13,9 @@ from typing import Any
 from ft_assets.config import REVIEW_FILE
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.qa_batch_log import BatchLog
+from ft_assets.stages.qa_batches import BatchSending
+from ft_assets.stages.qa_claude_batches import ClaudeBatches
 from ft_assets.stages.qa_harvest import STATES, Harvest, harvest
 from ft_assets.stages.qa_ledger import OpenLedger, open_ledger
 from ft_assets.stages.qa_money import Budget, Estimate
@@ -31,18 +34,36 @@ QUARANTINE = "quarantine.jsonl"
 def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimate:
     """Sends every request of `plan` that has no answer in the ledger; gives the estimate.
 
-    Raises UserError and StageError where some have none in the end.
+    Raises UserError and StageError where some have none in the end: WaitingError while a batch is
+    under way.
     """
+    in_batches = plan.job.means["qa.send"] == "batches"
+    if in_batches or BatchLog(plan.job.keep).under_way:
+        batches = batches_of(plan, ledger, report)
+        batches.collect()
     expected = plan.estimate(ledger)
     report(f"to send: {expected}")
-    if expected.requests:
-        means = plan.job.means
-        caps = means["qa.max_usd"], means["qa.max_usd_total"]
-        budget = Budget(*caps, ledger.usd_of_making, ledger.usd)
-        pacer = Pacer(means["qa.max_concurrency"])
+    if in_batches:
+        batches.run(lambda: plan.missing(ledger))
+    elif expected.requests:
+        pacer = Pacer(plan.job.means["qa.max_concurrency"])
+        budget = budget_of(plan, ledger)
         sending = Sending(call_of(plan), ledger, budget, plan.price, pacer, report)
         sending.run(plan.missing(ledger), expected.requests)
     return expected
+
+
+def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
+    """What may still be spent."""
+    means = plan.job.means
+    caps = means["qa.max_usd"], means["qa.max_usd_total"]
+    return Budget(*caps, ledger.usd_of_making, ledger.usd)
+
+
+def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
+    """What sends and collects the batches of a ledger."""
+    service = ClaudeBatches(plan.job.means["qa.base_url"])
+    return BatchSending(service, ledger, budget_of(plan, ledger), plan.price, report)
 
 
 def call_of(plan: Plan) -> Call:

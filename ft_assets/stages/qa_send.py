@@ -144,11 +144,8 @@ class Sending:
         self._go(going)
 
     def _go(self, trips: list[_Trip]) -> None:
-        if trips and not self._ledger.has_reserve:
-            raise StageError(
-                f"no room left for {self._ledger.path}: what was answered is kept. Free some space "
-                "and run again"
-            )
+        if trips:
+            self._ledger.require_reserve()
         numbers = self._ledger.send(
             Sent(trip.request.key, trip.request.recipe.digest, trip.reserved) for trip in trips
         )
