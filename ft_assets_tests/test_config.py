@@ -51,7 +51,6 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("\ntraining: {seed: one}", 2, "training.seed", "'one'"),
         ("data: {template: llama}", 1, "data.template", "tokenizer_default, alpaca, chatml"),
         ("export: {gguf: [f16, Q3_K]}", 1, "export.gguf", "'Q3_K'"),
-        ("qa: {send: batches}", 1, "qa.send", "not built yet"),
         ("qa: {base_url: 'https://me:secret@x'}", 1, "qa.base_url", "no user, password"),
         ("qa: {base_url: localhost}", 1, "qa.base_url", "http or https"),
         ("qa: {prompt: house.txt}", 1, "qa.prompt", "*.jinja"),

@@ -37,14 +37,12 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     Raises UserError and StageError where some have none in the end: WaitingError while a batch is
     under way.
     """
-    in_batches = plan.job.means["qa.send"] == "batches"
-    if in_batches or BatchLog(plan.job.keep).under_way:
-        batches = batches_of(plan, ledger, report)
-        batches.collect()
+    if BatchLog(plan.job.keep).under_way:
+        batches_of(plan, ledger, report).collect()
     expected = plan.estimate(ledger)
     report(f"to send: {expected}")
-    if in_batches:
-        batches.run(lambda: plan.missing(ledger))
+    if expected.requests and plan.job.means["qa.send"] == "batches":
+        batches_of(plan, ledger, report).run(lambda: plan.missing(ledger))
     elif expected.requests:
         pacer = Pacer(plan.job.means["qa.max_concurrency"])
         budget = budget_of(plan, ledger)
