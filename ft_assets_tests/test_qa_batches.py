@@ -16,9 +16,10 @@ import pytest
 
 from ft_assets.batch_sensor import build_batch_sensor
 from ft_assets.errors import StageError, WaitingError
-from ft_assets.records import QAPair, read_table
+from ft_assets.records import QAPair
 from ft_assets.stages import qa_batches
 from ft_assets.stages.qa_ledger import Ledger
+from ft_assets.tables import read_table
 from ft_assets_tests.claude_server import KEY, Behaviour, ClaudeServer, Record, running
 from ft_assets_tests.conftest import Corpus, RunCLI
 
@@ -282,6 +283,49 @@ def test_the_command_says_what_it_waits_for(
     assert len(submissions(server)) == 1
 
 
+class Ended(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    "where", ["OpenLedger.send", "OpenLedger.outcome", "BatchLog.write", "ClaudeBatches.create"]
+)
+def test_a_process_that_ends_at_any_step_is_made_up_for(
+    corpus: Corpus,
+    server: ClaudeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    before: bool,
+    nth: int,
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(faults={"batch_errored": 0.4}, seed=4)
+    owner, name = where.split(".")
+    real, calls = getattr(getattr(qa_batches, owner), name), []
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        calls.append(name)
+        if before and len(calls) == nth:
+            raise Ended
+        found = real(*arguments, **named)
+        if len(calls) == nth:
+            raise Ended
+        return found
+
+    monkeypatch.setattr(getattr(qa_batches, owner), name, once)
+    monkeypatch.setattr(qa_batches, "_WRITTEN_AT_ONCE", 4)
+    with pytest.raises(Ended):
+        made_at_last(corpus)
+    monkeypatch.undo()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setattr(qa_batches, "APPEARS", timedelta(0))
+    made_at_last(corpus)
+    assert set(server.billed().values()) == {1}
+    agrees(corpus, server)
+
+
 MAKE = """
 import sys
 from pathlib import Path
@@ -295,33 +339,40 @@ except WaitingError:
 """
 
 
+def killed(process: "subprocess.Popen[bytes]", record: Path, chance: random.Random) -> bool:
+    """Kills a process a moment after the server heard from it the n-th time, unless it ends first."""
+    heard, size = chance.randint(1, 4), record.stat().st_size
+    while process.poll() is None:
+        if (now := record.stat().st_size) != size:
+            size, heard = now, heard - 1
+        if heard == 0:
+            time.sleep(chance.uniform(0, 0.03))
+            process.kill()
+            return process.wait() != 0
+        time.sleep(0.001)
+    return False
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_or_paid_for_twice(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    behaviour = Behaviour(
-        batch_seconds=0.3, faults={"batch_errored": 0.1, "batch_expired": 0.1, "closed_after": 0.2}
-    )
+    faults = {"batch_errored": 0.2, "batch_expired": 0.2}
     chance = random.Random(5)
-    killed = 0
-    with running(behaviour, tmp_path) as server:
+    kills = 0
+    with running(Behaviour(batch_seconds=0.3, faults=faults), tmp_path) as server:
         prepare(corpus, server.url)
         command = [sys.executable, "-c", MAKE]
         command += [str(corpus.project.data), str(corpus.project.storage.root)]
-        for _ in range(60):
+        code = None
+        while code != 0:
             process = subprocess.Popen(command)
-            try:
-                code = process.wait(chance.uniform(0.9, 2.6) if killed < 20 else 60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                killed += 1
+            if kills < 6 and killed(process, tmp_path / "calls.jsonl", chance):
+                kills += 1
                 continue
-            if code == 0:
-                break
-            assert code == 4
-        assert code == 0
-        assert killed > 5
+            code = process.wait(timeout=60)
+            assert code in (0, 4)
+        assert kills == 6
         server.wait_idle()
         assert set(server.billed().values()) == {1}
         assert len(server.billed()) == DOCUMENTS + 1
