@@ -13,6 +13,7 @@ from ft_assets.records import Chunk, QAPair
 from ft_assets.resources.project import Project
 from ft_assets.resources.storage import write_atomically
 from ft_assets.stages.chunks import CHUNKS
+from ft_assets.stages.qa_batch_log import BatchLog
 from ft_assets.stages.qa_ledger import Ledger
 from ft_assets.stages.qa_money import Estimate, dollars, estimate
 from ft_assets.stages.qa_pairs import PAIRS
@@ -43,6 +44,9 @@ def cost_line(project: Project, corpus: str) -> str | None:
     config = project.config(corpus)
     if not config.qa.enabled:
         return None
+    if batches := BatchLog(project.storage.keep(corpus, _QA)).under_way:
+        told = ", ".join(f"{one.id or 'not confirmed'} ({one.requests:,})" for one in batches)
+        return f"pairs: waiting for batches of requests: {told}"
     chunks = project.storage.current(corpus, "chunks")
     if chunks is None:
         return (
