@@ -17,6 +17,12 @@ CHECKS: dict[str, dict[str, str]] = {
         "text_is_sound": "No document's text looks damaged.",
     },
     "chunks": {"text_is_chunked": "Where there is text there are chunks."},
+    "qa_pairs": {
+        "requests_add_up": "Every request is answered, refused, truncated, invalid or failed.",
+        "requests_are_answered": "Every request gave pairs.",
+        "pairs_are_kept": "Most of the pairs asked for are kept.",
+        "reviews_apply": "Every review still has its chunk.",
+    },
     "formatted_dataset": {
         "documents_are_read": "Few documents were rejected.",
         "text_is_sound": "Little text comes from documents that look damaged.",

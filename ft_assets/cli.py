@@ -1,6 +1,7 @@
 """The command line: every verb selects assets and runs them, or reads manifests.
 
-Exit codes: 0 done, 1 the user's input is wrong, 2 usage, 3 a stage failed, 130 interrupted. Nothing heavy is
+Exit codes: 0 done, 1 the user's input is wrong, 2 usage, 3 a stage failed, 4 a batch is
+waited for, 130 interrupted. Nothing heavy is
 imported here: Dagster only where a verb runs something, llama.cpp only where it chats.
 """
 
@@ -19,7 +20,7 @@ from rich.table import Column, Table
 
 from ft_assets import __version__
 from ft_assets.config import QUESTIONS_FILE, SETTINGS_FILE, AssetName, FineTuneConfig, Problem
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import StageError, UserError, exit_code
 from ft_assets.freshness import AssetState
 from ft_assets.resources.project import Project
 from ft_assets.stages.base_model import is_hub_id
@@ -141,6 +142,7 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
         print(json.dumps({**said, "errors": errors} if errors else said))
     else:
         _print_states(states)
+        _print_costs(project, states)
     if errors:
         raise typer.Exit(1)
 
@@ -152,6 +154,21 @@ def _print_states(states: dict[str, dict[str, AssetState]]) -> None:
             colour = _COLOURS[state.state]
             table.add_row(asset, f"[{colour}]{state.state}[/]", escape("; ".join(state.causes)))
         out.print(table)
+
+
+def _print_costs(project: Project, states: dict[str, dict[str, AssetState]]) -> None:
+    """Says of each corpus what refreshing its pairs would cost."""
+    from ft_assets.qa import cost_line
+
+    for corpus, of in states.items():
+        if of["qa_pairs"].state == "fresh":
+            continue
+        try:
+            line = cost_line(project, corpus)
+        except (UserError, StageError) as error:
+            line = str(error)
+        if line:
+            out.print(f"{corpus}: {escape(line)}", soft_wrap=True)
 
 
 def _state_json(states: dict[str, AssetState]) -> dict[str, Any]:
@@ -179,18 +196,108 @@ def _verb(name: str, asset: AssetName, does: str) -> None:
 
     @app.command(name, help=does)
     def verb(corpus: Corpus, force: Force = False, as_json: AsJson = False) -> None:
-        if asset == "qa_pairs" and not _project_of(corpus).config(corpus).qa.enabled:
-            path = Project.from_environment().data / corpus / SETTINGS_FILE
-            raise UserError(f"{path}: qa.enabled is false, so there are no pairs to generate")
         _refresh([corpus], asset, force=force, as_json=as_json)
 
 
 _verb("prepare-data", "formatted_dataset", "Make the dataset of a corpus.")
-_verb("generate-qa", "qa_pairs", "Make the question-answer pairs of a corpus.")
 _verb("train", "adapter", "Train the adapter of a corpus.")
 _verb("evaluate", "evaluation", "Compare base and tuned.")
 _verb("merge-adapter", "merged_model", "Merge the adapter into its base model.")
 _verb("export", "gguf", "Make the GGUF files.")
+
+
+@app.command("generate-qa")
+def generate_qa(
+    corpus: Corpus,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count and price the requests; send none.")
+    ] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the question-answer pairs of a corpus."""
+    project = _project_of(corpus)
+    if not project.config(corpus).qa.enabled:
+        path = project.data / corpus / SETTINGS_FILE
+        raise UserError(f"{path}: qa.enabled is false, so there are no pairs to generate")
+    if dry_run:
+        _print_estimate(corpus, as_json=as_json)
+    else:
+        _refresh([corpus], "qa_pairs", force=force, as_json=as_json)
+
+
+def _print_estimate(corpus: str, *, as_json: bool) -> None:
+    """Says what the pairs would cost; the chunks, which cost nothing, are made first."""
+    from ft_assets.progress import Progress
+    from ft_assets.qa import estimate_pairs
+    from ft_assets.refresh import refresh_corpora
+
+    project = _project_of(corpus)
+    if project.status(corpus)["chunks"].state != "fresh":
+        progress = Progress(err, err)
+        code = refresh_corpora(project, [corpus], "chunks", progress, force=False, jobs=1)
+        if code:
+            raise typer.Exit(code)
+    found, ledger = estimate_pairs(project, corpus)
+    said = {
+        "requests": found.requests,
+        "input_tokens": found.input_tokens,
+        "output_tokens": found.output_tokens,
+        "usd_messages": found.usd,
+        "usd_batches": found.usd_in_batches,
+    }
+    if as_json:
+        print(json.dumps({"corpus": corpus, **said, "spent_usd": ledger.usd}))
+        return
+    rows = [
+        {"sent as": way, "requests": f"{found.requests:,}", "tokens in": f"{found.input_tokens:,}"}
+        | {"tokens out": f"{found.output_tokens:,}", "about": f"${usd:,.4f}"}
+        for way, usd in {"messages": found.usd, "batches": found.usd_in_batches}.items()
+    ]
+    _print_rows(f"pairs of {corpus} still to be paid for", list(rows[0]), rows)
+    out.print(f"spent on this corpus so far: ${ledger.usd:,.4f}", soft_wrap=True)
+
+
+review = typer.Typer(
+    help="Look at question-answer pairs, edit and reject them.", no_args_is_help=True
+)
+app.add_typer(review, name="qa")
+
+
+@review.command("export")
+def qa_export(corpus: Corpus, file: Annotated[Path, typer.Argument(help="To be written.")]) -> None:
+    """Write the pairs of a corpus to a JSON Lines file, to be edited or rejected there."""
+    from ft_assets.qa import export_pairs
+
+    count = export_pairs(_project_of(corpus), corpus, file)
+    out.print(f"{count} pairs in {file}", soft_wrap=True)
+    out.print(
+        'edit question and answer, or set "verdict": "reject"; then: '
+        f"ft-assets qa import {corpus} {file}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+@review.command("import")
+def qa_import(
+    corpus: Corpus, file: Annotated[Path, typer.Argument(help="An edited export.")]
+) -> None:
+    """Take edits and rejections into the corpus; they hold when pairs are made anew."""
+    from ft_assets.qa import import_reviews
+
+    new, target = import_reviews(_project_of(corpus), corpus, file)
+    out.print(f"{new} new or changed reviews in {target}", soft_wrap=True)
+    if new:
+        out.print(f"ft-assets refresh {corpus} takes them up; nothing is sent for it")
+
+
+@review.command("prompt")
+def qa_prompt() -> None:
+    """Print the default instructions, to begin a prompt file of your own with."""
+    from ft_assets.stages.qa_prompt import DEFAULT_PROMPT
+
+    print(DEFAULT_PROMPT, end="")
 
 
 @app.command()
@@ -436,7 +543,7 @@ def _refresh(corpora: list[str], until: str, *, force: bool, as_json: bool, jobs
     from ft_assets.refresh import refresh_corpora
 
     progress = Progress(err if as_json else out, err)
-    project = Project.from_environment(progress.made)
+    project = Project.from_environment(progress.made, on_line=progress.say)
     code = refresh_corpora(project, corpora, until, progress, force=force, jobs=jobs)
     if as_json:
         print(json.dumps(progress.lists()))
@@ -452,7 +559,7 @@ def main() -> None:
         if os.environ.get("FT_ASSETS_DEBUG"):
             traceback.print_exc()
         err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1 if isinstance(error, UserError) else 3)
+        sys.exit(exit_code(error))
     except Exception as error:
         if os.environ.get("FT_ASSETS_DEBUG"):
             traceback.print_exc()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +22,7 @@ from ft_assets.errors import UserError
 
 SETTINGS_FILE = "finetune.yaml"
 QUESTIONS_FILE = "questions.jsonl"
+REVIEW_FILE = "qa_review.jsonl"
 TEMPLATE_SUFFIX = ".jinja"
 
 AssetName = Literal[
@@ -159,13 +161,55 @@ class LangChainConfig(Section):
         return self
 
 
-class QAConfig(Section):
-    """Question-answer pairs from Claude."""
+QuestionKind = Literal["factual", "how-to", "why", "summary", "key-facts"]
 
-    enabled: Annotated[bool, _only(False)] = False
-    model: Annotated[str, _only("claude-haiku-5-5")] = "claude-haiku-5-5"
-    pairs_per_chunk: Annotated[int, _only(3)] = 3
-    max_usd: Annotated[float, _only(1.0)] = 1.0
+
+class QAPrices(Section):
+    """USD per million tokens."""
+
+    input: float = Field(ge=0.0, le=1000.0)
+    output: float = Field(ge=0.0, le=1000.0)
+
+
+def _endpoint(value: str | None) -> str | None:
+    parts = urlsplit(value or "https://none")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it must be an http or https address")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("no user, password or query may stand in it; the key is ANTHROPIC_API_KEY")
+    return value
+
+
+def _prompt(value: str | None) -> str | None:
+    if value is not None and not value.endswith(TEMPLATE_SUFFIX):
+        raise ValueError(f"allowed is the name of a *{TEMPLATE_SUFFIX} file in the corpus folder")
+    return value
+
+
+class QAConfig(Section):
+    """Question-answer pairs from Claude. The key is in ANTHROPIC_API_KEY, never in a file.
+
+    `pairs_per_1000_tokens` counts by the length of a chunk instead of `pairs_per_chunk`. `prompt`
+    names a file that replaces the instructions. `max_usd` is what making the pairs once may cost,
+    interrupted and resumed or not; `max_usd_total` what the corpus may ever cost. `prices` replaces
+    the table. `min_kept_rate` is the share of the pairs below which nothing is built on them.
+    """
+
+    enabled: bool = False
+    model: str = Field("claude-haiku-5-5", min_length=1)
+    base_url: Annotated[str | None, AfterValidator(_endpoint)] = None
+    send: Literal["messages", "batches"] = "messages"
+    pairs_per_chunk: int = Field(3, ge=1, le=20)
+    pairs_per_1000_tokens: float | None = Field(None, gt=0.0, le=100.0)
+    kinds: list[QuestionKind] = Field(list(get_args(QuestionKind)), min_length=1)
+    audience: str = Field("someone new to the subject", min_length=1, max_length=200)
+    prompt: Annotated[str | None, AfterValidator(_prompt)] = None
+    max_tokens: int = Field(2048, ge=64, le=64_000)
+    max_concurrency: int = Field(8, ge=1, le=256)
+    max_usd: float = Field(1.0, ge=0.0)
+    max_usd_total: float | None = Field(None, ge=0.0)
+    prices: QAPrices | None = None
+    min_kept_rate: float = Field(0.5, ge=0.0, le=1.0)
 
 
 class AugmentConfig(Section):
@@ -344,7 +388,9 @@ def _known_keys(key: Key) -> list[str]:
     """The settings that may stand where `key` stands."""
     model: Any = FineTuneConfig
     for part in key[:-1]:
-        model = model.model_fields[part].annotation
+        inner = model.model_fields[part].annotation
+        # A section that may be left out is a union of itself and None.
+        model = next(iter(get_args(inner)), inner)
     return list(model.model_fields)
 
 

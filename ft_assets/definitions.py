@@ -15,6 +15,7 @@ from ft_assets.assets.merged_model import merged_model
 from ft_assets.assets.qa_pairs import qa_pairs
 from ft_assets.assets.raw_documents import raw_documents
 from ft_assets.assets.settings import settings
+from ft_assets.batch_sensor import build_batch_sensor
 from ft_assets.compute.local import LocalCompute
 from ft_assets.freshness import GRAPH
 from ft_assets.resources.project import Project
@@ -44,7 +45,7 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             gguf,
         ],
         jobs=[dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*GRAPH))],
-        sensors=[build_corpus_sensor(math.ceil(project.settle_seconds))],
+        sensors=[build_corpus_sensor(math.ceil(project.settle_seconds)), build_batch_sensor()],
         resources={"compute": LocalCompute(), **overrides, "project": project},
         executor=dg.in_process_executor,
     )

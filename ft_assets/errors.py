@@ -4,6 +4,8 @@ import errno
 
 INTERRUPTED = 130
 """The exit code of a command that was interrupted, as shells have it."""
+WAITING = 4
+"""The exit code of a command whose work is with a service that takes its time."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -14,6 +16,22 @@ class UserError(Exception):
 
 class StageError(Exception):
     """A stage could not do its work on input that was well formed: the command line exits 3."""
+
+
+class WaitingError(StageError):
+    """The work is with a service that takes its time, to be collected by a later run: exit code 4."""
+
+
+def exit_code(error: UserError | StageError) -> int:
+    """What an error means for the command line."""
+    if isinstance(error, WaitingError):
+        return WAITING
+    return 1 if isinstance(error, UserError) else 3
+
+
+def gravest(*codes: int) -> int:
+    """The exit code of a command that came to several; waiting is the least of all."""
+    return max(codes, key=lambda code: 0.5 if code == WAITING else code)
 
 
 def no_room(error: OSError, where: object) -> StageError | None:

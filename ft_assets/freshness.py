@@ -6,7 +6,7 @@ content. An artifact is fresh while the fingerprint computed now equals its mani
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal
@@ -25,6 +25,7 @@ class Node:
 
     `settings` are dotted keys, a section standing for all below it; those in `chooses` only choose
     among the artifact's rows, so that after a change of one the rows of an earlier version will do.
+    Those in `means` say by what means it is made, not what it is, and are in no fingerprint.
     A heavy asset runs in a process of its own.
     """
 
@@ -34,6 +35,7 @@ class Node:
     description: str
     heavy: bool = False
     chooses: tuple[str, ...] = ()
+    means: tuple[str, ...] = ()
 
     def shaping(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `settings` that shape the artifact's rows."""
@@ -47,7 +49,29 @@ GRAPH: dict[str, Node] = {
         (CORPUS_FILES,), ("data.loaders",), "3", "Text and instruction records of the corpus."
     ),
     "chunks": Node(("raw_documents",), ("langchain",), "3", "Documents cut to size."),
-    "qa_pairs": Node(("chunks",), ("qa",), "2", "Question-answer pairs made from the chunks."),
+    "qa_pairs": Node(
+        ("chunks",),
+        (
+            "qa.enabled",
+            "qa.model",
+            "qa.pairs_per_chunk",
+            "qa.pairs_per_1000_tokens",
+            "qa.kinds",
+            "qa.audience",
+            "qa.max_tokens",
+            "qa.min_kept_rate",
+        ),
+        "3",
+        "Question-answer pairs made from the chunks.",
+        means=(
+            "qa.base_url",
+            "qa.send",
+            "qa.max_concurrency",
+            "qa.max_usd",
+            "qa.max_usd_total",
+            "qa.prices",
+        ),
+    ),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
         (
@@ -108,6 +132,17 @@ def settings_read(asset: str, config: FineTuneConfig) -> dict[str, Any]:
     keys = GRAPH[asset].settings
     if asset == "chunks" and config.langchain.splitter == "token":
         keys += _BASE
+    if asset == "qa_pairs" and not config.qa.enabled:
+        keys = ("qa.enabled",)
+    return _settings_of(config, keys)
+
+
+def means_of(asset: str, config: FineTuneConfig) -> dict[str, Any]:
+    """The settings by whose means an asset is made, by dotted key."""
+    return _settings_of(config, GRAPH[asset].means)
+
+
+def _settings_of(config: FineTuneConfig, keys: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in keys:
         found |= setting(config, key)

@@ -9,6 +9,10 @@ from rich.markup import escape
 from ft_assets.freshness import Manifest
 from ft_assets.resources.project import Made
 
+_TELLING = {"qa_pairs"}
+"""The assets that cost money."""
+_BAR = "█░"
+
 Name = tuple[str, str]
 """A corpus and an asset."""
 
@@ -49,12 +53,23 @@ class Progress:
         for line in _warnings(manifest):
             self._out.print(f"    [yellow]{escape(line)}[/]", soft_wrap=True)
 
-    def fail(self, corpus: str, asset: str | None, message: str) -> None:
+    def say(self, asset: str, line: str) -> None:
+        """Shows a line of a stage that tells what it spends; a bar is drawn over the one before."""
+        if asset not in _TELLING:
+            return
+        if line[0] in _BAR and self._out.is_terminal:
+            self._out.print(f"    {line:<{self._out.width - 5}}", end="\r", soft_wrap=True)
+        else:
+            self._out.print(f"    {escape(line)}", soft_wrap=True)
+
+    def fail(self, corpus: str, asset: str | None, message: str, *, waits: bool = False) -> None:
         """Says what failed; without an asset it is the corpus that cannot be refreshed."""
         if asset:
             self.failed[corpus, asset] = None
-        what = f"{corpus}: {asset} failed:" if asset else f"{corpus}:"
-        self._err.print(f"[red]{what}[/] {escape(message)}", soft_wrap=True)
+        end = "is not made yet:" if waits else "failed:"
+        what = f"{corpus}: {asset} {end}" if asset else f"{corpus}:"
+        colour = "yellow" if waits else "red"
+        self._err.print(f"[{colour}]{what}[/] {escape(message)}", soft_wrap=True)
 
     def line(self, corpus: str, text: str) -> None:
         """A line of another process's."""

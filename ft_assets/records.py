@@ -141,6 +141,36 @@ class QAPair:
     request_id: str
 
 
+@dataclass(frozen=True)
+class DroppedPair:
+    """A pair that is not among those kept, and why; `kept_id` is the pair it is a duplicate of."""
+
+    pair_id: str
+    question: str
+    answer: str
+    evidence: str
+    chunk_id: str
+    text_id: str
+    request_id: str
+    reason: str
+    kept_id: str | None
+
+
+@dataclass(frozen=True)
+class ChunkYield:
+    """What one chunk gave: what became of its request, and the pairs asked for, made and kept.
+
+    `outcome` is `skipped` for a chunk without words, which is not sent.
+    """
+
+    chunk_id: str
+    text_id: str
+    outcome: str
+    asked: int
+    made: int
+    kept: int
+
+
 Kind = Literal["record", "qa", "text"]
 """What a row is made from."""
 
@@ -269,6 +299,25 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "chunk_id": "string",
         "text_id": "string",
         "request_id": "string",
+    },
+    DroppedPair: {
+        "pair_id": "string",
+        "question": "string",
+        "answer": "string",
+        "evidence": "string",
+        "chunk_id": "string",
+        "text_id": "string",
+        "request_id": "string",
+        "reason": "string",
+        "kept_id": "string",
+    },
+    ChunkYield: {
+        "chunk_id": "string",
+        "text_id": "string",
+        "outcome": "string",
+        "asked": "int32",
+        "made": "int32",
+        "kept": "int32",
     },
     Example: {
         "example_id": "string",

@@ -10,7 +10,14 @@ import dagster as dg
 from ft_assets.assets import FORCE_TAG, REUSE_TAG
 from ft_assets.dagster_internals import free_pool_slots, stale_status
 from ft_assets.definitions import REFRESH_JOB, build_definitions
-from ft_assets.errors import INTERRUPTED, StageError, UserError
+from ft_assets.errors import (
+    INTERRUPTED,
+    WAITING,
+    StageError,
+    UserError,
+    exit_code,
+    gravest,
+)
 from ft_assets.freshness import upstream
 from ft_assets.instance import dagster_home
 from ft_assets.partitions import corpus_partitions
@@ -55,12 +62,12 @@ def refresh_corpora(
             found = refresh_corpus(project, corpus, until, progress.plan, force=force)
         except (UserError, StageError) as error:
             progress.fail(corpus, None, str(error))
-            code = max(code, 1 if isinstance(error, UserError) else 3)
+            code = gravest(code, exit_code(error))
             continue
         progress.fresh(corpus, found.fresh, until, nothing_done=not found.ran)
         for asset, message in found.failures.items():
-            progress.fail(corpus, asset, message)
-        code = max(code, found.exit_code)
+            progress.fail(corpus, asset, message, waits=found.exit_code == WAITING)
+        code = gravest(code, found.exit_code)
         if code == INTERRUPTED:
             break
     return code
@@ -128,7 +135,7 @@ def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> No
     if said and said.description:
         code = said.metadata.get("exit_code")
         found.failures[asset] = said.description
-        found.exit_code = max(found.exit_code, int(code.value) if code else 3)  # type: ignore[arg-type]
+        found.exit_code = gravest(found.exit_code, int(code.value) if code else 3)  # type: ignore[arg-type]
     elif failure.error and failure.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
         found.failures[asset] = (
             "interrupted; what was published before is still current, and running again goes on "

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from ft_assets.errors import INTERRUPTED
+from ft_assets.errors import INTERRUPTED, gravest
 from ft_assets.progress import Progress
 
 
@@ -31,7 +31,7 @@ def refresh_side_by_side(
         for child in running.values():
             child.interrupt()
         codes += [child.end(progress) for child in running.values()] + [INTERRUPTED]
-    return max(codes)
+    return gravest(*codes)
 
 
 class _Child:

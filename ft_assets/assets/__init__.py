@@ -14,7 +14,7 @@ import dagster as dg
 from ft_assets.checks import check_results, check_specs
 from ft_assets.compute import Compute
 from ft_assets.dagster_internals import forget_cached_inputs, wait_quietly_for_pools
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import StageError, UserError, WaitingError, exit_code
 from ft_assets.freshness import CORPUS_FILES, GRAPH, Manifest, settings_version
 from ft_assets.lineage import COLUMNS, documents_behind
 from ft_assets.partitions import corpus_partitions
@@ -28,6 +28,8 @@ REUSE_TAG = "ft_assets/reuse"
 """The assets, by comma, that the run may only find unchanged."""
 SETTLED_TAG = "ft_assets/settled"
 """The version of `corpus_files` that the run was asked for."""
+WAITING_TAG = "ft_assets/waiting"
+"""On a run that ended because this asset of it waits for a batch: no failure."""
 WORKER_POOL = "worker"
 """What heavy assets wait for: `dagster.yaml` lets one at a time through."""
 _TABLE_ROWS = 200
@@ -85,6 +87,8 @@ def materialize(
             is_over=partial(is_over, context.instance),
         )
     except (UserError, StageError) as error:
+        if isinstance(error, WaitingError):
+            context.instance.add_run_tags(context.run.run_id, {WAITING_TAG: asset})
         raise failure(error) from error
     report_read(context, made.manifest)
     folder = project.storage.folder(corpus, asset, made.manifest.version)
@@ -107,8 +111,7 @@ def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 def failure(error: UserError | StageError) -> dg.Failure:
     """An error of the project's as Dagster records it: the message, and the exit code it means."""
-    code = 1 if isinstance(error, UserError) else 3
-    return dg.Failure(str(error), metadata={"exit_code": code}, allow_retries=False)
+    return dg.Failure(str(error), metadata={"exit_code": exit_code(error)}, allow_retries=False)
 
 
 def report_read(context: dg.AssetExecutionContext, manifest: Manifest) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ft_assets.config import (
     QUESTIONS_FILE,
+    REVIEW_FILE,
     SETTINGS_FILE,
     TEMPLATE_SUFFIX,
     FineTuneConfig,
@@ -35,12 +36,15 @@ from ft_assets.stages.chat_templates import check_custom_template
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.loaders.ocr import check_installed
 from ft_assets.stages.pinned_packages import PINS
+from ft_assets.stages.qa_money import price_of
+from ft_assets.stages.qa_prompt import DEFAULT_PROMPT, render_prompt
+from ft_assets.stages.qa_review import read_reviews
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import read_files
 
 _CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _IGNORED_NAMES = re.compile(r"\..*|~\$.*|.*\.(part|tmp|crdownload|swp)|.*~")
-_OWN_FILES = {SETTINGS_FILE, QUESTIONS_FILE}
+_OWN_FILES = {SETTINGS_FILE, QUESTIONS_FILE, REVIEW_FILE}
 _QUESTIONS_READ = {"evaluation": "evaluation.questions", "formatted_dataset": "data.questions"}
 """The assets that read the closed-book questions, to ask them or to keep them out."""
 SETTLE_SECONDS = 30
@@ -133,7 +137,35 @@ class DataFolder:
         if key := _QUESTIONS_READ.get(asset):
             questions = self.data / corpus / QUESTIONS_FILE
             found[key] = self._digests_of(corpus).digest(questions) if questions.is_file() else None
+        if found.get("qa.enabled"):
+            found["qa.prompt.text"] = self.qa_prompt(corpus, config)
+            review = self.data / corpus / REVIEW_FILE
+            found["qa.review"] = (
+                self._digests_of(corpus).digest(review) if review.is_file() else None
+            )
         return found
+
+    def qa_prompt(self, corpus: str, config: FineTuneConfig) -> str:
+        """The text of the prompt file of a corpus, or the one that comes with the project.
+
+        Raises UserError where the file is not there or outside the data folder.
+        """
+        if config.qa.prompt is None:
+            return DEFAULT_PROMPT
+        return self._own_file(corpus, config.qa.prompt)
+
+    def _own_file(self, corpus: str, name: str) -> str:
+        """The text of a file of the user's in the corpus folder, or in the data folder."""
+        for folder in (self.data / corpus, self.data):
+            path = folder / name
+            if path.is_file():
+                if not path.resolve().is_relative_to(self.data.resolve()):
+                    raise UserError(f"{path} lies outside {self.data}")
+                try:
+                    return path.read_text(encoding="utf-8")
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{path} is no text in UTF-8") from error
+        raise UserError(f"there is no file {name} in {self.data / corpus}")
 
     def _model_identity(self, corpus: str, config: FineTuneConfig) -> str:
         """What tells one base model from another without a network.
@@ -161,19 +193,12 @@ class DataFolder:
 
         Raises UserError where it is not there, outside the data folder, or lacks a field.
         """
-        name = config.data.template
-        for folder in (self.data / corpus, self.data):
-            path = folder / name
-            if path.is_file():
-                if not path.resolve().is_relative_to(self.data.resolve()):
-                    raise UserError(f"{path} lies outside {self.data}")
-                text = path.read_text(encoding="utf-8")
-                try:
-                    check_custom_template(text)
-                except UserError as error:
-                    raise UserError(f"{path}: {error}") from error
-                return text
-        raise UserError(f"there is no template {name} in {self.data / corpus}")
+        text = self._own_file(corpus, config.data.template)
+        try:
+            check_custom_template(text)
+        except UserError as error:
+            raise UserError(f"{config.data.template}: {error}") from error
+        return text
 
     def observed(self, corpus: str) -> dict[str, str]:
         """The version of each observed source: `corpus_files` and the settings of each asset."""
@@ -214,6 +239,8 @@ class DataFolder:
             ("model.base", lambda: find_base_model(config.model.base)),
             (None, lambda: read_questions(folder / QUESTIONS_FILE)),
         ]
+        if config.qa.enabled:
+            probes += self._qa_probes(corpus, config)
         if config.data.template.endswith(TEMPLATE_SUFFIX):
             probes.append(("data.template", lambda: self.template(corpus, config)))
         if config.data.loaders.ocr:
@@ -227,6 +254,19 @@ class DataFolder:
         if not self.files(corpus):
             found.append(Problem(folder, None, None, "holds no documents"))
         return found
+
+    def _qa_probes(
+        self, corpus: str, config: FineTuneConfig
+    ) -> list[tuple[str | None, Callable[[], Any]]]:
+        qa = config.qa
+        return [
+            ("qa.model", lambda: price_of(qa.model, vars(qa.prices) if qa.prices else None)),
+            (
+                "qa.prompt",
+                lambda: render_prompt(self.qa_prompt(corpus, config), list(qa.kinds), qa.audience),
+            ),
+            ("qa.enabled", lambda: read_reviews(self.data / corpus / REVIEW_FILE)),
+        ]
 
     def rejects(self, corpus: str) -> tuple[list[Problem], bool]:
         """What of the files could not be used, by reading them all; and whether anything is left.

@@ -21,6 +21,7 @@ from ft_assets.freshness import (
     Manifest,
     files_version,
     fingerprint,
+    means_of,
     own_causes,
     plan,
     run_stage,
@@ -32,6 +33,8 @@ from ft_assets.stages.job import Job, Outcome, Previous, Report
 
 RunStage = Callable[[Job], Outcome]
 """Runs a job to its end, wherever that is."""
+OnLine = Callable[[str, str], None]
+"""Takes an asset and a line of progress of its stage, where that runs in this process."""
 
 _REASONS = 5
 _LOOK_BACK = 16
@@ -56,21 +59,24 @@ class Project(DataFolder):
         storage: Path,
         on_made: Callable[[Made], None] | None = None,
         settle_seconds: float = SETTLE_SECONDS,
+        on_line: OnLine | None = None,
     ):
         super().__init__(data, storage / ".cache", settle_seconds)
         self.storage = Storage(storage)
         self._on_made = on_made or (lambda made: None)
+        self._on_line = on_line or (lambda asset, line: None)
 
     @classmethod
     def from_environment(
         cls,
         on_made: Callable[[Made], None] | None = None,
         settle_seconds: float = SETTLE_SECONDS,
+        on_line: OnLine | None = None,
     ) -> "Project":
         """The project that `FT_ASSETS_DATA` and `FT_ASSETS_STORAGE` name (`./data`, `./storage`)."""
         data = Path(os.environ.get("FT_ASSETS_DATA", "data")).absolute()
         storage = Path(os.environ.get("FT_ASSETS_STORAGE", "storage")).absolute()
-        return cls(data, storage, on_made, settle_seconds)
+        return cls(data, storage, on_made, settle_seconds, on_line)
 
     def status(self, corpus: str) -> dict[str, AssetState]:
         """How each asset of a corpus stands. Raises UserError for settings that are wrong."""
@@ -110,7 +116,12 @@ class Project(DataFolder):
         """
         self.require(corpus)
         began = time.monotonic()
-        run = run or partial(run_stage, report=report)
+
+        def say(line: str) -> None:
+            report(line)
+            self._on_line(asset, line)
+
+        run = run or partial(run_stage, report=say)
         if other := holder(self.storage.home(corpus, asset)):
             report(f"run {other.run_id or '(none)'} is making {asset} of {corpus}: waiting for it")
         request = _Request(corpus, asset, run, run_id, is_over, force, reuse_only, settled)
@@ -207,15 +218,20 @@ class Project(DataFolder):
                 return Previous(folder, vars(manifest))
         return None
 
+    def job(self, corpus: str, asset: str) -> Job:
+        """What the stage of an asset would be given now. Raises StageError where an input is missing."""
+        return self._job(corpus, asset, self._above(corpus, asset))
+
     def _job(self, corpus: str, asset: str, above: dict[str, Manifest]) -> Job:
         """What the asset's stage is given; where it is to write is filled in later."""
         reads_files = CORPUS_FILES in GRAPH[asset].inputs
+        config = self.config(corpus)
         return Job(
             asset=asset,
             corpus=corpus,
             source=self.data / corpus,
             output=Path(),
-            settings=self.settings(corpus, asset, self.config(corpus)),
+            settings=self.settings(corpus, asset, config),
             inputs={
                 name: self.storage.folder(corpus, name, above[name].version)
                 for name in GRAPH[asset].inputs
@@ -223,6 +239,8 @@ class Project(DataFolder):
             },
             manifests={name: vars(manifest) for name, manifest in above.items()},
             files=self.files(corpus) if reads_files else [],
+            means=means_of(asset, config),
+            keep=self.storage.keep(corpus, asset),
         )
 
     def _above(self, corpus: str, asset: str) -> dict[str, Manifest]:

@@ -3,6 +3,7 @@
     <root>/<corpus>/<asset>/<version>/…            an artifact, its manifest.json written last
     <root>/<corpus>/<asset>/current                the version in use, replaced in one step
     <root>/<corpus>/<asset>/.staging-*/            work in progress, never read
+    <root>/<corpus>/<asset>/ledger/                what outlives the versions: qa_pairs' answers
 
 Importable without Dagster.
 """
@@ -25,6 +26,7 @@ from ft_assets.stages.job import hash_file
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
+KEEP = "ledger"
 _STAGING = ".staging-"
 
 
@@ -67,6 +69,10 @@ class Storage:
     def home(self, corpus: str, asset: str) -> Path:
         """Where the versions of an artifact lie."""
         return self.root / corpus / asset
+
+    def keep(self, corpus: str, asset: str) -> Path:
+        """A folder of the asset's own that no version is in and that nothing here removes."""
+        return self.home(corpus, asset) / KEEP
 
     def folder(self, corpus: str, asset: str, version: str) -> Path:
         """Where a version of an artifact lies."""
@@ -132,7 +138,11 @@ class Storage:
         home = self.home(corpus, asset)
         if not home.is_dir():
             return []
-        folders = [path for path in home.iterdir() if path.is_dir() and path.name[0] != "."]
+        folders = [
+            path
+            for path in home.iterdir()
+            if path.is_dir() and path.name[0] != "." and path.name != KEEP
+        ]
         folders.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         return [path.name for path in folders]
 

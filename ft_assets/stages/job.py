@@ -48,7 +48,8 @@ class Job:
     `inputs` maps each upstream asset to its folder, `manifests` each asset the artifact hangs on,
     near or far, to its manifest. `settings` holds what the asset reads, by dotted key. `output` is
     an empty folder; whatever the stage leaves there is the artifact. `previous` is what rows may be
-    taken from.
+    taken from. `means` are settings that do not shape the artifact; `keep` is a folder of the
+    asset's own that outlives its versions, there once the stage has made it.
     """
 
     asset: str
@@ -60,6 +61,8 @@ class Job:
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[CorpusFile] = field(default_factory=list)
     previous: Previous | None = None
+    means: dict[str, Any] = field(default_factory=dict)
+    keep: Path = Path()
 
     def reusable(self, tools: dict[str, str]) -> Previous | None:
         """The earlier version, where these very tools made it: another parser reads otherwise."""
@@ -85,7 +88,7 @@ class Job:
         content = json.loads(path.read_text())
         content["inputs"] = {asset: Path(folder) for asset, folder in content["inputs"].items()}
         content["files"] = [CorpusFile(**file) for file in content["files"]]
-        for key in ("source", "output"):
+        for key in ("source", "output", "keep"):
             content[key] = Path(content[key])
         if content["previous"]:
             content["previous"]["folder"] = Path(content["previous"]["folder"])

@@ -1,28 +1,190 @@
-"""Question-answer pairs made from chunks; an empty table while `qa.enabled` is off."""
+"""Question-answer pairs made from chunks; an empty table while `qa.enabled` is off.
 
-from collections.abc import Iterable, Iterator
+What has no answer in the ledger is sent, and then the pairs are read out of the ledger alone.
+"""
+
+import json
+from collections import Counter
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
+from typing import Any
 
-from ft_assets.records import Chunk, QAPair
-from ft_assets.stages.job import Job, Outcome, Report
-from ft_assets.tables import Rows, TextWriter, to_table
+from ft_assets.config import REVIEW_FILE
+from ft_assets.records import ChunkYield, DroppedPair, QAPair
+from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.qa_batch_log import BatchLog
+from ft_assets.stages.qa_batches import BatchSending
+from ft_assets.stages.qa_claude_batches import ClaudeBatches
+from ft_assets.stages.qa_harvest import STATES, Harvest, harvest
+from ft_assets.stages.qa_ledger import OpenLedger, open_ledger
+from ft_assets.stages.qa_money import Budget, Estimate
+from ft_assets.stages.qa_pace import Pacer
+from ft_assets.stages.qa_plan import Plan
+from ft_assets.stages.qa_review import REVIEWED, Overlay, read_reviews
+from ft_assets.stages.qa_send import Call, Sending
+from ft_assets.tables import Rows, TextWriter, to_table, write_table
+
+PAIRS = "qa_pairs.parquet"
+DROPPED = "dropped.parquet"
+YIELDS = "yields.parquet"
+QUARANTINE = "quarantine.jsonl"
 
 
-def generate_qa_pairs(chunks: Iterable[Chunk], *, enabled: bool) -> Iterator[QAPair]:
-    """The pairs of `chunks`: none unless `enabled`.
+def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimate:
+    """Sends every request of `plan` that has no answer in the ledger; gives the estimate.
 
-    Raises NotImplementedError where enabled, which the settings refuse until this is built.
+    Raises UserError and StageError where some have none in the end: WaitingError while a batch is
+    under way.
     """
-    if enabled:
-        raise NotImplementedError("question-answer pairs are not built yet")
-    yield from ()
+    if BatchLog(plan.job.keep).under_way:
+        batches_of(plan, ledger, report).collect()
+    expected = plan.estimate(ledger)
+    report(f"to send: {expected}")
+    if expected.requests and plan.job.means["qa.send"] == "batches":
+        batches_of(plan, ledger, report).run(lambda: plan.missing(ledger))
+    elif expected.requests:
+        pacer = Pacer(plan.job.means["qa.max_concurrency"])
+        budget = budget_of(plan, ledger)
+        sending = Sending(call_of(plan), ledger, budget, plan.price, pacer, report)
+        sending.run(plan.missing(ledger), expected.requests)
+    return expected
+
+
+def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
+    """What may still be spent."""
+    means = plan.job.means
+    caps = means["qa.max_usd"], means["qa.max_usd_total"]
+    return Budget(*caps, ledger.usd_of_making, ledger.usd)
+
+
+def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
+    """What sends and collects the batches of a ledger."""
+    service = ClaudeBatches(plan.job.means["qa.base_url"])
+    return BatchSending(service, ledger, budget_of(plan, ledger), plan.price, report)
+
+
+def call_of(plan: Plan) -> Call:
+    """What puts requests to the model. Raises UserError where there is no key."""
+    from ft_assets.stages.qa_claude import claude_call
+
+    return claude_call(plan.job.means["qa.base_url"], plan.price)
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `qa_pairs`: `qa_pairs.parquet`."""
-    pairs = generate_qa_pairs([], enabled=job.settings["qa.enabled"])
-    with TextWriter(job.output / "qa_pairs.parquet", QAPair) as writer:
+    """Makes `qa_pairs`: `qa_pairs.parquet`, and where QA is on what became of the rest.
+
+    That is `dropped.parquet` (each pair with its reason), `yields.parquet` (each chunk) and
+    `quarantine.jsonl` (each request without pairs, with its answers).
+    """
+    if not job.settings["qa.enabled"]:
+        _write_pairs(job.output / PAIRS, [])
+        return Outcome(counts={"pairs": 0}, checks=_off())
+    plan = Plan.of(job)
+    overlay = Overlay(read_reviews(job.source / REVIEW_FILE))
+    with open_ledger(job.keep, report) as ledger:
+        sent = ledger.sent
+        expected = generate_qa_pairs(plan, ledger, report)
+        found = harvest(plan, ledger, overlay)
+        counts = {"sent": ledger.sent - sent, "lost_answers": ledger.outcomes["unknown"]}
+        cost = _cost(ledger, expected, found)
+        ledger.complete()
+    _write(job.output, found)
+    homeless = overlay.homeless()
+    for review in homeless:
+        report(f"a review has lost its chunk: {review.question!r}")
+    counts["reviews_without_chunk"] = len(homeless)
+    return _outcome(job, found, counts, cost)
+
+
+def _write(output: Path, found: Harvest) -> None:
+    _write_pairs(output / PAIRS, found.pairs)
+    write_table(output / DROPPED, DroppedPair, found.dropped)
+    write_table(output / YIELDS, ChunkYield, found.yields)
+    lines = (json.dumps(line) + "\n" for line in found.quarantine.values())
+    (output / QUARANTINE).write_text("".join(lines))
+
+
+def _write_pairs(path: Path, pairs: list[QAPair]) -> None:
+    with TextWriter(path, QAPair) as writer:
         for text_id, group in groupby(pairs, key=attrgetter("text_id")):
             writer.add(text_id, [Rows.of(to_table(QAPair, group))])
-    return Outcome(counts={"pairs": writer.count})
+
+
+def _cost(ledger: OpenLedger, expected: Estimate, found: Harvest) -> dict[str, float]:
+    """What this making cost, what it was expected to, and what the answers behind the pairs did."""
+    usd = sum(found.usd.values())
+    per_pair = {"usd_per_kept_pair": usd / len(found.pairs)} if found.pairs else {}
+    return {
+        "usd": ledger.usd_of_making,
+        "usd_estimated": expected.usd,
+        "usd_estimated_in_batches": expected.usd_in_batches,
+        "usd_of_answers": usd,
+        "usd_of_corpus": ledger.usd,
+        **per_pair,
+    }
+
+
+def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, float]) -> Outcome:
+    """What the manifest says of the pairs."""
+    states = Counter(found.states.values())
+    kept_rate = _kept_rate(found)
+    return Outcome(
+        counts={
+            "pairs": len(found.pairs),
+            "dropped": len(found.dropped),
+            "kept_rate": kept_rate,
+            "requested": len(found.states),
+            **{state: states[state] for state in STATES},
+            **counts,
+            "skipped_chunks": sum(row.outcome == "skipped" for row in found.yields),
+            "by_hand": sum(pair.request_id == REVIEWED for pair in found.pairs),
+        },
+        checks={
+            **_request_checks(states, len(found.states)),
+            "pairs_are_kept": _kept_check(kept_rate, job.settings["qa.min_kept_rate"]),
+            "reviews_apply": check(
+                not counts["reviews_without_chunk"],
+                f"{counts['reviews_without_chunk']} reviews are of chunks that are gone",
+                blocking=False,
+            ),
+        },
+        cost=cost,
+        tools=versions("anthropic", "jinja2", "numpy", "pyarrow"),
+    )
+
+
+def _kept_rate(found: Harvest) -> float:
+    """The share of the pairs asked for that are kept; what a person had a say in counts as kept."""
+    asked = sum(found.asked.values())
+    by_hand = sum(pair.request_id == REVIEWED for pair in found.pairs)
+    by_person = sum(pair.reason.startswith("a person's") for pair in found.dropped)
+    return (len(found.pairs) - by_hand + by_person) / asked if asked else 1.0
+
+
+def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str, Any]]:
+    said = " + ".join(f"{states[state]} {state}" for state in STATES)
+    whole = sum(states[state] for state in STATES) == requested
+    useless = requested - states["answered"]
+    return {
+        "requests_add_up": check(
+            whole and not states["unknown"] + states["pending"], f"{requested} requested = {said}"
+        ),
+        "requests_are_answered": check(
+            not useless, f"{useless} of {requested} requests gave no pairs", blocking=False
+        ),
+    }
+
+
+def _kept_check(kept_rate: float, least: float) -> dict[str, Any]:
+    return check(
+        kept_rate >= least,
+        f"{kept_rate:.0%} of the pairs asked for are kept, at least {least:.0%} are wanted "
+        "(qa.min_kept_rate)",
+    )
+
+
+def _off() -> dict[str, dict[str, Any]]:
+    """The verdicts on an empty table."""
+    names = ("requests_add_up", "requests_are_answered", "pairs_are_kept", "reviews_apply")
+    return {name: check(True, "qa.enabled is off", blocking=False) for name in names}

@@ -1,0 +1,109 @@
+"""What the command line says and does about question-answer pairs, beside making them.
+
+Nothing here sends anything, and nothing needs a key.
+"""
+
+from pathlib import Path
+
+from ft_assets.config import REVIEW_FILE
+from ft_assets.errors import UserError
+from ft_assets.freshness import Manifest, means_of
+from ft_assets.lineage import require_made
+from ft_assets.records import Chunk, QAPair
+from ft_assets.resources.project import Project
+from ft_assets.resources.storage import write_atomically
+from ft_assets.stages.chunks import CHUNKS
+from ft_assets.stages.qa_batch_log import BatchLog
+from ft_assets.stages.qa_ledger import Ledger
+from ft_assets.stages.qa_money import Estimate, dollars, estimate
+from ft_assets.stages.qa_pairs import PAIRS
+from ft_assets.stages.qa_plan import Plan, price_in
+from ft_assets.stages.qa_prompt import recipe_of, request_of
+from ft_assets.stages.qa_review import exported, imported, read_reviews, written
+from ft_assets.tables import read_table
+
+_QA = "qa_pairs"
+_CHARACTERS_PER_TOKEN = 4
+
+
+def estimate_pairs(project: Project, corpus: str) -> tuple[Estimate, Ledger]:
+    """What making the pairs of the current chunks would cost now, and the ledger as it stands.
+
+    Raises StageError where there are no chunks, UserError where the settings or a chunk are wrong.
+    """
+    job = project.job(corpus, _QA)
+    ledger = Ledger(job.keep)
+    return Plan.of(job).estimate(ledger), ledger
+
+
+def cost_line(project: Project, corpus: str) -> str | None:
+    """What refreshing the pairs would cost, from the chunks' manifest and the ledger alone.
+
+    None where QA is off. Raises UserError where the settings are wrong.
+    """
+    config = project.config(corpus)
+    if not config.qa.enabled:
+        return None
+    if batches := BatchLog(project.storage.keep(corpus, _QA)).under_way:
+        told = ", ".join(f"{one.id or 'not confirmed'} ({one.requests:,})" for one in batches)
+        return f"pairs: waiting for batches of requests: {told}"
+    chunks = project.storage.current(corpus, "chunks")
+    if chunks is None:
+        return (
+            f"what the pairs cost: ft-assets generate-qa {corpus} --dry-run, once there are chunks"
+        )
+    settings = project.settings(corpus, _QA, config)
+    recipe = recipe_of({key.removeprefix("qa."): value for key, value in settings.items()})
+    price = price_in(means_of(_QA, config), recipe.model)
+    size = config.langchain.chunk_size
+    size *= _CHARACTERS_PER_TOKEN if config.langchain.splitter == "token" else 1
+    chunk = Chunk("", "", 1, 0, size, "x" * size, "")
+    one = estimate([request_of(recipe, chunk, config.qa.pairs_per_chunk)], price).usd
+    most = int(chunks.counts["chunks"])
+    least = max(0, most - Ledger(project.storage.keep(corpus, _QA)).settled_of(recipe.digest))
+    return (
+        f"pairs: {least:,} to {most:,} requests to send, about {dollars(least * one)} to "
+        f"{dollars(most * one)}, qa.max_usd {dollars(config.qa.max_usd)}; "
+        f"counted by ft-assets generate-qa {corpus} --dry-run"
+    )
+
+
+def export_pairs(project: Project, corpus: str, path: Path) -> int:
+    """Writes the current pairs to a JSON Lines file for a person to look at; gives their number."""
+    if path.exists():
+        raise UserError(f"{path} is there already; nothing was changed")
+    if path.resolve().is_relative_to(project.data.resolve()):
+        raise UserError(f"{path} lies in {project.data}, where it would be taken for a document")
+    manifest = require_made(project, corpus, _QA)
+    headings = {chunk.chunk_id: chunk.heading for chunk in _chunks(project, manifest)}
+    lines = [exported(pair, headings.get(pair.chunk_id, "")) for pair in _pairs(project, manifest)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, written(lines))
+    return len(lines)
+
+
+def import_reviews(project: Project, corpus: str, path: Path) -> tuple[int, Path]:
+    """Takes the verdicts of a file that `export_pairs` wrote into the corpus's review file.
+
+    Gives how many are new, and that file. Raises UserError for a line that cannot be taken up; then
+    nothing is changed.
+    """
+    manifest = require_made(project, corpus, _QA)
+    target = project.data / corpus / REVIEW_FILE
+    pairs = {pair.pair_id: pair for pair in _pairs(project, manifest)}
+    texts = {chunk.chunk_id: chunk.text for chunk in _chunks(project, manifest)}
+    reviews, new = imported(path, pairs, texts, read_reviews(target))
+    if new:
+        write_atomically(target, written(vars(review) for review in reviews))
+    return new, target
+
+
+def _pairs(project: Project, manifest: Manifest) -> list[QAPair]:
+    folder = project.storage.folder(manifest.corpus, _QA, manifest.version)
+    return list(read_table(folder / PAIRS, QAPair))
+
+
+def _chunks(project: Project, manifest: Manifest) -> list[Chunk]:
+    """The chunks that the pairs were made from."""
+    folder = project.storage.folder(manifest.corpus, "chunks", manifest.inputs["chunks"])
+    return list(read_table(folder / CHUNKS, Chunk))

@@ -1,0 +1,245 @@
+"""Sends requests in Message Batches, at half the price, and collects what has ended.
+
+Both survive the end of their process at any moment: what was sent is on disk before it is sent, and
+what came is taken up by a later process. Nothing here waits for a batch, which may take a day.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from typing import Any, Literal
+
+from ft_assets.errors import StageError, WaitingError
+from ft_assets.stages.job import Report
+from ft_assets.stages.qa_answer import SETTLED, judge
+from ft_assets.stages.qa_batch_log import Batch, BatchLog
+from ft_assets.stages.qa_claude_batches import ClaudeBatches, UnreachableError
+from ft_assets.stages.qa_ledger import Answered, OpenLedger, Sent
+from ft_assets.stages.qa_money import BATCH_SHARE, Budget, Price, at_most
+from ft_assets.stages.qa_prompt import Request
+from ft_assets.stages.qa_send import Reply
+
+MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
+"""What one batch takes; the API's limit is 256 MB, with what is around the requests."""
+APPEARS = timedelta(minutes=2)
+"""After so long a batch stands in the list, if there is one."""
+LOST_AFTER = timedelta(hours=1)
+"""After so long a batch that answers 404 is lost."""
+_CLOCKS_DIFFER = timedelta(minutes=5)
+_WRITTEN_AT_ONCE = 200
+_TRIES = 5
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_PATIENCE_SECONDS = 900.0
+_FRUITLESS = 3
+"""Batches without a single answer, one after the other, before a person is asked."""
+
+
+class BatchSending:
+    """Sends and collects the batches of one ledger."""
+
+    def __init__(
+        self,
+        service: ClaudeBatches,
+        ledger: OpenLedger,
+        budget: Budget,
+        price: Price,
+        report: Report,
+    ) -> None:
+        self._service, self._ledger, self._budget = service, ledger, budget
+        self._price, self._report = price, report
+        self._log = BatchLog(ledger.path.parent)
+        for name in ledger.batches() - {batch.name for batch in self._log.under_way}:
+            self._close_requests(name, "failed", "the process ended before its batch was sent")
+        for batch in self._log.under_way:
+            budget.under_way(sum(sent.usd for _, sent in ledger.open_in(batch.name).values()))
+
+    def run(self, missing: Callable[[], Iterable[Request]]) -> None:
+        """Sends what is `missing` until nothing is.
+
+        Raises WaitingError where a batch has to be waited for, UserError and StageError where there
+        is no point in going on. Whatever happens, what came is in the ledger.
+        """
+        self.collect()
+        while self._submit(missing()):
+            self.collect()
+
+    def collect(self) -> None:
+        """Takes up the results of batches that have ended. Raises WaitingError where one has not."""
+        waits = [why for batch in self._log.under_way if (why := self._collected(batch))]
+        if waits:
+            raise WaitingError(
+                f"waiting for {'; '.join(waits)}. Nothing is published yet, and all that comes is "
+                "kept: once it has ended the sensor of ft-assets ui goes on, or run again then"
+            )
+        if (fruitless := self._log.fruitless) and fruitless % _FRUITLESS == 0:
+            last = list(self._log.batches.values())[-1]
+            raise StageError(
+                f"{fruitless} batches came back without a single answer, batch {last.id} the last; "
+                f"their errors stand in {self._ledger.path}. Running again sends them once more"
+            )
+
+    def _collected(self, batch: Batch) -> str:
+        """Collects a batch if it has ended; else says what is waited for."""
+        age = datetime.now(UTC) - batch.sent
+        what = f"batch {batch.id or '(its id is being looked up)'} of {batch.requests:,} requests"
+        try:
+            if not batch.id and not self._found(batch):
+                if age < APPEARS:
+                    return what
+                self._close(batch, "failed", "its batch was never made")
+                return ""
+            state = self._service.state(batch.id)
+            if state == "ended":
+                return "" if self._took(batch) else what
+        except UnreachableError as error:
+            return f"{what}, of which nothing can be learned now ({error})"
+        if state == "not found" and age > LOST_AFTER:
+            self._close(batch, "unknown", f"batch {batch.id} cannot be found")
+            return ""
+        return f"{what}, sent {batch.sent:%Y-%m-%d %H:%M} UTC and done within a day"
+
+    def _found(self, batch: Batch) -> bool:
+        """Looks up a batch whose creation was not answered: by its size, among those not known."""
+        known = {other.id for other in self._log.batches.values()} | batch.not_ours
+        for listed in reversed(self._service.since(batch.sent - _CLOCKS_DIFFER)):
+            if listed.requests == batch.requests and listed.id not in known:
+                self._log.write("created", batch.name, id=listed.id)
+                return True
+        return False
+
+    def _took(self, batch: Batch) -> bool:
+        """Writes down the results; False where they are those of others' requests."""
+        waiting = self._ledger.open_in(batch.name)
+        came = answers = 0
+        for lines in _batched(self._service.results(batch.id)):
+            if any(key not in waiting and not self._ledger.last(key) for key, _ in lines):
+                self._log.write("not_ours", batch.name, id=batch.id)
+                return False
+            came += len(lines)
+            found = {
+                waiting[key][0]: self._answered(waiting[key][1], reply)
+                for key, reply in lines
+                if key in waiting
+            }
+            self._ledger.outcome(found.items())
+            for key, _ in lines:
+                if key in waiting:
+                    number, sent = waiting.pop(key)
+                    self._budget.settle(sent.usd, found[number].usd)
+            answers += sum(answered.outcome in SETTLED for answered in found.values())
+        if came < batch.requests:
+            raise UnreachableError(f"{came:,} of {batch.requests:,} results came")
+        self._report(f"batch {batch.id}: {answers:,} of {batch.requests:,} requests answered")
+        self._close(batch, "unknown", "its batch has no result for it", answers)
+        return True
+
+    def _answered(self, sent: Sent, reply: Reply) -> Answered:
+        outcome, error = reply.outcome, reply.error
+        usd = self._price.usd(reply.usage) * BATCH_SHARE
+        if outcome == "answered":
+            judged = judge(reply.stop_reason, reply.text, sent.pairs)
+            outcome, error = judged.outcome, judged.reason
+        elif outcome == "unknown":
+            usd = sent.usd
+        said = (reply.text, reply.stop_reason, dict(reply.usage), reply.request_id, error)
+        return Answered(sent.key, outcome, usd, *said)
+
+    def _close(
+        self, batch: Batch, outcome: Literal["failed", "unknown"], why: str, answers: int = 0
+    ) -> None:
+        """A batch is over; what has no result came to `outcome`."""
+        self._close_requests(batch.name, outcome, why)
+        self._log.write("over", batch.name, answers=answers)
+
+    def _close_requests(self, name: str, outcome: Literal["failed", "unknown"], why: str) -> None:
+        for number, sent in self._ledger.open_in(name).values():
+            usd = sent.usd if outcome == "unknown" else 0.0
+            self._ledger.outcome([(number, Answered(sent.key, outcome, usd, error=why))])
+            self._budget.settle(sent.usd, usd)
+
+    def _submit(self, requests: Iterable[Request]) -> bool:
+        """Sends requests, as many as the caps let through; False where there are none."""
+        fresh = iter(requests)
+        if (first := next(fresh, None)) is None:
+            return False
+        sent = False
+        for part in self._parts(chain([first], fresh)):
+            self._send(part)
+            sent = True
+        if not sent:
+            most = at_most(first, self._price) * BATCH_SHARE
+            raise self._budget.reached(most, 1 + sum(1 for _ in fresh))
+        return True
+
+    def _parts(self, requests: Iterable[Request]) -> "Iterator[list[_Going]]":
+        """What goes into one batch each, its money set aside."""
+        part: list[_Going] = []
+        size = 0
+        for request in requests:
+            going = _Going(request, at_most(request, self._price) * BATCH_SHARE)
+            if not self._budget.reserve(going.usd):
+                break
+            going.body = self._service.body_of(request, self._price)
+            length = len(json.dumps(going.body))
+            if part and (len(part) == MOST_REQUESTS or size + length > MOST_BYTES):
+                yield part
+                part, size = [], 0
+            part.append(going)
+            size += length
+        if part:
+            yield part
+
+    def _send(self, part: "list[_Going]") -> None:
+        """Sends one batch. Where nobody knows whether it arrived, that is looked up later."""
+        self._ledger.require_reserve()
+        name = secrets.token_hex(8)
+        self._ledger.send(
+            Sent(
+                going.request.key, going.request.recipe.digest, going.usd, name, going.request.pairs
+            )
+            for going in part
+        )
+        self._log.write("sent", name, requests=len(part))
+        said = self._create([going.body for going in part])
+        if isinstance(said, str):
+            self._log.write("created", name, id=said)
+            self._report(f"batch {said}: {len(part):,} requests sent")
+        elif said.outcome == "failed":
+            self._close(self._log.batches[name], "failed", said.error, answers=1)
+            raise said.stop or StageError(f"no batch can be sent: {said.error}. Run again later")
+
+    def _create(self, bodies: list[Any]) -> str | Reply:
+        """The id of a batch, or what came instead of one in the end."""
+        for attempt in range(_TRIES):
+            said = self._service.create(bodies)
+            if isinstance(said, str) or said.outcome == "unknown" or not said.again:
+                break
+            wait = said.retry_after
+            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) if wait is None else wait
+            if attempt + 1 == _TRIES or wait > _PATIENCE_SECONDS:
+                break
+            self._report(f"no batch could be sent ({said.error}): again in {wait:.0f} s")
+            time.sleep(wait)
+        return said
+
+
+@dataclass
+class _Going:
+    """A request on its way into a batch, and the money set aside for it."""
+
+    request: Request
+    usd: float
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+Lines = Iterator[tuple[str, Reply]]
+
+
+def _batched(lines: Lines) -> Iterator[list[tuple[str, Reply]]]:
+    """Results by the hundreds, to be written down together."""
+    while some := list(islice(lines, _WRITTEN_AT_ONCE)):
+        yield some

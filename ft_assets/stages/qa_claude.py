@@ -1,0 +1,184 @@
+"""Puts requests to Claude through the official SDK. Its own retries are off: each try is ledgered."""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from ft_assets.errors import StageError, UserError
+from ft_assets.stages.qa_answer import SCHEMA
+from ft_assets.stages.qa_money import Price, estimate_tokens
+from ft_assets.stages.qa_pace import Limit
+from ft_assets.stages.qa_prompt import Recipe, Request
+from ft_assets.stages.qa_send import Call, Reply
+
+if TYPE_CHECKING:
+    import anthropic
+
+KEY = "ANTHROPIC_API_KEY"
+TIMEOUT_SECONDS = 180.0
+_LIMITS = {name: name.replace("_", "-") for name in ("requests", "input_tokens", "output_tokens")}
+_USAGE = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+)
+_MAYBE_MADE = {408, 502, 504, *range(520, 525)}
+"""Statuses of something between us and the model that gave up waiting: the answer may be paid for."""
+
+
+def api_key() -> str:
+    """The key in the environment. Raises UserError where there is none, or it cannot be one."""
+    key = os.environ.get(KEY, "").strip()
+    if not key:
+        raise UserError(f"{KEY} is not set: put the key of your account into the environment")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise UserError(f"{KEY} holds characters that no key has: set it anew")
+    return key
+
+
+def parameters(request: Request, price: Price) -> dict[str, Any]:
+    """A request as the Messages API takes it; also what stands in a batch."""
+    return {
+        "model": request.recipe.model,
+        "max_tokens": request.recipe.max_tokens,
+        "system": [_system(request.recipe, price)],
+        "messages": [{"role": "user", "content": request.user}],
+        "thinking": {"type": "disabled"},
+        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+    }
+
+
+def _system(recipe: Recipe, price: Price) -> dict[str, Any]:
+    """The instructions, marked for the prompt cache where they are long enough to be kept there."""
+    block: dict[str, Any] = {"type": "text", "text": recipe.system}
+    if price.cached_from and estimate_tokens(recipe.system) >= price.cached_from:
+        block["cache_control"] = {"type": "ephemeral"}
+    return block
+
+
+def client_of(base_url: str | None, key: str) -> "anthropic.Anthropic":
+    """A client that sends every request once."""
+    import anthropic
+    import httpx2
+
+    timeout = httpx2.Timeout(TIMEOUT_SECONDS, connect=10.0)
+    return anthropic.Anthropic(api_key=key, base_url=base_url, max_retries=0, timeout=timeout)
+
+
+def claude_call(base_url: str | None, price: Price) -> Call:
+    """Puts requests to the Messages API. Raises UserError where there is no key."""
+    import anthropic
+
+    key = api_key()
+    client = client_of(base_url, key)
+
+    def call(request: Request) -> Reply:
+        try:
+            raw = client.messages.with_raw_response.create(**parameters(request, price))
+        except anthropic.APIStatusError as error:
+            said = f"{error.status_code} {error.api_message or error.message}"[:500]
+            return turned_away(error, said.replace(key, "…"), request.recipe.model)
+        except anthropic.APIConnectionError as error:
+            return lost(error, str(client.base_url))
+        return read_reply(raw.http_response.content, raw.headers)
+
+    return call
+
+
+def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
+    """What an answer with status 200 says; unknown where it cannot be read."""
+    import json
+
+    limits, request_id = limits_of(headers), headers.get("request-id", "")
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return _unreadable(error, request_id, limits)
+    return reply_of(message, request_id, limits)
+
+
+def reply_of(message: Any, request_id: str, limits: Mapping[str, Limit]) -> Reply:
+    """What a message says; unknown where it is none."""
+    try:
+        text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
+        usage = {name: int(message["usage"].get(name) or 0) for name in _USAGE}
+        stop = message["stop_reason"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _unreadable(error, request_id, limits)
+    return Reply("answered", text, stop, usage, request_id, limits=limits)
+
+
+def _unreadable(error: Exception, request_id: str, limits: Mapping[str, Limit]) -> Reply:
+    said = f"the answer cannot be read ({type(error).__name__}: {error})"[:300]
+    return Reply("unknown", error=said, request_id=request_id, again="later", limits=limits)
+
+
+def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
+    """The rate limits that the headers of an answer name."""
+    found = {}
+    for name, spelled in _LIMITS.items():
+        try:
+            per_minute = float(headers[f"anthropic-ratelimit-{spelled}-limit"])
+            remaining = float(headers[f"anthropic-ratelimit-{spelled}-remaining"])
+        except (KeyError, ValueError):
+            continue
+        found[name] = Limit(per_minute, remaining)
+    return found
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that an answer asks to wait: a number, or a date."""
+    said = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
+    """What an answer with an error status means for the request, and for all others."""
+    headers, status = error.response.headers, error.status_code
+    reply = Reply(
+        "unknown" if status in _MAYBE_MADE else "failed",
+        error=said,
+        request_id=error.request_id or "",
+        limits=limits_of(headers),
+        retry_after=retry_after(headers),
+        again="limited"
+        if status == 429
+        else "later"
+        if status >= 500 or status in (408, 409)
+        else "",
+    )
+    stop = _hopeless(status, said, model, str(error.request.url.host))
+    return Reply(**{**vars(reply), "stop": stop})
+
+
+def _hopeless(status: int, said: str, model: str, host: str) -> UserError | StageError | None:
+    """The error for a status that no other request would escape."""
+    if status == 402 or (status == 400 and "credit balance" in said.casefold()):
+        return StageError(f"the account has no credit ({said}): add some, then run again")
+    if status == 401:
+        return UserError(f"{host} does not accept the key in {KEY} ({said})")
+    if status == 403:
+        return UserError(f"the key in {KEY} may not use {model} ({said})")
+    if status == 404:
+        return UserError(f"{host} does not know qa.model {model!r} ({said})")
+    return None
+
+
+def lost(error: "anthropic.APIConnectionError", url: str) -> Reply:
+    """No answer came: the request failed if it cannot have arrived, else nobody knows."""
+    import httpx2
+
+    cause = error.__cause__
+    never = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+    said = f"{url}: {type(cause).__name__}: {cause or 'no answer'}"[:300]
+    return Reply("failed" if never else "unknown", error=said, again="later")

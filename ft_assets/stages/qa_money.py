@@ -1,0 +1,158 @@
+"""What requests cost: prices, the estimate before, the caps, and the bill afterwards."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ft_assets.errors import StageError, UserError
+from ft_assets.stages.qa_prompt import Request
+
+PRICES_OF = "October 2026"
+BATCH_SHARE = 0.5
+"""What a request costs in a batch, of its price as a message."""
+CACHE_WRITE, CACHE_READ = 1.25, 0.1
+"""What a token costs that is written to the prompt cache or read from it, of an input token."""
+_BYTES_PER_TOKEN = 3.0
+"""Of English text; the tokenizer of the 5.5 models makes about 30% more than earlier ones'."""
+_OVERHEAD_TOKENS = 300
+"""The schema and what the API adds, about."""
+_TOKENS_A_PAIR = 150
+_ANY_LENGTH = 1_000_000
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD per million tokens, for prompts up to `longest` tokens."""
+
+    input: float
+    output: float
+    longest: int = _ANY_LENGTH
+    cached_from: int | None = None
+    """Tokens from which a shared beginning is kept by the prompt cache."""
+
+    def usd(self, usage: Mapping[str, int]) -> float:
+        """What an answer costs, by the usage that came with it."""
+        written = usage.get("cache_creation_input_tokens", 0)
+        read = usage.get("cache_read_input_tokens", 0)
+        tokens = usage.get("input_tokens", 0) + CACHE_WRITE * written + CACHE_READ * read
+        return (tokens * self.input + usage.get("output_tokens", 0) * self.output) / 1e6
+
+
+PRICES = {
+    "claude-haiku-5-5": Price(0.10, 0.50, longest=100_000, cached_from=512),
+    "claude-haiku-4-5": Price(1.00, 5.00, longest=200_000, cached_from=4096),
+}
+
+
+def price_of(model: str, prices: Mapping[str, float] | None) -> Price:
+    """The price of a model: `prices` (input, output) where they are set, else the table's.
+
+    Raises UserError for a model that the table does not know.
+    """
+    known = PRICES.get(model)
+    if prices:
+        limits = (known.longest, known.cached_from) if known else (_ANY_LENGTH, None)
+        return Price(prices["input"], prices["output"], *limits)
+    if known is None:
+        raise UserError(
+            f"no price is known for qa.model {model!r} (known in {PRICES_OF}: {', '.join(PRICES)}): "
+            "check the name, or set qa.prices: {input: …, output: …} in USD per million tokens"
+        )
+    return known
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text has."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // int(_BYTES_PER_TOKEN))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What requests will cost, about."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+    @property
+    def usd_in_batches(self) -> float:
+        """The same through Message Batches."""
+        return self.usd * BATCH_SHARE
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests:,} requests, about {self.input_tokens:,} tokens in and "
+            f"{self.output_tokens:,} out: about {dollars(self.usd)} as messages, "
+            f"{dollars(self.usd_in_batches)} in batches (prices of {PRICES_OF})"
+        )
+
+
+def prompt_tokens(request: Request) -> int:
+    """About how many tokens a request sends."""
+    return estimate_tokens(request.recipe.system) + estimate_tokens(request.user) + _OVERHEAD_TOKENS
+
+
+def estimate(requests: Iterable[Request], price: Price) -> Estimate:
+    """What requests will cost, about, each answered at once."""
+    count = tokens_in = tokens_out = 0
+    for request in requests:
+        count += 1
+        tokens_in += prompt_tokens(request)
+        tokens_out += min(request.pairs * _TOKENS_A_PAIR, request.recipe.max_tokens)
+    usd = price.usd({"input_tokens": tokens_in, "output_tokens": tokens_out})
+    return Estimate(count, tokens_in, tokens_out, usd)
+
+
+def at_most(request: Request, price: Price) -> float:
+    """The most that a request can cost: no text has more tokens than bytes."""
+    size = len(request.recipe.system.encode()) + len(request.user.encode("utf-8", "surrogatepass"))
+    return price.usd(
+        {
+            "cache_creation_input_tokens": size + _OVERHEAD_TOKENS,
+            "output_tokens": request.recipe.max_tokens,
+        }
+    )
+
+
+class Budget:
+    """What may still be spent. A request is let through only if the most it can cost is left."""
+
+    def __init__(self, max_usd: float, max_usd_total: float | None, spent: float, total: float):
+        self.caps = {"qa.max_usd": max_usd}
+        self.spent = {"qa.max_usd": spent}
+        if max_usd_total is not None:
+            self.caps["qa.max_usd_total"] = max_usd_total
+            self.spent["qa.max_usd_total"] = total
+        self._under_way = 0.0
+
+    def reserve(self, usd: float) -> bool:
+        """Sets aside what a request can cost; False where a cap has not that much left."""
+        wanted = self._under_way + usd
+        if any(self.spent[key] + wanted > cap for key, cap in self.caps.items()):
+            return False
+        self._under_way = wanted
+        return True
+
+    def under_way(self, usd: float) -> None:
+        """Sets aside what earlier processes have sent, whatever the caps are by now."""
+        self._under_way += usd
+
+    def settle(self, reserved: float, usd: float) -> None:
+        """Gives back what was set aside for a request, and counts what it did cost."""
+        self._under_way -= reserved
+        self.spent = {key: spent + usd for key, spent in self.spent.items()}
+
+    def reached(self, usd: float, left: int) -> StageError:
+        """The error for a cap that leaves requests unsent; `usd` is what the next would take."""
+        key = min(self.caps, key=lambda name: self.caps[name] - self.spent[name])
+        spent, cap = self.spent[key], self.caps[key]
+        return StageError(
+            f"{key} is reached: {dollars(spent)} of {dollars(cap)} is spent and one more request "
+            f"may take up to {dollars(usd)}; {left:,} are left. All answers so far are kept and "
+            f"will not be paid for again: raise {key}, then run again"
+        )
+
+
+def dollars(usd: float) -> str:
+    """An amount as people read it; small ones to the hundredth of a cent."""
+    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}"

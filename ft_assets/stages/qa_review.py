@@ -1,0 +1,201 @@
+"""What a person said of pairs: edits and rejections, laid over whatever the model makes.
+
+They stand in `qa_review.jsonl` in the corpus folder, and hang on the text of a chunk and a question. So
+they hold when pairs are made anew, and when another part of the document changes.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from ft_assets.errors import UserError
+from ft_assets.records import Chunk, DroppedPair, QAPair
+from ft_assets.stages.duplicates import fold_words
+from ft_assets.stages.qa_answer import Draft
+from ft_assets.stages.qa_quality import dropped_pair, pair_of
+
+REVIEWED = "review"
+"""What stands for the request of a pair that a person wrote."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """One verdict on the pair that asks `question` of the chunk with the text digest `chunk`.
+
+    An edit has a new question and answer.
+    """
+
+    action: Literal["edit", "reject"]
+    chunk: str
+    question: str
+    answer: str
+    evidence: str
+    new_question: str = ""
+    new_answer: str = ""
+
+
+def chunk_digest(text: str) -> str:
+    """What tells a chunk's text from another's."""
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def read_reviews(path: Path) -> list[Review]:
+    """The reviews in a file; none where there is no file. Raises UserError with the line."""
+    if not path.is_file():
+        return []
+    return [_review(path, number, line) for number, line in _lines(path)]
+
+
+def _review(path: Path, number: int, line: dict[str, Any]) -> Review:
+    try:
+        review = Review(**line)
+    except TypeError as error:
+        raise UserError(f"{path}:{number}: it is no review ({error})") from error
+    texts = all(isinstance(value, str) for value in vars(review).values())
+    edited = bool(review.new_question.strip() and review.new_answer.strip()) if texts else False
+    if not texts or not (review.action == "reject" or (review.action == "edit" and edited)):
+        raise UserError(f"{path}:{number}: it is neither a rejection nor a whole edit")
+    return review
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON Lines file by line number. Raises UserError for what is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{number}: it is no JSON ({error})") from error
+        if not isinstance(value, dict):
+            raise UserError(f"{path}:{number}: it is no JSON object")
+        yield number, value
+
+
+class Overlay:
+    """Reviews, laid over the pairs of one chunk after the other."""
+
+    def __init__(self, reviews: Iterable[Review]) -> None:
+        self._of: defaultdict[str, list[Review]] = defaultdict(list)
+        for review in reviews:
+            self._of[review.chunk].append(review)
+        self._seen: set[str] = set()
+
+    def lay(
+        self, pairs: list[QAPair], chunk: Chunk
+    ) -> tuple[list[QAPair], list[QAPair], list[DroppedPair]]:
+        """A person's pairs of the chunk, those of the model's that stay, and those that go."""
+        digest = chunk_digest(chunk.text)
+        reviews = self._of.get(digest, [])
+        verdicts = {fold_words(review.question): review for review in reviews}
+        kept, gone = [], []
+        for pair in pairs:
+            review = verdicts.get(fold_words(pair.question))
+            if review is None:
+                kept.append(pair)
+            else:
+                gone.append(dropped_pair(pair, f"a person's {review.action}"))
+        again = digest in self._seen  # the same text elsewhere: one edit makes one pair
+        self._seen.add(digest)
+        edits = [] if again else [_written(review, chunk) for review in reviews]
+        return [pair for pair in edits if pair], kept, gone
+
+    def homeless(self) -> list[Review]:
+        """The reviews of chunks that did not come by."""
+        return [
+            review
+            for digest, reviews in self._of.items()
+            if digest not in self._seen
+            for review in reviews
+        ]
+
+
+def _written(review: Review, chunk: Chunk) -> QAPair | None:
+    if review.action == "reject":
+        return None
+    draft = Draft(review.new_question, review.new_answer, review.evidence)
+    return pair_of(draft, chunk, REVIEWED)
+
+
+def exported(pair: QAPair, heading: str) -> dict[str, str]:
+    """A pair as a person gets it to look at."""
+    return {
+        "pair_id": pair.pair_id,
+        "verdict": "keep",
+        "heading": heading,
+        "question": pair.question,
+        "answer": pair.answer,
+        "evidence": pair.evidence,
+    }
+
+
+def imported(
+    path: Path, pairs: dict[str, QAPair], texts: dict[str, str], known: list[Review]
+) -> tuple[list[Review], int]:
+    """All reviews once the verdicts in a file are taken up, and how many of them are new.
+
+    `pairs` are those of the artifact by id, `texts` the chunks' by id. A line may be gone or
+    unchanged: that says nothing. Raises UserError for a line that cannot be taken up.
+    """
+    found = {(review.chunk, fold_words(review.question)): review for review in known}
+    edits = {(review.chunk, fold_words(review.new_question)): key for key, review in found.items()}
+    before = dict(found)
+    for number, line in _lines(path):
+        pair = pairs.get(str(line.get("pair_id")))
+        if pair is None:
+            raise UserError(
+                f"{path}:{number}: there is no pair {line.get('pair_id')!r} any more: export anew"
+            )
+        verdict = _verdict(f"{path}:{number}", line, pair, chunk_digest(texts[pair.chunk_id]))
+        if verdict is None:
+            continue
+        asked = (verdict.chunk, fold_words(verdict.question))
+        if pair.request_id == REVIEWED and asked in edits:  # a review of a person's own pair
+            key = edits[asked]
+            first = found[key]
+            verdict = Review(
+                verdict.action,
+                first.chunk,
+                first.question,
+                first.answer,
+                first.evidence,
+                verdict.new_question,
+                verdict.new_answer,
+            )
+            asked = key
+        found[asked] = verdict
+    new = sum(before.get(key) != review for key, review in found.items())
+    return list(found.values()), new
+
+
+def _verdict(place: str, line: dict[str, Any], pair: QAPair, chunk: str) -> Review | None:
+    """What a line says of its pair; None where it lets it be."""
+    said = line.get("verdict", "keep")
+    question, answer = line.get("question", pair.question), line.get("answer", pair.answer)
+    if said not in ("keep", "reject"):
+        raise UserError(f'{place}: verdict {said!r}: allowed are "keep" and "reject"')
+    if not (isinstance(question, str) and isinstance(answer, str)):
+        raise UserError(f"{place}: question and answer must be texts")
+    if line.get("evidence", pair.evidence) != pair.evidence:
+        raise UserError(f"{place}: evidence is the document's own words and cannot be edited")
+    of = (chunk, pair.question, pair.answer, pair.evidence)
+    if said == "reject":
+        return Review("reject", *of)
+    if (question.strip(), answer.strip()) == (pair.question, pair.answer):
+        return None
+    if not (question.strip() and answer.strip()):
+        raise UserError(f'{place}: it is empty: set "verdict": "reject" to be rid of the pair')
+    return Review("edit", *of, question.strip(), answer.strip())
+
+
+def written(lines: Iterable[dict[str, str]]) -> str:
+    """Lines as the files of reviews hold them."""
+    return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)

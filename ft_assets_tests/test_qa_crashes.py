@@ -1,0 +1,199 @@
+"""Making pairs is killed at random moments, over and over, while a tenth of all goes wrong.
+
+No pair is lost, none stands twice, and the server's bill is what the ledger says, listed unknowns
+included.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ft_assets.errors import StageError
+from ft_assets.resources.project import Project
+from ft_assets.stages import qa_claude, qa_send
+from ft_assets.stages.qa_answer import SETTLED
+from ft_assets.stages.qa_ledger import REQUESTS, Ledger
+from ft_assets_tests.claude_server import KEY, Behaviour, Remote, running
+from ft_assets_tests.conftest import Corpus
+from ft_assets_tests.test_qa_pairs import folder, make, pairs, prose
+
+FAULTS = {
+    "rate_limited": 0.04,
+    "api_error": 0.04,
+    "overloaded": 0.03,
+    "timeout_before": 0.005,
+    "timeout_after": 0.005,
+    "closed_before": 0.01,
+    "closed_after": 0.01,
+    "half_answer": 0.02,
+    "invalid_json": 0.02,
+    "max_tokens": 0.01,
+    "refusal": 0.01,
+}
+"""Together 20%."""
+WINDOW = 16
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setattr(qa_claude, "TIMEOUT_SECONDS", 4.0)
+    monkeypatch.setattr(qa_send, "_FIRST_WAIT", 0.1)
+    said = Behaviour(latency=0.05, faults=FAULTS, retry_after=0.3, slow_seconds=6.0, seed=5)
+    with running(said, tmp_path) as server:
+        yield server
+
+
+def lighthouse(project: Project, server: Remote, documents: int, **settings: object) -> Corpus:
+    """A corpus of so many documents of ten chunks each."""
+    corpus = Corpus(project, "lamps")
+    for number in range(documents):
+        corpus.write(f"{number}.txt", prose(number, 115))
+    qa = {"enabled": True, "base_url": server.url, "max_concurrency": WINDOW, **settings}
+    corpus.settings(json.dumps({"qa": qa}))
+    return corpus
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Runs `work` in a process of its own, which ends with 3 where a stage fails."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work()
+        os._exit(0)
+    except StageError as error:
+        print(error, file=sys.stderr)
+        os._exit(3)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        os._exit(70)
+
+
+def code_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill_when_it_has_sent(pid: int, ledger: Path, chance: random.Random) -> int | None:
+    """Kills a process some time after it began to send; gives its code where it ended before."""
+    size = ledger.stat().st_size if ledger.exists() else 0
+    deadline = None
+    while deadline is None or time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if deadline is None and ledger.exists() and ledger.stat().st_size != size:
+            deadline = time.monotonic() + chance.uniform(0.0, 1.2)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+def assert_billed(server: Remote, ledger: Ledger) -> None:
+    """What the server billed is what the ledger has, but for listed unknowns."""
+    billed = sum(server.billed().values())
+    answers = sum(ledger.outcomes[outcome] for outcome in SETTLED)
+    assert answers <= billed <= answers + ledger.outcomes["unknown"]
+    assert server.usd() <= ledger.usd + 1e-9
+
+
+@pytest.mark.slow
+def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
+    project: Project, remote: Remote
+) -> None:
+    corpus = lighthouse(project, remote, documents=180, max_usd=100.0)
+    assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
+    keep = project.storage.keep("lamps", "qa_pairs")
+    chance = random.Random(11)
+    kills = 0
+    while kills < 50:
+        pid = in_child(lambda: corpus.project.make("lamps", "qa_pairs"))
+        code = kill_when_it_has_sent(pid, keep / REQUESTS, chance)
+        if code is not None:
+            assert code == 0, "it failed by itself"
+            break
+        kills += 1
+    server_seen = len(remote.asked())
+    assert code_of(in_child(lambda: corpus.project.make("lamps", "qa_pairs"))) == 0
+    remote.wait_idle()
+    manifest = project.storage.current("lamps", "qa_pairs")
+    assert manifest
+    counts = manifest.counts
+    ledger = Ledger(keep)
+    print(f"{kills} kills, {server_seen} requests seen by then, {counts}, {ledger.outcomes}")
+    assert kills >= 40
+    assert counts["requested"] >= 2000
+    assert ledger.under_way == 0
+    assert ledger.sent == sum(ledger.outcomes.values())
+    assert_billed(remote, ledger)
+    settled = [n for n in answers_by_key(keep / REQUESTS).values() if n > 1]
+    assert not settled, "a request that was answered was sent again"
+    found = pairs(corpus)
+    assert len({pair.pair_id for pair in found}) == len(found) == counts["pairs"]
+    asked = 3 * counts["answered"]
+    assert counts["pairs"] + counts["dropped"] == asked
+    violations = remote.violations()
+    print(f"{len(violations)} requests early, of them after a kill all")
+    assert len(violations) <= kills  # a 429 that a killed process had not written down
+    # Uninterrupted, from the same ledger, the artifact is the same.
+    again = make(corpus, force=True)
+    assert again.version == manifest.version == folder(corpus).name
+    assert again.counts["sent"] == 0
+
+
+UP = ("raw_documents", "chunks")
+
+
+def answers_by_key(path: Path) -> Counter[str]:
+    """How many answers stand in a ledger for each key."""
+    lines = map(json.loads, path.read_text().splitlines())
+    return Counter(line["key"] for line in lines if line.get("outcome") in SETTLED)
+
+
+@pytest.mark.slow
+def test_a_cap_holds_while_the_process_is_killed_and_resumed(
+    project: Project, remote: Remote
+) -> None:
+    cap = 0.10
+    corpus = lighthouse(project, remote, documents=60, max_usd=cap)
+    assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
+    keep = project.storage.keep("lamps", "qa_pairs")
+    chance = random.Random(12)
+    capped = 0
+    for _ in range(40):
+        pid = in_child(lambda: corpus.project.make("lamps", "qa_pairs"))
+        code = kill_when_it_has_sent(pid, keep / REQUESTS, chance)
+        assert code in (None, 3)
+        capped += code == 3
+        if capped == 3:
+            break
+    remote.wait_idle()
+    ledger = Ledger(keep)
+    print(f"billed {remote.usd():.4f}, ledger {ledger.usd:.4f} of {cap}, {ledger.outcomes}")
+    assert capped == 3
+    assert remote.usd() <= ledger.usd <= cap + 1e-9
+    assert_billed(remote, ledger)
+
+
+def test_an_interrupt_waits_for_what_is_in_flight(project: Project, remote: Remote) -> None:
+    remote.behave(faults={}, latency=0.5)
+    corpus = lighthouse(project, remote, documents=3)
+    assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
+    pid = in_child(lambda: corpus.project.make("lamps", "qa_pairs"))
+    while len(remote.asked()) < 2:
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGINT)
+    assert code_of(pid) == 70  # KeyboardInterrupt
+    remote.wait_idle()
+    ledger = Ledger(project.storage.keep("lamps", "qa_pairs"))
+    assert ledger.outcomes == {"answered": sum(remote.billed().values())}
+    assert ledger.under_way == 0
