@@ -110,7 +110,7 @@ def assert_billed(server: Remote, ledger: Ledger) -> None:
 def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     project: Project, remote: Remote
 ) -> None:
-    corpus = lighthouse(project, remote, documents=180, max_usd=100.0)
+    corpus = lighthouse(project, remote, documents=200, max_usd=100.0)
     assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
     keep = project.storage.keep("lamps", "qa_pairs")
     chance = random.Random(11)

@@ -12,7 +12,7 @@ import pytest
 from ft_assets import freshness
 from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import GRAPH, Manifest
-from ft_assets.records import DroppedPair, QAPair
+from ft_assets.records import DroppedPair, Example, QAPair
 from ft_assets.resources.project import Project
 from ft_assets.stages import qa_claude, qa_ledger, qa_send
 from ft_assets.stages.qa_ledger import REQUESTS, Ledger
@@ -480,7 +480,21 @@ def test_the_key_is_in_no_file(
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
-# The command line
+# Further down, and the command line
+
+
+def test_pairs_reach_the_dataset(lamps: Corpus, server: ClaudeServer, pico_model: Path) -> None:
+    qa = {"enabled": True, "base_url": server.url}
+    lamps.settings(json.dumps({"qa": qa, "model": {"base": str(pico_model)}}))
+    make(lamps)
+    made = lamps.project.make("lamps", "formatted_dataset").manifest
+    where = lamps.project.storage.folder("lamps", "formatted_dataset", made.version)
+    rows = [
+        row for name in ("train", "eval") for row in read_table(where / f"{name}.parquet", Example)
+    ]
+    assert {pair.pair_id for pair in pairs(lamps)} == {
+        row.source_id for row in rows if row.kind == "qa"
+    }
 
 
 def test_the_command_line_prices_makes_and_takes_reviews(
