@@ -35,4 +35,5 @@ ui: setup
 	$(BIN)/ft-assets ui
 
 bench: setup
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run
