@@ -1,7 +1,9 @@
 """Pairs in Message Batches: sent and collected by processes that end in between, paid for once."""
 
 import json
+import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -379,3 +381,38 @@ def test_killed_at_any_moment_nothing_is_lost_or_paid_for_twice(
         assert len(server.billed()) == DOCUMENTS + 1
         agrees(corpus, server)
     assert len(make(corpus)) > DOCUMENTS
+
+
+@pytest.mark.slow
+def test_the_running_ui_collects_a_batch_that_a_command_left(
+    corpus: Corpus, server: ClaudeServer, cli: RunCLI, tmp_path: Path
+) -> None:
+    """The command submits and ends; the batch ends; the sensor of `ft-assets ui` asks for the run."""
+    prepare(corpus, server.url)
+    server.behave(batch_seconds=100)  # past the run that the other sensor asks for at its start
+    assert cli("generate-qa", corpus.name).returncode == 4
+    home = tmp_path / "dagster"
+    environment = {
+        **os.environ,
+        "FT_ASSETS_DATA": str(corpus.project.data),
+        "FT_ASSETS_STORAGE": str(corpus.project.storage.root),
+        "DAGSTER_HOME": str(home),
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "ft_assets.cli", "ui", "--port", str(port)]
+    with (tmp_path / "log").open("w") as log:
+        ui = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 400
+        while corpus.project.storage.current_version(corpus.name, "qa_pairs") is None:
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()[-4000:]
+            time.sleep(1)
+    finally:
+        ui.terminate()
+        ui.wait(timeout=60)
+    assert len(submissions(server)) == 1
+    agrees(corpus, server)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.get_runs(dg.RunsFilter(tags={"dagster/sensor_name": "batch_sensor"}))
