@@ -86,8 +86,8 @@ class LoaderSettings(Section):
 
     `pdf` and `docx` name the engine tried first; the other of the two follows where it fails.
     `dehyphenate` and `strip_headers` (lines that recur at the top or bottom of pages) are for PDF.
-    `max_archive_members`, `max_unpacked_mb` and `max_expansion` (unpacked bytes by packed ones) are
-    for DOCX.
+    `max_unpacked_mb` bounds the text of a PDF and what is opened of a DOCX; `max_archive_members` and
+    `max_expansion` (unpacked bytes by packed ones) are for DOCX.
     """
 
     pdf: Literal["pypdfium2", "pypdf"] = "pypdfium2"

@@ -50,6 +50,9 @@ class Progress:
         self._out.print(
             f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {counts}", soft_wrap=True
         )
+        if manifest.cost and manifest.asset in _TELLING:
+            costs = ", ".join(f"{name} {usd:.4f}" for name, usd in manifest.cost.items())
+            self._out.print(f"    {costs}", soft_wrap=True)
         for line in _warnings(manifest):
             self._out.print(f"    [yellow]{escape(line)}[/]", soft_wrap=True)
 

@@ -61,9 +61,9 @@ def cost_line(project: Project, corpus: str) -> str | None:
     one = estimate([request_of(recipe, chunk, config.qa.pairs_per_chunk)], price).usd
     most = int(chunks.counts["chunks"])
     least = max(0, most - Ledger(project.storage.keep(corpus, _QA)).settled_of(recipe.digest))
+    known = f"{least:,} to " if least < most else ""
     return (
-        f"pairs: {least:,} to {most:,} requests to send, about {dollars(least * one)} to "
-        f"{dollars(most * one)}, qa.max_usd {dollars(config.qa.max_usd)}; "
+        f"pairs: {known}{most:,} requests to send, about {dollars(most * one)} at most, qa.max_usd {dollars(config.qa.max_usd)}; "
         f"counted by ft-assets generate-qa {corpus} --dry-run"
     )
 
