@@ -176,7 +176,14 @@ def _endpoint(value: str | None) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it must be an http or https address")
     if parts.username or parts.password or parts.query:
-        raise ValueError("no user, password or query may stand in it; the key is ANTHROPIC_API_KEY")
+        raise ValueError("no user, password or query may stand in it; a key is in the environment")
+    return value
+
+
+def _model(value: str) -> str:
+    provider, colon, name = value.partition(":")
+    if colon and not (provider.strip() and name.strip()):
+        raise ValueError("around the colon stand a provider and a model, as in openai:gpt-5-mini")
     return value
 
 
@@ -189,6 +196,8 @@ def _prompt(value: str | None) -> str | None:
 class QAConfig(Section):
     """Question-answer pairs from Claude. The key is in ANTHROPIC_API_KEY, never in a file.
 
+    A `model` with a colon is a provider's and a model's name, as LangChain has them, and wants `prices`;
+    its key is in the provider's own variable.
     `pairs_per_1000_tokens` counts by the length of a chunk instead of `pairs_per_chunk`. `prompt`
     names a file that replaces the instructions. `max_usd` is what making the pairs once may cost,
     interrupted and resumed or not; `max_usd_total` what the corpus may ever cost. `prices` replaces
@@ -196,7 +205,7 @@ class QAConfig(Section):
     """
 
     enabled: bool = False
-    model: str = Field("claude-haiku-5-5", min_length=1)
+    model: Annotated[str, AfterValidator(_model)] = Field("claude-haiku-5-5", min_length=1)
     base_url: Annotated[str | None, AfterValidator(_endpoint)] = None
     send: Literal["messages", "batches"] = "messages"
     pairs_per_chunk: int = Field(3, ge=1, le=20)
@@ -210,6 +219,14 @@ class QAConfig(Section):
     max_usd_total: float | None = Field(None, ge=0.0)
     prices: QAPrices | None = None
     min_kept_rate: float = Field(0.5, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _batches_are_for_claude(self) -> "QAConfig":
+        if ":" in self.model and self.send == "batches":
+            raise ValueError(
+                f"send: batches is for Claude alone; for the model {self.model!r} set send: messages"
+            )
+        return self
 
 
 class AugmentConfig(Section):

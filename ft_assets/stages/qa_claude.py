@@ -27,15 +27,17 @@ _USAGE = (
 )
 _MAYBE_MADE = {408, 502, 504, *range(520, 525)}
 """Statuses of something between us and the model that gave up waiting: the answer may be paid for."""
+_NO_CREDIT = {400: ("credit balance",), 429: ("insufficient_quota",)}
+"""How providers say under a status of another meaning that an account has no credit."""
 
 
-def api_key() -> str:
+def api_key(name: str = KEY) -> str:
     """The key in the environment. Raises UserError where there is none, or it cannot be one."""
-    key = os.environ.get(KEY, "").strip()
+    key = os.environ.get(name, "").strip()
     if not key:
-        raise UserError(f"{KEY} is not set: put the key of your account into the environment")
+        raise UserError(f"{name} is not set: put the key of your account into the environment")
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise UserError(f"{KEY} holds characters that no key has: set it anew")
+        raise UserError(f"{name} holds characters that no key has: set it anew")
     return key
 
 
@@ -144,11 +146,18 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
     """What an answer with an error status means for the request, and for all others."""
-    headers, status = error.response.headers, error.status_code
-    reply = Reply(
+    headers, host = error.response.headers, str(error.request.url.host)
+    return refused(error.status_code, headers, said, hopeless(error.status_code, said, model, host))
+
+
+def refused(
+    status: int, headers: Mapping[str, str], said: str, stop: UserError | StageError | None
+) -> Reply:
+    """What an error status means for the request; `stop` is what it means for all others."""
+    return Reply(
         "unknown" if status in _MAYBE_MADE else "failed",
         error=said,
-        request_id=error.request_id or "",
+        request_id=headers.get("request-id") or headers.get("x-request-id", ""),
         limits=limits_of(headers),
         retry_after=retry_after(headers),
         again="limited"
@@ -156,19 +165,20 @@ def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Rep
         else "later"
         if status >= 500 or status in (408, 409)
         else "",
+        stop=stop,
     )
-    stop = _hopeless(status, said, model, str(error.request.url.host))
-    return Reply(**{**vars(reply), "stop": stop})
 
 
-def _hopeless(status: int, said: str, model: str, host: str) -> UserError | StageError | None:
-    """The error for a status that no other request would escape."""
-    if status == 402 or (status == 400 and "credit balance" in said.casefold()):
+def hopeless(
+    status: int, said: str, model: str, host: str, key: str = KEY
+) -> UserError | StageError | None:
+    """The error for a status that no other request would escape; `key` names the key's variable."""
+    if status == 402 or any(sign in said.casefold() for sign in _NO_CREDIT.get(status, ())):
         return StageError(f"the account has no credit ({said}): add some, then run again")
     if status == 401:
-        return UserError(f"{host} does not accept the key in {KEY} ({said})")
+        return UserError(f"{host} does not accept the key in {key} ({said})")
     if status == 403:
-        return UserError(f"the key in {KEY} may not use {model} ({said})")
+        return UserError(f"the key in {key} may not use {model} ({said})")
     if status == 404:
         return UserError(f"{host} does not know qa.model {model!r} ({said})")
     return None

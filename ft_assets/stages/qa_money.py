@@ -52,6 +52,11 @@ def price_of(model: str, prices: Mapping[str, float] | None) -> Price:
     if prices:
         limits = (known.longest, known.cached_from) if known else (_ANY_LENGTH, None)
         return Price(prices["input"], prices["output"], *limits)
+    if ":" in model:
+        raise UserError(
+            f"no price is known for qa.model {model!r}, a model of another provider: set qa.prices: "
+            "{input: …, output: …} in USD per million tokens (0 and 0 for a server of your own)"
+        )
     if known is None:
         raise UserError(
             f"no price is known for qa.model {model!r} (known in {PRICES_OF}: {', '.join(PRICES)}): "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.config import REVIEW_FILE
+from ft_assets.errors import UserError
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.qa_batch_log import BatchLog
@@ -38,6 +39,11 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     under way.
     """
     if BatchLog(plan.job.keep).under_way:
+        if ":" in plan.recipe.model:
+            raise UserError(
+                f"batches for Claude are under way, which are not to be had from {plan.recipe.model}: "
+                "set qa.model and qa.base_url back and run again until they are collected"
+            )
         batches_of(plan, ledger, report).collect()
     expected = plan.estimate(ledger)
     report(f"to send: {expected}")
@@ -65,10 +71,15 @@ def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
 
 
 def call_of(plan: Plan) -> Call:
-    """What puts requests to the model. Raises UserError where there is no key."""
+    """What puts requests to the model. Raises UserError where it cannot, for want of a key say."""
+    base_url = plan.job.means["qa.base_url"]
+    if ":" in plan.recipe.model:
+        from ft_assets.stages.qa_langchain import langchain_call
+
+        return langchain_call(base_url, plan.recipe)
     from ft_assets.stages.qa_claude import claude_call
 
-    return claude_call(plan.job.means["qa.base_url"], plan.price)
+    return claude_call(base_url, plan.price)
 
 
 def build(job: Job, report: Report) -> Outcome:
@@ -129,6 +140,7 @@ def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, f
     """What the manifest says of the pairs."""
     states = Counter(found.states.values())
     kept_rate = _kept_rate(found)
+    client = "langchain" if ":" in job.settings["qa.model"] else "anthropic"
     return Outcome(
         counts={
             "pairs": len(found.pairs),
@@ -150,7 +162,7 @@ def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, f
             ),
         },
         cost=cost,
-        tools=versions("anthropic", "jinja2", "numpy", "pyarrow"),
+        tools=versions(client, "jinja2", "numpy", "pyarrow"),
     )
 
 
