@@ -163,8 +163,8 @@ def answers_by_key(path: Path) -> Counter[str]:
 def test_a_cap_holds_while_the_process_is_killed_and_resumed(
     project: Project, remote: Remote
 ) -> None:
-    cap = 0.10
-    corpus = lighthouse(project, remote, documents=60, max_usd=cap)
+    cap = 1.0
+    corpus = lighthouse(project, remote, documents=60, max_usd=cap, model="claude-haiku-4-5")
     assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
     keep = project.storage.keep("lamps", "qa_pairs")
     chance = random.Random(12)
