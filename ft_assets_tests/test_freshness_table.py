@@ -122,7 +122,9 @@ class World:
             corpus.write("ferry.txt", PROSE)
             corpus.write("crates.json", json.dumps(qa_records(12)))
             corpus.write("old.md", OLD)
-            corpus.write("house.jinja", "Guest: {{ instruction }}\nHost: {{ output }}")
+            corpus.write(
+                "house.jinja", "{{ system }}\nGuest: {{ instruction }}\nHost: {{ output }}"
+            )
             write_pdf(corpus.folder / "timetable.pdf", ["The ferry leaves the quay at six."])
         self.write_settings()
         Corpus(self.project, "second").settings(f"model: {{base: '{base}'}}")
@@ -262,7 +264,9 @@ ROWS = [
     Row("`data.template: house.jinja`", _setting("data.template", "house.jinja")),
     Row(
         "the text of `house.jinja`",
-        lambda world: world.ferry.write("house.jinja", "Q: {{ instruction }}\nA: {{ output }}"),
+        lambda world: world.ferry.write(
+            "house.jinja", "{{ system }}\nQ: {{ instruction }}\nA: {{ output }}"
+        ),
     ),
     Row("a setting changed", _setting("training.seed", 20)),
     Row("that setting changed back", _setting("training.seed", 18)),
