@@ -250,7 +250,11 @@ def published(writer: Writer) -> bool:
 
 def check_runs(project: Project, instance: dg.DagsterInstance) -> None:
     """Each state that was asked for was asked for once; what a run made lies there still."""
-    [sensor] = instance.all_instigator_state()
+    [sensor] = [
+        state
+        for state in instance.all_instigator_state()
+        if state.instigator_name == "corpus_sensor"
+    ]
     ticks = instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id)
     asked = [request.run_key for tick in ticks for request in tick.run_requests or []]
     runs = instance.get_runs()
