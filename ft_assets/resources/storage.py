@@ -22,7 +22,7 @@ from pathlib import Path
 from ft_assets.errors import StageError, no_room
 from ft_assets.freshness import Manifest, digest
 from ft_assets.resources import lease
-from ft_assets.stages.job import hash_file
+from ft_assets.stages.job import hash_file, sync_folder
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
@@ -43,16 +43,7 @@ def write_atomically(path: Path, text: str) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 class DamagedError(StageError):
@@ -232,7 +223,7 @@ class Storage:
         manifest = replace(manifest, files=files, version=version)
         for path in folder.rglob("*"):
             if path.is_dir():
-                _sync_folder(path)
+                sync_folder(path)
         write_atomically(folder / MANIFEST, manifest.to_json())
         with held.publishing():
             self._put_in_place(held.home, folder, manifest)
@@ -244,12 +235,12 @@ class Storage:
         target = home / manifest.version
         if target.is_dir() and not self.damage(manifest):
             (folder / MANIFEST).replace(target / MANIFEST)
-            _sync_folder(target)
+            sync_folder(target)
             return
         if target.is_dir():
             target.rename(home / f"{_STAGING}damaged-{manifest.version}")
         folder.rename(target)
-        _sync_folder(home)
+        sync_folder(home)
 
     def use_again(self, held: lease.Lease, manifest: Manifest) -> None:
         """Makes an older version the current one."""

@@ -10,12 +10,10 @@ from typing import Any
 from ft_assets.records import RejectedDocument
 from ft_assets.stages.dataset_rows import FAULT
 from ft_assets.stages.dataset_split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Verdicts
-from ft_assets.stages.dataset_writer import DatasetWriter
+from ft_assets.stages.dataset_writer import NAMED, DatasetWriter
 from ft_assets.stages.job import Job, check
 from ft_assets.tables import read_batches, read_table, values
 
-_NAMED = 5
-"""Rows or documents that a verdict names."""
 _SHORT = 12
 """Characters of an id that a verdict shows."""
 
@@ -51,8 +49,8 @@ def _gate(found: int, of: int, allowed: float, key: str, what: str, named: str =
 
 def _names(ids: list[str], more: int = 0) -> str:
     """A few ids in short, and that there are more."""
-    shown = ", ".join(each[:_SHORT] for each in ids[:_NAMED])
-    return f": {shown}{', …' if len(ids) > _NAMED or more > len(ids) else ''}" if ids else ""
+    shown = ", ".join(each[:_SHORT] for each in ids[:NAMED])
+    return f": {shown}{', …' if len(ids) > NAMED or more > len(ids) else ''}" if ids else ""
 
 
 def _documents_are_read(folder: Path, allowed: float) -> Check:
@@ -74,7 +72,7 @@ def _text_is_sound(folder: Path, allowed: float) -> Check:
             if problem:
                 unsound += count
                 named.append(f"{text_id[:_SHORT]} ({problem})")
-    shown = f": {', '.join(named[:_NAMED])}" if named else ""
+    shown = f": {', '.join(named[:NAMED])}" if named else ""
     what = "characters come from texts that look damaged"
     return _gate(unsound, characters, allowed, "unsound_text", what, shown)
 

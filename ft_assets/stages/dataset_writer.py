@@ -12,7 +12,8 @@ from ft_assets.stages.dataset_earlier import SidedRows
 from ft_assets.tables import Rows, TextWriter
 
 SIDES = ("train", "eval")
-_NAMED = 5
+NAMED = 5
+"""Rows or documents of each reason that are named."""
 
 
 class DatasetWriter:
@@ -72,7 +73,7 @@ class DatasetWriter:
     def _count_dropped(self, rows: Rows) -> None:
         for reason, source_id in zip(rows.values("reason"), rows.values("source_id"), strict=True):
             self.dropped[reason] += 1
-            if len(self.named[reason]) < _NAMED:
+            if len(self.named[reason]) < NAMED:
                 self.named[reason].append(source_id)
         self.counts["dropped_tokens"] += sum(rows.values("tokens"))
         self.counts["unvaried_rows"] += rows.values("variant").count(0)

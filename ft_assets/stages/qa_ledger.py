@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.errors import StageError
-from ft_assets.stages.job import Report
+from ft_assets.stages.job import Report, sync_folder
 from ft_assets.stages.qa_answer import SETTLED, OutcomeName
 
 REQUESTS = "requests.jsonl"
@@ -159,7 +159,7 @@ class OpenLedger(Ledger):
         self._file.truncate(self._size)
         if not self._reserve.is_file() or self._reserve.stat().st_size < _RESERVE_BYTES:
             self._reserve.write_bytes(bytes(_RESERVE_BYTES))
-        _sync(folder)
+        sync_folder(folder)
         lost = [(n, sent) for n, sent in self._open.items() if not sent.batch]
         self.outcome((n, Answered(sent.key, "unknown", sent.usd, error=_LOST)) for n, sent in lost)
 
@@ -275,14 +275,6 @@ def _lock(descriptor: int, folder: Path, report: Report) -> None:
 
 def _said(item: Sent | Answered) -> dict[str, Any]:
     return {name: value for name, value in vars(item).items() if value or name == "usd"}
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:
