@@ -65,9 +65,9 @@ import json, sys, tempfile
 from pathlib import Path
 from ft_assets.records import Document
 from ft_assets.tables import from_rows
-from ft_assets.stages.parser_pool import parse_files
-from ft_assets.stages.parsing import Task
-from ft_assets.stages.put_by import rows_put_by
+from ft_assets.stages.parsing.pool import parse_files
+from ft_assets.stages.parsing.files import Task
+from ft_assets.stages.parsing.put_by import rows_put_by
 settings, files, output = json.loads(sys.argv[1]), sys.argv[2:-1], sys.argv[-1]
 texts = {}
 with tempfile.TemporaryDirectory() as scratch:

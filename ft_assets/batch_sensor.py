@@ -7,9 +7,9 @@ import dagster as dg
 from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import GRAPH, upstream
 from ft_assets.resources.project import Project
-from ft_assets.stages.qa_batch_log import Batch, BatchLog
-from ft_assets.stages.qa_batches import APPEARS
-from ft_assets.stages.qa_claude_batches import ClaudeBatches, UnreachableError
+from ft_assets.stages.qa.batch_log import Batch, BatchLog
+from ft_assets.stages.qa.batches import APPEARS
+from ft_assets.stages.qa.claude_batches import ClaudeBatches, UnreachableError
 
 _SECONDS = 60
 ASSET = "qa_pairs"

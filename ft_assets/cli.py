@@ -295,7 +295,7 @@ def qa_import(
 @review.command("prompt")
 def qa_prompt() -> None:
     """Print the default instructions, to begin a prompt file of your own with."""
-    from ft_assets.stages.qa_prompt import DEFAULT_PROMPT
+    from ft_assets.stages.qa.prompt import DEFAULT_PROMPT
 
     print(DEFAULT_PROMPT, end="")
 

@@ -13,13 +13,13 @@ from ft_assets.records import Chunk, QAPair
 from ft_assets.resources.project import Project
 from ft_assets.resources.storage import write_atomically
 from ft_assets.stages.chunks import CHUNKS
-from ft_assets.stages.qa_batch_log import BatchLog
-from ft_assets.stages.qa_ledger import Ledger
-from ft_assets.stages.qa_money import Estimate, dollars, estimate
+from ft_assets.stages.qa.batch_log import BatchLog
+from ft_assets.stages.qa.ledger import Ledger
+from ft_assets.stages.qa.money import Estimate, dollars, estimate
+from ft_assets.stages.qa.plan import Plan, price_in
+from ft_assets.stages.qa.prompt import recipe_of, request_of
+from ft_assets.stages.qa.review import exported, imported, read_reviews, written
 from ft_assets.stages.qa_pairs import PAIRS
-from ft_assets.stages.qa_plan import Plan, price_in
-from ft_assets.stages.qa_prompt import recipe_of, request_of
-from ft_assets.stages.qa_review import exported, imported, read_reviews, written
 from ft_assets.tables import read_table
 
 _QA = "qa_pairs"

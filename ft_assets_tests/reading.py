@@ -8,8 +8,8 @@ from typing import Any
 from ft_assets.config import LoaderSettings
 from ft_assets.records import Document, InstructionRecord, Quality
 from ft_assets.stages.job import CorpusFile, hash_file
-from ft_assets.stages.parsing import ParsedFile
-from ft_assets.stages.put_by import rows_put_by
+from ft_assets.stages.parsing.files import ParsedFile
+from ft_assets.stages.parsing.put_by import rows_put_by
 from ft_assets.stages.raw_documents import read_files
 from ft_assets.tables import from_rows
 

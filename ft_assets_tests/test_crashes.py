@@ -31,10 +31,11 @@ from ft_assets.resources import storage
 from ft_assets.resources.lease import LostLeaseError, holder
 from ft_assets.resources.project import Project, RunStage
 from ft_assets.resources.storage import Storage
-from ft_assets.stages import raw_documents, text_quality
+from ft_assets.stages import raw_documents
 from ft_assets.stages.job import Job, Outcome, hash_file
 from ft_assets.stages.loaders import engines_of, preload
-from ft_assets.stages.parsing import ParsedFile, Task, parse
+from ft_assets.stages.parsing import text_quality
+from ft_assets.stages.parsing.files import ParsedFile, Task, parse
 from ft_assets.upkeep import verify
 from ft_assets.worker import JOB_FILE
 from ft_assets_tests.conftest import PROSE, Corpus, qa_records

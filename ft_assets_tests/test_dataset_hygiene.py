@@ -224,7 +224,7 @@ def test_a_setting_that_only_chooses_renders_nothing_again(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, before = make(corpus)
-    monkeypatch.setattr("ft_assets.stages.dataset_rows.tokenize", None)  # must not be called
+    monkeypatch.setattr("ft_assets.stages.dataset.rows.tokenize", None)  # must not be called
     corpus.settings(f"{CUT}data: {{eval_fraction: 0.5, near_duplicates: 0.7}}")
     _, after = make(corpus)
     together = [

@@ -6,8 +6,8 @@ import pytest
 
 from ft_assets.errors import UserError
 from ft_assets.stages.base_model import tokenizer_of
-from ft_assets.stages.foreign_templates import check_template
 from ft_assets.stages.prompt_templates import PromptTemplateManager
+from ft_assets.stages.templates.foreign import check_template
 
 FOREVER = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 GROWS = (

@@ -11,7 +11,7 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import upstream
 from ft_assets.records import Example
 from ft_assets.resources.project import Made
-from ft_assets.stages.dataset_split import split_groups
+from ft_assets.stages.dataset.split import split_groups
 from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus
 

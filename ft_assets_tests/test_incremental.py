@@ -14,8 +14,8 @@ from ft_assets.freshness import upstream
 from ft_assets.records import Chunk, Example
 from ft_assets.resources.project import Project
 from ft_assets.stages import chunks, raw_documents
-from ft_assets.stages.parser_pool import parse_files
-from ft_assets.stages.parsing import ParsedFile, Task
+from ft_assets.stages.parsing.files import ParsedFile, Task
+from ft_assets.stages.parsing.pool import parse_files
 from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus, qa_records, write_pdf
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ft_assets.records import Message
 from ft_assets.stages.gguf import escape_of
-from ft_assets.stages.markers import Escape
 from ft_assets.stages.prompt_templates import PromptTemplateManager, Rendered, tokenize
+from ft_assets.stages.templates.markers import Escape
 from ft_assets_tests.families import FAMILIES, family_tokenizer, models
 
 CUSTOM = (

@@ -14,11 +14,11 @@ import pytest
 
 from ft_assets.errors import StageError
 from ft_assets.records import Document
-from ft_assets.stages import parser_pool
 from ft_assets.stages.job import CorpusFile, hash_file
-from ft_assets.stages.parser_pool import ParserPool
-from ft_assets.stages.parsing import Task
-from ft_assets.stages.put_by import rows_put_by
+from ft_assets.stages.parsing import pool as parser_pool
+from ft_assets.stages.parsing.files import Task
+from ft_assets.stages.parsing.pool import ParserPool
+from ft_assets.stages.parsing.put_by import rows_put_by
 from ft_assets.stages.raw_documents import load_documents
 from ft_assets.tables import from_rows
 from ft_assets_tests.conftest import write_pdf
@@ -29,7 +29,7 @@ from ft_assets_tests.test_limits import nested_forms
 def below(pid: int) -> list[psutil.Process]:
     """The parser processes that a process has: the host and its workers."""
     found = psutil.Process(pid).children(recursive=True)
-    return [each for each in found if "ft_assets.stages.parser_process" in each.cmdline()]
+    return [each for each in found if "ft_assets.stages.parsing.process" in each.cmdline()]
 
 
 def wait_for(ready: "object", seconds: float = 10) -> None:
@@ -179,8 +179,8 @@ def test_nothing_outlives_a_process_that_is_killed(tmp_path: Path, how: signal.S
     code = (
         "from pathlib import Path\n"
         "from ft_assets_tests.reading import settings\n"
-        "from ft_assets.stages.parsing import Task\n"
-        "from ft_assets.stages.parser_pool import ParserPool\n"
+        "from ft_assets.stages.parsing.files import Task\n"
+        "from ft_assets.stages.parsing.pool import ParserPool\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "files = [('a.txt', 'text'), ('hangs.pdf', 'pdf')]\n"
         "tasks = [Task(folder / name, kind, settings(), folder) for name, kind in files]\n"
@@ -251,7 +251,8 @@ def test_the_same_bytes_in_any_environment_and_with_any_number_of_workers(
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ft_assets.stages import parser_pool, raw_documents\n"
+        "from ft_assets.stages import raw_documents\n"
+        "from ft_assets.stages.parsing import pool as parser_pool\n"
         "from ft_assets.stages.job import CorpusFile, hash_file\n"
         "from ft_assets.stages.raw_documents import load_documents\n"
         "from ft_assets_tests.reading import settings\n"

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from ft_assets.errors import UserError
 from ft_assets.records import Message
 from ft_assets.stages.base_model import tokenizer_of
-from ft_assets.stages.chat_templates import check_custom_template
 from ft_assets.stages.modelfile import go_template
 from ft_assets.stages.prompt_templates import (
     CannotRenderError,
     PromptTemplateManager,
     tokenize,
 )
+from ft_assets.stages.templates.chat import check_custom_template
 
 CUSTOM = "{% if system %}{{ system }}\n{% endif %}Q: {{ instruction }}\nA: {{ output }}"
 TURN: list[Message] = [

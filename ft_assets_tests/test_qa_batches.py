@@ -19,8 +19,8 @@ import pytest
 from ft_assets.batch_sensor import build_batch_sensor
 from ft_assets.errors import StageError, WaitingError
 from ft_assets.records import QAPair
-from ft_assets.stages import qa_batches
-from ft_assets.stages.qa_ledger import Ledger
+from ft_assets.stages.qa import batches as qa_batches
+from ft_assets.stages.qa.ledger import Ledger
 from ft_assets.tables import read_table
 from ft_assets_tests.claude_server import KEY, Behaviour, ClaudeServer, Record, running
 from ft_assets_tests.conftest import Corpus, RunCLI

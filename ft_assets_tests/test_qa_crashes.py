@@ -18,9 +18,10 @@ import pytest
 
 from ft_assets.errors import StageError
 from ft_assets.resources.project import Project
-from ft_assets.stages import qa_claude, qa_send
-from ft_assets.stages.qa_answer import SETTLED
-from ft_assets.stages.qa_ledger import REQUESTS, Ledger
+from ft_assets.stages.qa import claude as qa_claude
+from ft_assets.stages.qa import send as qa_send
+from ft_assets.stages.qa.answer import SETTLED
+from ft_assets.stages.qa.ledger import REQUESTS, Ledger
 from ft_assets_tests.claude_server import KEY, Behaviour, Remote, running
 from ft_assets_tests.conftest import Corpus
 from ft_assets_tests.test_qa_pairs import folder, make, pairs, prose

@@ -10,10 +10,11 @@ from ft_assets.config import load_config
 from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.records import Chunk
 from ft_assets.resources.project import Project
-from ft_assets.stages import qa_langchain, qa_send
-from ft_assets.stages.qa_langchain import langchain_call
-from ft_assets.stages.qa_ledger import REQUESTS
-from ft_assets.stages.qa_prompt import Recipe, Request, request_of
+from ft_assets.stages.qa import langchain as qa_langchain
+from ft_assets.stages.qa import send as qa_send
+from ft_assets.stages.qa.langchain import langchain_call
+from ft_assets.stages.qa.ledger import REQUESTS
+from ft_assets.stages.qa.prompt import Recipe, Request, request_of
 from ft_assets_tests.claude.openai_peer import PRICE
 from ft_assets_tests.claude_server import KEY, ClaudeServer
 from ft_assets_tests.conftest import Corpus

@@ -14,8 +14,10 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import GRAPH, Manifest
 from ft_assets.records import Chunk, DroppedPair, Example, QAPair
 from ft_assets.resources.project import Project
-from ft_assets.stages import qa_claude, qa_ledger, qa_send
-from ft_assets.stages.qa_ledger import REQUESTS, Ledger
+from ft_assets.stages.qa import claude as qa_claude
+from ft_assets.stages.qa import ledger as qa_ledger
+from ft_assets.stages.qa import send as qa_send
+from ft_assets.stages.qa.ledger import REQUESTS, Ledger
 from ft_assets.stages.qa_pairs import DROPPED, PAIRS, QUARANTINE
 from ft_assets.tables import read_table
 from ft_assets_tests.claude_server import KEY, ClaudeServer

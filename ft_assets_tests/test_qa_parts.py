@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.records import Chunk, QAPair
-from ft_assets.stages.qa_answer import Draft, judge
-from ft_assets.stages.qa_ledger import REQUESTS, Answered, Ledger, Sent, open_ledger
-from ft_assets.stages.qa_money import PRICES, Budget, at_most, estimate, price_of
-from ft_assets.stages.qa_pace import Limit, Pacer
-from ft_assets.stages.qa_prompt import DEFAULT_PROMPT, KINDS, Recipe, ask, render_prompt, request_of
-from ft_assets.stages.qa_quality import LEANING, sift, without_duplicates
-from ft_assets.stages.qa_review import Overlay, Review, chunk_digest, imported
+from ft_assets.stages.qa.answer import Draft, judge
+from ft_assets.stages.qa.ledger import REQUESTS, Answered, Ledger, Sent, open_ledger
+from ft_assets.stages.qa.money import PRICES, Budget, at_most, estimate, price_of
+from ft_assets.stages.qa.pace import Limit, Pacer
+from ft_assets.stages.qa.prompt import DEFAULT_PROMPT, KINDS, Recipe, ask, render_prompt, request_of
+from ft_assets.stages.qa.quality import LEANING, sift, without_duplicates
+from ft_assets.stages.qa.review import Overlay, Review, chunk_digest, imported
 
 RECIPE = Recipe("claude-haiku-5-5", 512, "Ask.")
 TEXT = st.text(st.characters(codec="utf-8"), max_size=300)

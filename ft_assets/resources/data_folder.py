@@ -32,15 +32,15 @@ from ft_assets.freshness import (
 )
 from ft_assets.resources.storage import DigestCache
 from ft_assets.stages.base_model import find_base_model, is_local
-from ft_assets.stages.chat_templates import check_custom_template
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.loaders.ocr import check_installed
 from ft_assets.stages.pinned_packages import PINS
-from ft_assets.stages.qa_money import price_of
-from ft_assets.stages.qa_prompt import DEFAULT_PROMPT, render_prompt
-from ft_assets.stages.qa_review import read_reviews
+from ft_assets.stages.qa.money import price_of
+from ft_assets.stages.qa.prompt import DEFAULT_PROMPT, render_prompt
+from ft_assets.stages.qa.review import read_reviews
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import read_files
+from ft_assets.stages.templates.chat import check_custom_template
 
 _CORPUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _IGNORED_NAMES = re.compile(r"\..*|~\$.*|.*\.(part|tmp|crdownload|swp)|.*~")

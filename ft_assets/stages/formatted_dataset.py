@@ -15,12 +15,12 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.augmentation import DataAugmenter
 from ft_assets.stages.base_model import fetch_base_model, tokenizer_of
-from ft_assets.stages.dataset_checks import dataset_checks
-from ft_assets.stages.dataset_earlier import EarlierDataset, EarlierTable, SidedRows
-from ft_assets.stages.dataset_rows import RowMaker
-from ft_assets.stages.dataset_sources import COMPARED, Batch, Sources, batches_of, read_sources
-from ft_assets.stages.dataset_split import REASONS, Verdicts, decide
-from ft_assets.stages.dataset_writer import DatasetWriter
+from ft_assets.stages.dataset.checks import dataset_checks
+from ft_assets.stages.dataset.earlier import EarlierDataset, EarlierTable, SidedRows
+from ft_assets.stages.dataset.rows import RowMaker
+from ft_assets.stages.dataset.sources import COMPARED, Batch, Sources, batches_of, read_sources
+from ft_assets.stages.dataset.split import REASONS, Verdicts, decide
+from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
 from ft_assets.stages.job import Job, Outcome, Report, versions
 from ft_assets.stages.prompt_templates import PromptTemplateManager

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.markers import Escape, escape_for, rendered_probes
 from ft_assets.stages.model_card import model_card
 from ft_assets.stages.modelfile import modelfile
 from ft_assets.stages.pinned_packages import llama_cpp_folder
 from ft_assets.stages.prompt_templates import PromptTemplateManager
+from ft_assets.stages.templates.markers import Escape, escape_for, rendered_probes
 
 if TYPE_CHECKING:
     from llama_cpp import Llama

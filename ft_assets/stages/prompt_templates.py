@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import UserError
 from ft_assets.records import Message
-from ft_assets.stages.chat_templates import (
+from ft_assets.stages.templates.chat import (
     ALPACA,
     adds_bos,
     bos_rules,
@@ -25,8 +25,8 @@ from ft_assets.stages.chat_templates import (
     special_tokens,
     with_system_prompt,
 )
-from ft_assets.stages.foreign_templates import check_template
-from ft_assets.stages.markers import escape_for, rendered_probes
+from ft_assets.stages.templates.foreign import check_template
+from ft_assets.stages.templates.markers import escape_for, rendered_probes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,16 +14,16 @@ from ft_assets.config import REVIEW_FILE
 from ft_assets.errors import UserError
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.qa_batch_log import BatchLog
-from ft_assets.stages.qa_batches import BatchSending
-from ft_assets.stages.qa_claude_batches import ClaudeBatches
-from ft_assets.stages.qa_harvest import STATES, Harvest, harvest
-from ft_assets.stages.qa_ledger import OpenLedger, open_ledger
-from ft_assets.stages.qa_money import Budget, Estimate
-from ft_assets.stages.qa_pace import Pacer
-from ft_assets.stages.qa_plan import Plan
-from ft_assets.stages.qa_review import REVIEWED, Overlay, read_reviews
-from ft_assets.stages.qa_send import Call, Sending
+from ft_assets.stages.qa.batch_log import BatchLog
+from ft_assets.stages.qa.batches import BatchSending
+from ft_assets.stages.qa.claude_batches import ClaudeBatches
+from ft_assets.stages.qa.harvest import STATES, Harvest, harvest
+from ft_assets.stages.qa.ledger import OpenLedger, open_ledger
+from ft_assets.stages.qa.money import Budget, Estimate
+from ft_assets.stages.qa.pace import Pacer
+from ft_assets.stages.qa.plan import Plan
+from ft_assets.stages.qa.review import REVIEWED, Overlay, read_reviews
+from ft_assets.stages.qa.send import Call, Sending
 from ft_assets.tables import Rows, TextWriter, to_table, write_table
 
 PAIRS = "qa_pairs.parquet"
@@ -74,10 +74,10 @@ def call_of(plan: Plan) -> Call:
     """What puts requests to the model. Raises UserError where it cannot, for want of a key say."""
     base_url = plan.job.means["qa.base_url"]
     if ":" in plan.recipe.model:
-        from ft_assets.stages.qa_langchain import langchain_call
+        from ft_assets.stages.qa.langchain import langchain_call
 
         return langchain_call(base_url, plan.recipe)
-    from ft_assets.stages.qa_claude import claude_call
+    from ft_assets.stages.qa.claude import claude_call
 
     return claude_call(base_url, plan.price)
 

@@ -22,9 +22,9 @@ from ft_assets.stages.job import (
     versions,
 )
 from ft_assets.stages.loaders import MEDIA_TYPES, media_type_of, ocr
-from ft_assets.stages.parser_pool import parse_files
-from ft_assets.stages.parsing import ParsedFile, Task
-from ft_assets.stages.put_by import Batch, write_texts
+from ft_assets.stages.parsing.files import ParsedFile, Task
+from ft_assets.stages.parsing.pool import parse_files
+from ft_assets.stages.parsing.put_by import Batch, write_texts
 from ft_assets.tables import read_batches, write_table
 
 TABLES: dict[str, type] = {

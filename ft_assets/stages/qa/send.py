@@ -15,11 +15,11 @@ from typing import Literal
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
-from ft_assets.stages.qa_answer import RETRIED, SETTLED, OutcomeName, judge
-from ft_assets.stages.qa_ledger import Answered, OpenLedger, Sent
-from ft_assets.stages.qa_money import Budget, Price, at_most, dollars
-from ft_assets.stages.qa_pace import Limit, Pacer
-from ft_assets.stages.qa_prompt import Request
+from ft_assets.stages.qa.answer import RETRIED, SETTLED, OutcomeName, judge
+from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
+from ft_assets.stages.qa.money import Budget, Price, at_most, dollars
+from ft_assets.stages.qa.pace import Limit, Pacer
+from ft_assets.stages.qa.prompt import Request
 
 _TRIES = {"failed": 6, "unknown": 3, "limited": 50}
 """How often a request is sent, by what keeps going wrong; `limited` is a rate limit's 429."""

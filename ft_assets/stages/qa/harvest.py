@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ft_assets.records import Chunk, ChunkYield, DroppedPair, QAPair
-from ft_assets.stages.qa_answer import RETRIED, SETTLED, Draft, Judged, judge
-from ft_assets.stages.qa_ledger import Answered, Ledger
-from ft_assets.stages.qa_plan import Plan
-from ft_assets.stages.qa_prompt import Request
-from ft_assets.stages.qa_quality import Sifted, sift, without_duplicates
-from ft_assets.stages.qa_review import Overlay
+from ft_assets.stages.qa.answer import RETRIED, SETTLED, Draft, Judged, judge
+from ft_assets.stages.qa.ledger import Answered, Ledger
+from ft_assets.stages.qa.plan import Plan
+from ft_assets.stages.qa.prompt import Request
+from ft_assets.stages.qa.quality import Sifted, sift, without_duplicates
+from ft_assets.stages.qa.review import Overlay
 
 STATES = ("answered", "refused", "truncated", "invalid", "failed", "unknown", "pending")
 """What a request can be in; each is in just one."""

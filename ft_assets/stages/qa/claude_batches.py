@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ft_assets.errors import UserError
-from ft_assets.stages.qa_claude import (
+from ft_assets.stages.qa.claude import (
     KEY,
     api_key,
     client_of,
@@ -17,9 +17,9 @@ from ft_assets.stages.qa_claude import (
     reply_of,
     turned_away,
 )
-from ft_assets.stages.qa_money import Price
-from ft_assets.stages.qa_prompt import Request
-from ft_assets.stages.qa_send import Reply
+from ft_assets.stages.qa.money import Price
+from ft_assets.stages.qa.prompt import Request
+from ft_assets.stages.qa.send import Reply
 
 _ASKED_AGAIN = 4
 """How often a question that costs nothing is put again."""

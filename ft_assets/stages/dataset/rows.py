@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.augmentation import DataAugmenter
-from ft_assets.stages.dataset_sources import Batch, conversation_of
+from ft_assets.stages.dataset.sources import Batch, conversation_of
 from ft_assets.stages.prompt_templates import (
     CannotRenderError,
     PromptTemplateManager,

@@ -25,7 +25,7 @@ from typing import Any
 
 from ft_assets.errors import StageError
 from ft_assets.stages.job import Report, sync_folder
-from ft_assets.stages.qa_answer import SETTLED, OutcomeName
+from ft_assets.stages.qa.answer import SETTLED, OutcomeName
 
 REQUESTS = "requests.jsonl"
 _RESERVE_BYTES = 4 * 2**20

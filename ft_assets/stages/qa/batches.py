@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from ft_assets.errors import StageError, WaitingError
 from ft_assets.stages.job import Report
-from ft_assets.stages.qa_answer import SETTLED, judge
-from ft_assets.stages.qa_batch_log import Batch, BatchLog
-from ft_assets.stages.qa_claude_batches import ClaudeBatches, UnreachableError
-from ft_assets.stages.qa_ledger import Answered, OpenLedger, Sent
-from ft_assets.stages.qa_money import BATCH_SHARE, Budget, Price, at_most
-from ft_assets.stages.qa_prompt import Request
-from ft_assets.stages.qa_send import Reply
+from ft_assets.stages.qa.answer import SETTLED, judge
+from ft_assets.stages.qa.batch_log import Batch, BatchLog
+from ft_assets.stages.qa.claude_batches import ClaudeBatches, UnreachableError
+from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
+from ft_assets.stages.qa.money import BATCH_SHARE, Budget, Price, at_most
+from ft_assets.stages.qa.prompt import Request
+from ft_assets.stages.qa.send import Reply
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
 """What one batch takes; the API's limit is 256 MB, with what is around the requests."""

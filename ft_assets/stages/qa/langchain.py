@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import UserError
-from ft_assets.stages.qa_answer import SCHEMA
-from ft_assets.stages.qa_claude import TIMEOUT_SECONDS, api_key, hopeless, refused
-from ft_assets.stages.qa_prompt import Recipe, Request
-from ft_assets.stages.qa_send import Call, Reply
+from ft_assets.stages.qa.answer import SCHEMA
+from ft_assets.stages.qa.claude import TIMEOUT_SECONDS, api_key, hopeless, refused
+from ft_assets.stages.qa.prompt import Recipe, Request
+from ft_assets.stages.qa.send import Call, Reply
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

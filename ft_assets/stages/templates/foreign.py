@@ -13,7 +13,7 @@ import sys
 from functools import lru_cache
 
 from ft_assets.errors import UserError
-from ft_assets.stages.markers import PROBES
+from ft_assets.stages.templates.markers import PROBES
 
 CPU_SECONDS = 3
 _WALL_SECONDS = 120
@@ -36,7 +36,7 @@ def check_template(chat_template: str) -> None:
 
 @lru_cache(maxsize=64)
 def _problem(chat_template: str) -> str | None:
-    command = [sys.executable, "-m", "ft_assets.stages.foreign_templates"]
+    command = [sys.executable, "-m", "ft_assets.stages.templates.foreign"]
     try:
         done = subprocess.run(
             command,

@@ -1,4 +1,4 @@
-"""The processes that parse files: `python -m ft_assets.stages.parser_process PARENT`.
+"""The processes that parse files: `python -m ft_assets.stages.parsing.process PARENT`.
 
 This one, the host, stays idle and small. It forks a worker whenever the parser pool asks for one,
 so that a worker costs milliseconds and shares what has been imported, and it ends workers: that
@@ -22,9 +22,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ft_assets.stages.loaders import UnreadableError, preload
-from ft_assets.stages.parsing import Task, parse
-from ft_assets.stages.put_by import DiskError
-from ft_assets.stages.text_quality import preload as preload_quality
+from ft_assets.stages.parsing.files import Task, parse
+from ft_assets.stages.parsing.put_by import DiskError
+from ft_assets.stages.parsing.text_quality import preload as preload_quality
 
 _POLL_SECONDS = 1.0
 _LARGEST_REQUEST = 4_096

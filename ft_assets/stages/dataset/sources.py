@@ -19,7 +19,7 @@ from ft_assets.records import (
     QAPair,
     Sketch,
 )
-from ft_assets.stages.dataset_earlier import EarlierTable
+from ft_assets.stages.dataset.earlier import EarlierTable
 from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, hash_group, hash_text, sketch
 from ft_assets.tables import Rows, TextWriter, from_rows, read_runs, to_table
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ft_assets.records import PAGE_BREAK, Document, InstructionRecord, Quality
 from ft_assets.stages.loaders import Item, Notes, Page, Settings, UnreadableError, load
-from ft_assets.stages.put_by import Batch, DiskError, RowSpool
-from ft_assets.stages.text_quality import Meter
+from ft_assets.stages.parsing.put_by import Batch, DiskError, RowSpool
+from ft_assets.stages.parsing.text_quality import Meter
 
 _TABLES: dict[str, type] = {
     "documents": Document,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.records import RejectedDocument
-from ft_assets.stages.dataset_rows import FAULT
-from ft_assets.stages.dataset_split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Verdicts
-from ft_assets.stages.dataset_writer import NAMED, DatasetWriter
+from ft_assets.stages.dataset.rows import FAULT
+from ft_assets.stages.dataset.split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Verdicts
+from ft_assets.stages.dataset.writer import NAMED, DatasetWriter
 from ft_assets.stages.job import Job, check
 from ft_assets.tables import read_batches, read_table, values
 

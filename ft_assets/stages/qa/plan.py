@@ -8,9 +8,9 @@ from ft_assets.errors import UserError
 from ft_assets.records import Chunk
 from ft_assets.stages.chunks import CHUNKS
 from ft_assets.stages.job import Job
-from ft_assets.stages.qa_answer import RETRIED
-from ft_assets.stages.qa_ledger import Ledger
-from ft_assets.stages.qa_money import (
+from ft_assets.stages.qa.answer import RETRIED
+from ft_assets.stages.qa.ledger import Ledger
+from ft_assets.stages.qa.money import (
     Estimate,
     Price,
     estimate,
@@ -18,7 +18,7 @@ from ft_assets.stages.qa_money import (
     price_of,
     prompt_tokens,
 )
-from ft_assets.stages.qa_prompt import Recipe, Request, recipe_of, request_of
+from ft_assets.stages.qa.prompt import Recipe, Request, recipe_of, request_of
 from ft_assets.tables import read_table
 
 _MOST_PAIRS = 20

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from ft_assets.records import Chunk, DroppedPair, QAPair
 from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, near_earlier, sketch
-from ft_assets.stages.qa_answer import Draft
+from ft_assets.stages.qa.answer import Draft
 
 _NEAR = 0.85
 """The similarity from which two pairs count as one, as `data.near_duplicates` has it by default."""

@@ -7,11 +7,11 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import StageError, UserError
-from ft_assets.stages.qa_answer import SCHEMA
-from ft_assets.stages.qa_money import Price, estimate_tokens
-from ft_assets.stages.qa_pace import Limit
-from ft_assets.stages.qa_prompt import Recipe, Request
-from ft_assets.stages.qa_send import Call, Reply
+from ft_assets.stages.qa.answer import SCHEMA
+from ft_assets.stages.qa.money import Price, estimate_tokens
+from ft_assets.stages.qa.pace import Limit
+from ft_assets.stages.qa.prompt import Recipe, Request
+from ft_assets.stages.qa.send import Call, Reply
 
 if TYPE_CHECKING:
     import anthropic

@@ -22,9 +22,9 @@ from typing import Any
 
 from ft_assets.errors import StageError
 from ft_assets.stages.loaders import engines_of
-from ft_assets.stages.parser_process import NO_MEMORY
-from ft_assets.stages.parsing import ParsedFile, Task
-from ft_assets.stages.put_by import Batch
+from ft_assets.stages.parsing.files import ParsedFile, Task
+from ft_assets.stages.parsing.process import NO_MEMORY
+from ft_assets.stages.parsing.put_by import Batch
 
 _MAX_WORKERS = 8
 _LONGEST_START = 120.0
@@ -94,7 +94,7 @@ class _Host:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ft_assets.stages.parser_process", str(os.getpid())],
+                [sys.executable, "-m", "ft_assets.stages.parsing.process", str(os.getpid())],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,

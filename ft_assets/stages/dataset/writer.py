@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.records import DroppedRow, Example
-from ft_assets.stages.dataset_earlier import SidedRows
+from ft_assets.stages.dataset.earlier import SidedRows
 from ft_assets.tables import Rows, TextWriter
 
 SIDES = ("train", "eval")

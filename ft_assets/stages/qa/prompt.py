@@ -12,7 +12,7 @@ from typing import Any
 
 from ft_assets.errors import UserError
 from ft_assets.records import Chunk
-from ft_assets.stages.qa_answer import SCHEMA
+from ft_assets.stages.qa.answer import SCHEMA
 
 KINDS = {
     "factual": "factual: a name, number, date or definition that the source states",

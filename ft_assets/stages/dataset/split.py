@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.stages.dataset_sources import Sources
+from ft_assets.stages.dataset.sources import Sources
 from ft_assets.stages.duplicates import LEAK_SHARE, Passages, equal_to_earlier, near_earlier
 
 if TYPE_CHECKING:

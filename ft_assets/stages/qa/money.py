@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ft_assets.errors import StageError, UserError
-from ft_assets.stages.qa_prompt import Request
+from ft_assets.stages.qa.prompt import Request
 
 PRICES_OF = "October 2026"
 BATCH_SHARE = 0.5

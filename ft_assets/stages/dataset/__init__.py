@@ -1,0 +1,1 @@
+"""What `formatted_dataset` is made with: where rows come from, how they are split and written."""

@@ -1,0 +1,1 @@
+"""What `qa_pairs` is made with: prompts, providers, the ledger, money, quality and reviews."""
