@@ -252,7 +252,7 @@ def _print_estimate(corpus: str, *, as_json: bool) -> None:
     rows = [
         {"sent as": way, "requests": f"{found.requests:,}", "tokens in": f"{found.input_tokens:,}"}
         | {"tokens out": f"{found.output_tokens:,}", "about": f"${usd:,.4f}"}
-        for way, usd in {"messages": found.usd, "batches": found.usd_in_batches}.items()
+        for way, usd in found.ways.items()
     ]
     _print_rows(f"pairs of {corpus} still to be paid for", list(rows[0]), rows)
     out.print(f"spent on this corpus so far: ${ledger.usd:,.4f}", soft_wrap=True)
@@ -293,11 +293,14 @@ def qa_import(
 
 
 @review.command("prompt")
-def qa_prompt() -> None:
+def qa_prompt(
+    judge: Annotated[bool, typer.Option("--judge", help="Those of the judge.")] = False,
+) -> None:
     """Print the default instructions, to begin a prompt file of your own with."""
+    from ft_assets.stages.qa.judge import DEFAULT_JUDGE_PROMPT
     from ft_assets.stages.qa.prompt import DEFAULT_PROMPT
 
-    print(DEFAULT_PROMPT, end="")
+    print(DEFAULT_JUDGE_PROMPT if judge else DEFAULT_PROMPT, end="")
 
 
 @app.command()

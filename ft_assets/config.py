@@ -187,8 +187,8 @@ def _model(value: str) -> str:
     return value
 
 
-def _prompt(value: str | None) -> str | None:
-    if value is not None and not value.endswith(TEMPLATE_SUFFIX):
+def _prompt(value: Any) -> Any:
+    if isinstance(value, str) and not value.endswith(TEMPLATE_SUFFIX):
         raise ValueError(f"allowed is the name of a *{TEMPLATE_SUFFIX} file in the corpus folder")
     return value
 
@@ -199,7 +199,8 @@ class QAConfig(Section):
     A `model` with a colon is a provider's and a model's name, as LangChain has them, and wants `prices`;
     its key is in the provider's own variable.
     `pairs_per_1000_tokens` counts by the length of a chunk instead of `pairs_per_chunk`. `prompt`
-    names a file that replaces the instructions. `max_usd` is what making the pairs once may cost,
+    names a file that replaces the instructions. With `judge` the model looks at the pairs once more, as it
+    is told by the project's instructions (true) or by those in a file of that name. `max_usd` is what making the pairs once may cost,
     interrupted and resumed or not; `max_usd_total` what the corpus may ever cost. `prices` replaces
     the table. `min_kept_rate` is the share of the pairs below which nothing is built on them.
     """
@@ -213,6 +214,7 @@ class QAConfig(Section):
     kinds: list[QuestionKind] = Field(list(get_args(QuestionKind)), min_length=1)
     audience: str = Field("someone new to the subject", min_length=1, max_length=200)
     prompt: Annotated[str | None, AfterValidator(_prompt)] = None
+    judge: Annotated[bool | str, AfterValidator(_prompt)] = False
     max_tokens: int = Field(2048, ge=64, le=64_000)
     max_concurrency: int = Field(8, ge=1, le=256)
     max_usd: float = Field(1.0, ge=0.0)

@@ -61,7 +61,7 @@ GRAPH: dict[str, Node] = {
             "qa.max_tokens",
             "qa.min_kept_rate",
         ),
-        "3",
+        "4",
         "Question-answer pairs made from the chunks.",
         means=(
             "qa.base_url",

@@ -5,7 +5,7 @@ Nothing here sends anything, and nothing needs a key.
 
 from pathlib import Path
 
-from ft_assets.config import REVIEW_FILE
+from ft_assets.config import REVIEW_FILE, FineTuneConfig
 from ft_assets.errors import UserError
 from ft_assets.freshness import Manifest, means_of
 from ft_assets.lineage import require_made
@@ -14,10 +14,11 @@ from ft_assets.resources.project import Project
 from ft_assets.resources.storage import write_atomically
 from ft_assets.stages.chunks import CHUNKS
 from ft_assets.stages.qa.batch_log import BatchLog
+from ft_assets.stages.qa.judge import judge_recipe, judge_request
 from ft_assets.stages.qa.ledger import Ledger
-from ft_assets.stages.qa.money import Estimate, dollars, estimate
-from ft_assets.stages.qa.plan import Plan, price_in
-from ft_assets.stages.qa.prompt import recipe_of, request_of
+from ft_assets.stages.qa.money import Estimate, Price, dollars, estimate
+from ft_assets.stages.qa.plan import TYPICAL, Plan, pairs_of, price_in
+from ft_assets.stages.qa.prompt import Recipe, recipe_of, request_of
 from ft_assets.stages.qa.review import exported, imported, read_reviews, written
 from ft_assets.stages.qa_pairs import PAIRS
 from ft_assets.tables import read_table
@@ -37,7 +38,7 @@ def estimate_pairs(project: Project, corpus: str) -> tuple[Estimate, Ledger]:
 
 
 def cost_line(project: Project, corpus: str) -> str | None:
-    """What refreshing the pairs would cost, from the chunks' manifest and the ledger alone.
+    """What making the pairs would cost, from the chunks' manifest and the ledger alone.
 
     None where QA is off. Raises UserError where the settings are wrong.
     """
@@ -47,25 +48,32 @@ def cost_line(project: Project, corpus: str) -> str | None:
     if batches := BatchLog(project.storage.keep(corpus, _QA)).under_way:
         told = ", ".join(f"{one.id or 'not confirmed'} ({one.requests:,})" for one in batches)
         return f"pairs: waiting for batches of requests: {told}"
+    counted = f"ft-assets generate-qa {corpus} --dry-run"
     chunks = project.storage.current(corpus, "chunks")
     if chunks is None:
-        return (
-            f"what the pairs cost: ft-assets generate-qa {corpus} --dry-run, once there are chunks"
-        )
+        return f"what the pairs cost: {counted}, once there are chunks"
     settings = project.settings(corpus, _QA, config)
-    recipe = recipe_of({key.removeprefix("qa."): value for key, value in settings.items()})
-    price = price_in(means_of(_QA, config), recipe.model)
+    section = {key.removeprefix("qa."): value for key, value in settings.items()}
+    writer, judge = recipe_of(section), judge_recipe(section)
+    count = int(chunks.counts["chunks"])
+    most = _typical(config, writer, judge, price_in(means_of(_QA, config), writer.model)) * count
+    answered = Ledger(project.storage.keep(corpus, _QA)).settled_of(writer.digest)
+    known = f"; {min(answered, count):,} of {count:,} may be answered already" if answered else ""
+    return f"pairs: at most {most}{known}; qa.max_usd {dollars(config.qa.max_usd)}; counted by {counted}"
+
+
+def _typical(
+    config: FineTuneConfig, writer: Recipe, judge: Recipe | None, price: Price
+) -> Estimate:
+    """What a chunk as long as they get costs."""
     size = config.langchain.chunk_size
     size *= _CHARACTERS_PER_TOKEN if config.langchain.splitter == "token" else 1
     chunk = Chunk("", "", 1, 0, size, "x" * size, "")
-    one = estimate([request_of(recipe, chunk, config.qa.pairs_per_chunk)], price).usd
-    most = int(chunks.counts["chunks"])
-    least = max(0, most - Ledger(project.storage.keep(corpus, _QA)).settled_of(recipe.digest))
-    known = f"{least:,} to " if least < most else ""
-    return (
-        f"pairs: {known}{most:,} requests to send, about {dollars(most * one)} at most, qa.max_usd {dollars(config.qa.max_usd)}; "
-        f"counted by ft-assets generate-qa {corpus} --dry-run"
-    )
+    pairs = pairs_of(chunk.text, config.qa.pairs_per_chunk, config.qa.pairs_per_1000_tokens)
+    requests = [request_of(writer, chunk, pairs)]
+    if judge:
+        requests.append(judge_request(judge, chunk, [TYPICAL] * pairs))
+    return estimate(requests, price)
 
 
 def export_pairs(project: Project, corpus: str, path: Path) -> int:

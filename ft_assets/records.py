@@ -143,7 +143,10 @@ class QAPair:
 
 @dataclass(frozen=True)
 class DroppedPair:
-    """A pair that is not among those kept, and why; `kept_id` is the pair it is a duplicate of."""
+    """A pair that is not among those kept, and why.
+
+    `kept_id` is the pair it is a duplicate of, `remark` what the judge said of it.
+    """
 
     pair_id: str
     question: str
@@ -154,6 +157,7 @@ class DroppedPair:
     request_id: str
     reason: str
     kept_id: str | None
+    remark: str | None
 
 
 @dataclass(frozen=True)
@@ -310,6 +314,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "request_id": "string",
         "reason": "string",
         "kept_id": "string",
+        "remark": "string",
     },
     ChunkYield: {
         "chunk_id": "string",

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ft_assets.assets import SETTLED_TAG, observation
+from ft_assets.assets import SETTLED_TAG, cost_of_pairs, observation
 from ft_assets.errors import UserError
 from ft_assets.freshness import CORPUS_FILES, GRAPH, digest, upstream
 from ft_assets.partitions import corpus_partitions
@@ -65,6 +65,8 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
                 observation(dg.AssetKey(key.split("/")), corpus, version)
                 for key, version in observed.items()
             ]
+            if cost := cost_of_pairs(project, corpus):
+                events.append(cost)
             requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
         elif state == last["acted"] and last["tries"]:
             last, again = _followed_up(context.instance, corpus, last)

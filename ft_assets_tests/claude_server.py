@@ -195,6 +195,8 @@ class ClaudeServer(Record):
             rules.check_request(params, batch.version)
             if call.fault == "batch_errored":
                 raise ApiError(500, "Internal server error")
+            if call.fault == "batch_refused":
+                raise ApiError(400, "messages.0: this request is not one that can be processed")
             message = self.message(call, "batch")
             call.status = 200
         except ApiError as error:

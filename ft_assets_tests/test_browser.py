@@ -123,6 +123,16 @@ def test_an_edit_shows_and_materialize_makes_it_fresh(
         page.wait_for_timeout(2_000)
         _keep(page, "partition_fresh")
         assert page.get_by_text("Unsynced").count() == 0
+        corpus.settings(
+            f"model: {{base: '{pico_model}'}}\nautomation: {{until: raw_documents}}\n"
+            "qa: {enabled: true}"
+        )
+        deadline = time.monotonic() + 60
+        while page.get_by_text("pairs: at most").count() == 0:
+            assert time.monotonic() < deadline, "no cost is shown"
+            page.goto(f"{server.url}/assets/qa_pairs?view=partitions&partition=beekeepers")
+            page.wait_for_timeout(4_000)
+        _keep(page, "pairs_cost_before")
         browser.close()
     assert project.status("beekeepers")["chunks"].state == "fresh"
     assert project.status("beekeepers")["formatted_dataset"].state == "stale"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.observe import observe
 
 from ft_assets.assets import input_keys
+from ft_assets.assets.settings import settings
 from ft_assets.definitions import REFRESH_JOB, build_definitions
 from ft_assets.freshness import GRAPH
 from ft_assets.partitions import corpus_partitions
@@ -109,6 +111,42 @@ def test_dagster_agrees_after_an_edit_that_nobody_observed(
     corpus.settings("data: {seed: 18}")
     _run(instance, corpus.project, DATA_HALF)
     assert set(_stale(instance, corpus.project, DATA_HALF).values()) == {"fresh"}
+
+
+def _shown_cost(instance: dg.DagsterInstance) -> str | None:
+    """What the page of `qa_pairs` says last of its cost."""
+    asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey("qa_pairs"), asset_partitions=["ferry"])
+    for record in instance.fetch_observations(asked, limit=1).records:
+        assert record.asset_observation
+        return str(record.asset_observation.metadata["cost_before"].value)
+    return None
+
+
+def test_the_page_of_the_pairs_shows_their_cost_before_it_is_spent(
+    instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    _run(instance, corpus.project, DATA_HALF)
+    assert _shown_cost(instance) is None  # off: nothing to say
+    corpus.settings("qa: {enabled: true}\nautomation: {until: raw_documents}")
+    first = _tick(instance, corpus.project, None)
+    second = _tick(instance, corpus.project, first.cursor)
+    for event in second.asset_events:
+        assert isinstance(event, dg.AssetObservation)
+        instance.report_runless_asset_event(event)
+    assert _stale(instance, corpus.project, ["qa_pairs"]) == {"qa_pairs": "stale"}
+    said = _shown_cost(instance)
+    assert said
+    assert "at most" in said
+    assert "in messages, $0.00" in said
+    assert "in batches" in said
+    corpus.settings("qa: {enabled: true, model: claude-haiku-4-5}")
+    observe(settings, instance=instance, resources={"project": corpus.project})
+    dearer = _shown_cost(instance)
+    assert dearer
+    assert dearer != said
+    corpus.write("ferry.txt", PROSE * 40)
+    _run(instance, corpus.project, ["raw_documents", "chunks"])
+    assert _shown_cost(instance) not in (said, dearer)
 
 
 def test_the_page_of_a_partition_shows_documents_and_check(

@@ -124,6 +124,54 @@ def test_only_what_failed_is_sent_again(corpus: Corpus, server: ClaudeServer) ->
     agrees(corpus, server)
 
 
+def test_a_request_that_is_refused_for_what_it_is_is_left_out(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(rigged={"Pier 3 ": "batch_refused"})
+    pairs = made_at_last(corpus)
+    assert len(submissions(server)) == 1
+    assert pairs
+    assert not [pair for pair in pairs if "Pier 3 " in pair.evidence]
+    manifest = corpus.project.storage.current(corpus.name, "qa_pairs")
+    assert manifest
+    assert manifest.counts["failed"] == 1
+    assert not manifest.checks["requests_are_answered"]["passed"]
+    agrees(corpus, server)
+
+
+def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: ClaudeServer) -> None:
+    prepare(corpus, server.url)
+    server.behave(faults={"batch_refused": 1.0})
+    with pytest.raises(StageError, match=r"3 batches .* without a single answer"):
+        made_at_last(corpus)
+    assert corpus.project.storage.current(corpus.name, "qa_pairs") is None
+    server.behave(faults={})
+    assert made_at_last(corpus)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MOST_REQUESTS", 5), ("MOST_BYTES", 15_000)], ids=["requests", "bytes"]
+)
+def test_what_one_batch_cannot_take_goes_into_several(
+    corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(qa_batches, limit, value)
+    prepare(corpus, server.url)
+    server.behave(batch_seconds=0.3)
+    with pytest.raises(WaitingError, match="; batch msgbatch_"):
+        make(corpus)
+    made_at_last(corpus)
+    sent = submissions(server)
+    assert len(sent) >= 3
+    assert sum(map(len, sent)) == len(set.union(*sent)) == DOCUMENTS + 1
+    for call in server.calls():
+        if (call.method, call.path) == ("POST", BATCH_PATH):
+            assert len(call.body["requests"]) <= 5 or limit != "MOST_REQUESTS"
+            assert len(json.dumps(call.body)) <= 15_500 or limit != "MOST_BYTES"
+    agrees(corpus, server)
+
+
 def test_useless_answers_are_asked_for_once_more(corpus: Corpus, server: ClaudeServer) -> None:
     prepare(corpus, server.url)
     server.behave(rigged={"Pier 3 ": "invalid_json", "Pier 4 ": "max_tokens", "Pier 5 ": "refusal"})

@@ -284,7 +284,7 @@ def test_texts_go_to_nobody_but_the_provider(monkeypatch: pytest.MonkeyPatch) ->
         return AIMessage("{}")
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(qa_langchain, "_asking", lambda chat: model)
+    monkeypatch.setattr(qa_langchain, "_asking", lambda chat, form: model)
     with tracing_context(enabled=True):
         langchain_call(None, ask().recipe)(ask())
     assert seen == [False]
@@ -295,7 +295,7 @@ def test_an_error_that_names_the_key_is_kept_without_it(monkeypatch: pytest.Monk
         raise RuntimeError(f"the key {KEY} is odd")
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(qa_langchain, "_asking", lambda chat: model)
+    monkeypatch.setattr(qa_langchain, "_asking", lambda chat, form: model)
     reply = langchain_call(None, ask().recipe)(ask())
     assert (reply.outcome, reply.again) == ("unknown", "later")
     assert reply.error == "openai: RuntimeError: the key … is odd"

@@ -523,7 +523,9 @@ def test_the_command_line_prices_makes_and_takes_reviews(
     assert not server.calls()
     assert estimate["usd_batches"] == estimate["usd_messages"] / 2 > 0
     said = cli("status", "lamps").stdout
-    assert f"pairs: {estimate['requests']} requests to send" in said
+    assert f"pairs: at most {estimate['requests']} requests, about" in said
+    assert " in messages, " in said
+    assert " in batches (prices of" in said
     done = cli("generate-qa", "lamps", ANTHROPIC_API_KEY="")
     assert done.returncode == 1
     assert "ANTHROPIC_API_KEY is not set" in done.stderr

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.records import Chunk, QAPair
-from ft_assets.stages.qa.answer import Draft, judge
+from ft_assets.stages.qa.answer import PAIRS, VERDICTS, Draft, Form, read_answer
 from ft_assets.stages.qa.ledger import REQUESTS, Answered, Ledger, Sent, open_ledger
 from ft_assets.stages.qa.money import PRICES, Budget, at_most, estimate, price_of
 from ft_assets.stages.qa.pace import Limit, Pacer
@@ -99,16 +99,21 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["pairs", "question", "answer", "evidence", "x"]), inner)
+        | st.dictionaries(
+            st.sampled_from(["pairs", "question", "answer", "evidence", "verdicts", "x"]), inner
+        )
     ),
 )
 
 
-@given(text=JSON.map(json.dumps) | st.text() | st.just("[" * 100_000))
-def test_whatever_is_answered_is_judged(text: str) -> None:
-    judged = judge("end_turn", text, 3)
-    assert judged.outcome == "invalid"
-    assert judged.reason
+@given(
+    form=st.sampled_from([PAIRS, VERDICTS]),
+    text=JSON.map(json.dumps) | st.text() | st.just("[" * 100_000),
+)
+def test_whatever_is_answered_is_read(form: Form, text: str) -> None:
+    answer = read_answer(form, "end_turn", text, 3)
+    assert answer.outcome == "invalid"
+    assert answer.reason
 
 
 PAIR = {"question": "Why?", "answer": "So.", "evidence": "It is so."}
@@ -132,7 +137,27 @@ PAIR = {"question": "Why?", "answer": "So.", "evidence": "It is so."}
     ],
 )
 def test_answers_of_each_shape(stop: str | None, pairs: list[Any], outcome: str) -> None:
-    assert judge(stop, json.dumps({"pairs": pairs}), 2).outcome == outcome
+    assert read_answer(PAIRS, stop, json.dumps({"pairs": pairs}), 2).outcome == outcome
+
+
+VERDICT = {"pair": 1, "reason": "it follows", "keep": True}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "outcome"),
+    [
+        ([VERDICT, {**VERDICT, "pair": 2, "keep": False}], "answered"),
+        ([VERDICT], "invalid"),
+        ([VERDICT, VERDICT], "invalid"),
+        ([{**VERDICT, "pair": 2}, VERDICT], "invalid"),
+        ([VERDICT, {**VERDICT, "pair": True}], "invalid"),
+        ([VERDICT, {**VERDICT, "pair": 2, "keep": "yes"}], "invalid"),
+        ([VERDICT, {**VERDICT, "pair": 2, "keep": 1}], "invalid"),
+    ],
+)
+def test_verdicts_of_each_shape(verdicts: list[Any], outcome: str) -> None:
+    said = json.dumps({"verdicts": verdicts})
+    assert read_answer(VERDICTS, "end_turn", said, 2).outcome == outcome
 
 
 # The ledger

@@ -18,6 +18,7 @@ from ft_assets.errors import StageError, UserError, WaitingError, exit_code
 from ft_assets.freshness import CORPUS_FILES, GRAPH, Manifest, settings_version
 from ft_assets.lineage import COLUMNS, documents_behind
 from ft_assets.partitions import corpus_partitions
+from ft_assets.qa import cost_line
 from ft_assets.resources.project import Project
 from ft_assets.resources.storage import Storage
 
@@ -145,6 +146,24 @@ def report_version(
 def observation(key: dg.AssetKey, corpus: str, version: str) -> dg.AssetObservation:
     """The event that says which version of a source there is."""
     return dg.AssetObservation(key, partition=corpus, tags={"dagster/data_version": version})
+
+
+def report_cost_of_pairs(instance: dg.DagsterInstance, project: Project, corpus: str) -> None:
+    """Shows on the page of `qa_pairs` what making it would cost, where that is to be said."""
+    if event := cost_of_pairs(project, corpus):
+        instance.report_runless_asset_event(event)
+
+
+def cost_of_pairs(project: Project, corpus: str) -> dg.AssetObservation | None:
+    """The event that says what making `qa_pairs` would cost, where it is on and not fresh."""
+    try:
+        stale = project.status(corpus)["qa_pairs"].state != "fresh"
+        line = cost_line(project, corpus) if stale else None
+    except (UserError, StageError) as error:
+        line = str(error)
+    metadata = {"cost_before": dg.MetadataValue.text(line or "")}
+    key = dg.AssetKey("qa_pairs")
+    return dg.AssetObservation(key, partition=corpus, metadata=metadata) if line else None
 
 
 def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> dict[str, Any]:

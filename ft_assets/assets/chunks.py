@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from ft_assets.assets import corpus_asset, materialize
+from ft_assets.assets import corpus_asset, materialize, report_cost_of_pairs
 from ft_assets.pictures import histogram
 from ft_assets.resources.project import Project
 from ft_assets.stages.chunks import CHUNKS
@@ -17,7 +17,9 @@ from ft_assets.tables import read_batches
 def chunks(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult:
-    return materialize(context, project, pictures=lengths)
+    made = materialize(context, project, pictures=lengths)
+    report_cost_of_pairs(context.instance, project, context.partition_key)
+    return made
 
 
 def lengths(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from ft_assets.assets import report_cost_of_pairs
 from ft_assets.errors import UserError
 from ft_assets.freshness import GRAPH
 from ft_assets.partitions import corpus_partitions
@@ -24,6 +25,8 @@ def _settings_of(asset: str) -> dg.SourceAsset:
             try:
                 config = project.config(corpus)
                 versions[corpus] = project.settings_version(corpus, asset, config)
+                if asset == "qa_pairs":
+                    report_cost_of_pairs(context.instance, project, corpus)
             except UserError as error:
                 context.log.warning(f"{corpus} is left out: {error}")
         return dg.DataVersionsByPartition(versions)

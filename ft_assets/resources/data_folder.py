@@ -35,6 +35,7 @@ from ft_assets.stages.base_model import find_base_model, is_local
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.loaders.ocr import check_installed
 from ft_assets.stages.pinned_packages import PINS
+from ft_assets.stages.qa.judge import DEFAULT_JUDGE_PROMPT
 from ft_assets.stages.qa.money import price_of
 from ft_assets.stages.qa.prompt import DEFAULT_PROMPT, render_prompt
 from ft_assets.stages.qa.review import read_reviews
@@ -139,6 +140,8 @@ class DataFolder:
             found[key] = self._digests_of(corpus).digest(questions) if questions.is_file() else None
         if found.get("qa.enabled"):
             found["qa.prompt.text"] = self.qa_prompt(corpus, config)
+            if config.qa.judge:
+                found["qa.judge.text"] = self.qa_judge_prompt(corpus, config)
             review = self.data / corpus / REVIEW_FILE
             found["qa.review"] = (
                 self._digests_of(corpus).digest(review) if review.is_file() else None
@@ -153,6 +156,15 @@ class DataFolder:
         if config.qa.prompt is None:
             return DEFAULT_PROMPT
         return self._own_file(corpus, config.qa.prompt)
+
+    def qa_judge_prompt(self, corpus: str, config: FineTuneConfig) -> str:
+        """The text of the judge's prompt file, or the one that comes with the project.
+
+        Raises UserError as `qa_prompt` does.
+        """
+        if isinstance(config.qa.judge, bool):
+            return DEFAULT_JUDGE_PROMPT
+        return self._own_file(corpus, config.qa.judge)
 
     def _own_file(self, corpus: str, name: str) -> str:
         """The text of a file of the user's in the corpus folder, or in the data folder."""
@@ -259,12 +271,14 @@ class DataFolder:
         self, corpus: str, config: FineTuneConfig
     ) -> list[tuple[str | None, Callable[[], Any]]]:
         qa = config.qa
+
+        def rendered(text: Callable[[str, FineTuneConfig], str]) -> str:
+            return render_prompt(text(corpus, config), list(qa.kinds), qa.audience)
+
         return [
             ("qa.model", lambda: price_of(qa.model, vars(qa.prices) if qa.prices else None)),
-            (
-                "qa.prompt",
-                lambda: render_prompt(self.qa_prompt(corpus, config), list(qa.kinds), qa.audience),
-            ),
+            ("qa.prompt", lambda: rendered(self.qa_prompt)),
+            ("qa.judge", lambda: rendered(self.qa_judge_prompt)),
             ("qa.enabled", lambda: read_reviews(self.data / corpus / REVIEW_FILE)),
         ]
 

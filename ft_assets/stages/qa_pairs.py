@@ -17,13 +17,14 @@ from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.qa.batch_log import BatchLog
 from ft_assets.stages.qa.batches import BatchSending
 from ft_assets.stages.qa.claude_batches import ClaudeBatches
-from ft_assets.stages.qa.harvest import STATES, Harvest, harvest
+from ft_assets.stages.qa.harvest import Harvest, harvest
 from ft_assets.stages.qa.ledger import OpenLedger, open_ledger
 from ft_assets.stages.qa.money import Budget, Estimate
 from ft_assets.stages.qa.pace import Pacer
 from ft_assets.stages.qa.plan import Plan
 from ft_assets.stages.qa.review import REVIEWED, Overlay, read_reviews
 from ft_assets.stages.qa.send import Call, Sending
+from ft_assets.stages.qa.tries import STATES
 from ft_assets.tables import Rows, TextWriter, to_table, write_table
 
 PAIRS = "qa_pairs.parquet"
@@ -50,11 +51,19 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     if expected.requests and plan.job.means["qa.send"] == "batches":
         batches_of(plan, ledger, report).run(lambda: plan.missing(ledger))
     elif expected.requests:
-        pacer = Pacer(plan.job.means["qa.max_concurrency"])
-        budget = budget_of(plan, ledger)
-        sending = Sending(call_of(plan), ledger, budget, plan.price, pacer, report)
-        sending.run(plan.missing(ledger), expected.requests)
+        _send_messages(plan, ledger, report)
     return expected
+
+
+def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:
+    """Sends the requests for pairs, and then those for verdicts on what came."""
+    call, budget = call_of(plan), budget_of(plan, ledger)
+    pacer = Pacer(plan.job.means["qa.max_concurrency"])
+    for what, requests in (("pairs", plan.unwritten), ("verdicts", plan.unjudged)):
+        if count := sum(1 for _ in requests(ledger)):
+            report(f"{count:,} requests for {what}")
+            sending = Sending(call, ledger, budget, plan.price, pacer, report)
+            sending.run(requests(ledger), count)
 
 
 def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
@@ -124,12 +133,12 @@ def _write_pairs(path: Path, pairs: list[QAPair]) -> None:
 
 def _cost(ledger: OpenLedger, expected: Estimate, found: Harvest) -> dict[str, float]:
     """What this making cost, what it was expected to, and what the answers behind the pairs did."""
-    usd = sum(found.usd.values())
+    usd, batches = sum(found.usd.values()), expected.usd_in_batches
     per_pair = {"usd_per_kept_pair": usd / len(found.pairs)} if found.pairs else {}
     return {
         "usd": ledger.usd_of_making,
         "usd_estimated": expected.usd,
-        "usd_estimated_in_batches": expected.usd_in_batches,
+        **({"usd_estimated_in_batches": batches} if batches is not None else {}),
         "usd_of_answers": usd,
         "usd_of_corpus": ledger.usd,
         **per_pair,
@@ -145,6 +154,7 @@ def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, f
         counts={
             "pairs": len(found.pairs),
             "dropped": len(found.dropped),
+            "judged": found.judged,
             "kept_rate": kept_rate,
             "requested": len(found.states),
             **{state: states[state] for state in STATES},
@@ -183,7 +193,7 @@ def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str,
             whole and not states["unknown"] + states["pending"], f"{requested} requested = {said}"
         ),
         "requests_are_answered": check(
-            not useless, f"{useless} of {requested} requests gave no pairs", blocking=False
+            not useless, f"{useless} of {requested} requests gave no answer of use", blocking=False
         ),
     }
 

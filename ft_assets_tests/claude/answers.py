@@ -147,7 +147,7 @@ class _Filler:
             return [self.fill(items, name, place) for place in range(self.count)]
         if kind == "string":
             return self._text(name, place)
-        values: dict[str, Any] = {"integer": place, "number": float(place), "boolean": True}
+        values: dict[str, Any] = {"integer": place + 1, "number": float(place), "boolean": True}
         return values.get(kind)
 
     def _text(self, name: str, place: int) -> str:

@@ -27,9 +27,9 @@ LOST_AFTER = {"closed_after", "timeout_after", "half_answer"}
 """An answer is made and billed, and gets lost, the last one halfway."""
 SLOW = {"slow"}
 """An answer that comes `slow_seconds` late, whole."""
-CONTENT = {"invalid_json", "max_tokens", "refusal", "wrong_count", "ungrounded"}
-"""An answer that comes, is billed, and is of no use."""
-IN_BATCH = {"batch_errored", "batch_expired"}
+CONTENT = {"invalid_json", "max_tokens", "refusal", "wrong_count", "ungrounded", "negative"}
+"""An answer that comes, is billed, and is of no use; or says no to all (`negative`)."""
+IN_BATCH = {"batch_errored", "batch_expired", "batch_refused"}
 """What becomes of a single request of a batch."""
 TRANSPORT = {*REFUSED, *LOST_BEFORE, *LOST_AFTER, *SLOW}
 FAULTS = {*TRANSPORT, *CONTENT, *IN_BATCH}
@@ -61,11 +61,13 @@ def refuse(fault: str, retry_after: float) -> None:
 
 
 def spoil(value: Any, fault: str) -> Any:
-    """An answer of the wrong count, or with evidence that stands nowhere."""
+    """An answer of the wrong count, with evidence that stands nowhere, or that says no to all."""
     if fault == "wrong_count":
         return _each(value, lambda key, inner: inner[:-1] if isinstance(inner, list) else inner)
     if fault == "ungrounded":
         return _each(value, _invent)
+    if fault == "negative":
+        return _each(value, lambda key, inner: False if inner is True else inner)
     return value
 
 

@@ -1,8 +1,11 @@
 """What the model is to answer with, and what an answer that came is worth."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+FormName = Literal["pairs", "verdicts"]
 
 OutcomeName = Literal["answered", "refused", "truncated", "invalid", "failed", "unknown"]
 """What can become of a request that was sent.
@@ -15,30 +18,58 @@ SETTLED = ("answered", "refused", "truncated", "invalid")
 RETRIED = ("truncated", "invalid")
 """Answers of no use, of which a second sample is asked for once."""
 
-_FIELDS = {
-    "question": "Stands on its own, without the source at hand.",
-    "answer": "Complete, and from the source alone.",
-    "evidence": "The words of the source that prove the answer, copied exactly.",
-}
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "pairs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    name: {"type": "string", "description": said} for name, said in _FIELDS.items()
-                },
-                "required": list(_FIELDS),
-                "additionalProperties": False,
+
+@dataclass(frozen=True)
+class Form:
+    """A form of answers: an object with one list, which has the form's name, of items of a kind.
+
+    `fields` says of each field its type in JSON and what it is; `tokens` is about what an item has.
+    """
+
+    name: FormName
+    fields: Mapping[str, tuple[Literal["string", "integer", "boolean"], str]]
+    tokens: int
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema. The API does not hold an answer to a count: that is checked here."""
+        item = {
+            "type": "object",
+            "properties": {
+                name: {"type": kind, "description": said}
+                for name, (kind, said) in self.fields.items()
             },
+            "required": list(self.fields),
+            "additionalProperties": False,
         }
+        return {
+            "type": "object",
+            "properties": {self.name: {"type": "array", "items": item}},
+            "required": [self.name],
+            "additionalProperties": False,
+        }
+
+
+PAIRS = Form(
+    "pairs",
+    {
+        "question": ("string", "Stands on its own, without the source at hand."),
+        "answer": ("string", "Complete, and from the source alone."),
+        "evidence": ("string", "The words of the source that prove the answer, copied exactly."),
     },
-    "required": ["pairs"],
-    "additionalProperties": False,
-}
-"""The form of an answer. The API does not hold it to a count: that is checked here."""
+    150,
+)
+VERDICTS = Form(
+    "verdicts",
+    {
+        "pair": ("integer", "The number of the pair."),
+        "reason": ("string", "What decides, in at most twelve words."),
+        "keep": ("boolean", "Whether the pair is to be kept."),
+    },
+    40,
+)
+FORMS = {form.name: form for form in (PAIRS, VERDICTS)}
+_TYPES = {"string": str, "integer": int, "boolean": bool}
 
 
 @dataclass(frozen=True)
@@ -51,48 +82,65 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What an answer is: its pairs, or why it is of no use."""
+class Answer:
+    """What an answer is: its items, each a dictionary of the form's fields, or why it is of no use."""
 
     outcome: OutcomeName
     reason: str = ""
-    drafts: list[Draft] = field(default_factory=list)
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def drafts(self) -> list[Draft]:
+        """The items of an answer in the form `PAIRS`."""
+        return [Draft(**item) for item in self.items]
 
 
-def judge(stop_reason: str | None, text: str, pairs: int) -> Judged:
-    """Whether an answer is just `pairs` pairs. Whatever was answered, this says so and never raises."""
+def read_answer(form: Form, stop_reason: str | None, text: str, count: int) -> Answer:
+    """Whether an answer is just `count` items of `form`. Whatever it is, this says so, never raises."""
     if stop_reason == "refusal":
-        return Judged("refused", "the model refused")
+        return Answer("refused", "the model refused")
     if stop_reason in ("max_tokens", "model_context_window_exceeded"):
-        return Judged("truncated", f"it was cut off ({stop_reason})")
+        return Answer("truncated", f"it was cut off ({stop_reason})")
     if stop_reason not in ("end_turn", "stop_sequence"):
-        return Judged("invalid", f"it stopped for {stop_reason!r}")
+        return Answer("invalid", f"it stopped for {stop_reason!r}")
     try:
-        drafts = _drafts(json.loads(text))
+        items = _items(form, json.loads(text))
+        numbers = [item["pair"] for item in items] if form is VERDICTS else []
     except (ValueError, RecursionError) as error:
-        return Judged("invalid", f"it is not the JSON that was asked for ({_short(error)})")
-    if len(drafts) != pairs:
-        return Judged("invalid", f"{len(drafts)} pairs where {pairs} were asked for", drafts)
-    return Judged("answered", "", drafts)
+        return Answer("invalid", f"it is not the JSON that was asked for ({_short(error)})")
+    if len(items) != count:
+        return Answer("invalid", f"{len(items)} {form.name} where {count} were asked for", items)
+    if numbers and numbers != list(range(1, count + 1)):
+        return Answer("invalid", f"verdicts on the pairs {numbers}, of {count}"[:200], items)
+    return Answer("answered", "", items)
 
 
-def _drafts(value: Any) -> list[Draft]:
-    """The pairs in a value. Raises ValueError where it has not the form of `SCHEMA`."""
-    if not isinstance(value, dict) or set(value) != {"pairs"}:
-        raise ValueError("it is no object with just `pairs`")
-    if not isinstance(value["pairs"], list):
-        raise ValueError("`pairs` is no list")
-    return [_draft(item) for item in value["pairs"]]
+def _items(form: Form, value: Any) -> list[dict[str, Any]]:
+    """The items in a value. Raises ValueError where it has not the form."""
+    if not isinstance(value, dict) or set(value) != {form.name}:
+        raise ValueError(f"it is no object with just `{form.name}`")
+    if not isinstance(value[form.name], list):
+        raise ValueError(f"`{form.name}` is no list")
+    return [_item(form, item) for item in value[form.name]]
 
 
-def _draft(item: Any) -> Draft:
-    if not isinstance(item, dict) or set(item) != set(_FIELDS):
-        raise ValueError(f"a pair is no object with just {', '.join(_FIELDS)}")
-    for name, text in item.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{name} is no text")
-        text.encode()  # a lone surrogate is none; UnicodeEncodeError is a ValueError
-    return Draft(**{name: text.strip() for name, text in item.items()})
+def _item(form: Form, item: Any) -> dict[str, Any]:
+    if not isinstance(item, dict) or set(item) != set(form.fields):
+        raise ValueError(f"an item is no object with just {', '.join(form.fields)}")
+    found = {}
+    for name, (kind, _) in form.fields.items():
+        value = item[name]
+        if type(value) is not _TYPES[kind]:  # True is an int to isinstance
+            raise ValueError(f"{name} is no {kind}")
+        found[name] = _text(name, value) if isinstance(value, str) else value
+    return found
+
+
+def _text(name: str, value: str) -> str:
+    if not value.strip():
+        raise ValueError(f"{name} is empty")
+    value.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
+    return value.strip()
 
 
 def _short(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ft_assets.errors import StageError, WaitingError
 from ft_assets.stages.job import Report
-from ft_assets.stages.qa.answer import SETTLED, judge
+from ft_assets.stages.qa.answer import FORMS, SETTLED, read_answer
 from ft_assets.stages.qa.batch_log import Batch, BatchLog
 from ft_assets.stages.qa.claude_batches import ClaudeBatches, UnreachableError
 from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
@@ -51,6 +51,7 @@ class BatchSending:
     ) -> None:
         self._service, self._ledger, self._budget = service, ledger, budget
         self._price, self._report = price, report
+        self._turned_away: dict[str, str] = {}
         self._log = BatchLog(ledger.path.parent)
         for name in ledger.batches() - {batch.name for batch in self._log.under_way}:
             self._close_requests(name, "failed", "the process ended before its batch was sent")
@@ -64,18 +65,20 @@ class BatchSending:
         is no point in going on. Whatever happens, what came is in the ledger.
         """
         self.collect()
-        while self._submit(missing()):
+        while self._submit(one for one in missing() if not self._left_out(one)):
             self.collect()
 
     def collect(self) -> None:
         """Takes up the results of batches that have ended. Raises WaitingError where one has not."""
+        before = self._log.fruitless
         waits = [why for batch in self._log.under_way if (why := self._collected(batch))]
         if waits:
             raise WaitingError(
                 f"waiting for {'; '.join(waits)}. Nothing is published yet, and all that comes is "
                 "kept: once it has ended the sensor of ft-assets ui goes on, or run again then"
             )
-        if (fruitless := self._log.fruitless) and fruitless % _FRUITLESS == 0:
+        fruitless = self._log.fruitless
+        if fruitless > before and fruitless % _FRUITLESS == 0:
             last = list(self._log.batches.values())[-1]
             raise StageError(
                 f"{fruitless} batches came back without a single answer, batch {last.id} the last; "
@@ -120,29 +123,35 @@ class BatchSending:
                 self._log.write("not_ours", batch.name, id=batch.id)
                 return False
             came += len(lines)
-            found = {
-                waiting[key][0]: self._answered(waiting[key][1], reply)
-                for key, reply in lines
-                if key in waiting
-            }
-            self._ledger.outcome(found.items())
-            for key, _ in lines:
-                if key in waiting:
-                    number, sent = waiting.pop(key)
-                    self._budget.settle(sent.usd, found[number].usd)
-            answers += sum(answered.outcome in SETTLED for answered in found.values())
+            taken = [(*waiting.pop(key), reply) for key, reply in lines if key in waiting]
+            answers += self._write_down(taken)
         if came < batch.requests:
             raise UnreachableError(f"{came:,} of {batch.requests:,} results came")
         self._report(f"batch {batch.id}: {answers:,} of {batch.requests:,} requests answered")
         self._close(batch, "unknown", "its batch has no result for it", answers)
         return True
 
+    def _write_down(self, taken: list[tuple[int, Sent, Reply]]) -> int:
+        """Writes down what came of requests; gives how many have an answer."""
+        found = [(number, self._answered(sent, reply)) for number, sent, reply in taken]
+        self._ledger.outcome(found)
+        for (_, answered), (_, sent, reply) in zip(found, taken, strict=True):
+            self._budget.settle(sent.usd, answered.usd)
+            if answered.outcome == "failed" and not reply.again:
+                self._turned_away[sent.key] = sent.recipe
+        return sum(answered.outcome in SETTLED for _, answered in found)
+
+    def _left_out(self, request: Request) -> bool:
+        """Whether a request was refused for what it is, while others of its recipe were answered."""
+        recipe = self._turned_away.get(request.key)
+        return recipe is not None and self._ledger.settled_of(recipe) > 0
+
     def _answered(self, sent: Sent, reply: Reply) -> Answered:
         outcome, error = reply.outcome, reply.error
         usd = self._price.usd(reply.usage) * BATCH_SHARE
         if outcome == "answered":
-            judged = judge(reply.stop_reason, reply.text, sent.pairs)
-            outcome, error = judged.outcome, judged.reason
+            answer = read_answer(FORMS[sent.form], reply.stop_reason, reply.text, sent.pairs)
+            outcome, error = answer.outcome, answer.reason
         elif outcome == "unknown":
             usd = sent.usd
         said = (reply.text, reply.stop_reason, dict(reply.usage), reply.request_id, error)
@@ -197,12 +206,7 @@ class BatchSending:
         """Sends one batch. Where nobody knows whether it arrived, that is looked up later."""
         self._ledger.require_reserve()
         name = secrets.token_hex(8)
-        self._ledger.send(
-            Sent(
-                going.request.key, going.request.recipe.digest, going.usd, name, going.request.pairs
-            )
-            for going in part
-        )
+        self._ledger.send(going.sent(name) for going in part)
         self._log.write("sent", name, requests=len(part))
         said = self._create([going.body for going in part])
         if isinstance(said, str):
@@ -234,6 +238,13 @@ class _Going:
     request: Request
     usd: float
     body: dict[str, Any] = field(default_factory=dict)
+
+    def sent(self, batch: str) -> Sent:
+        """What the ledger is told of it."""
+        recipe = self.request.recipe
+        return Sent(
+            self.request.key, recipe.digest, self.usd, batch, self.request.pairs, recipe.form.name
+        )
 
 
 Lines = Iterator[tuple[str, Reply]]

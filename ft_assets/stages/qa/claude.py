@@ -7,7 +7,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import StageError, UserError
-from ft_assets.stages.qa.answer import SCHEMA
 from ft_assets.stages.qa.money import Price, estimate_tokens
 from ft_assets.stages.qa.pace import Limit
 from ft_assets.stages.qa.prompt import Recipe, Request
@@ -49,7 +48,7 @@ def parameters(request: Request, price: Price) -> dict[str, Any]:
         "system": [_system(request.recipe, price)],
         "messages": [{"role": "user", "content": request.user}],
         "thinking": {"type": "disabled"},
-        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+        "output_config": {"format": {"type": "json_schema", "schema": request.recipe.form.schema}},
     }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import UserError
-from ft_assets.stages.qa.answer import SCHEMA
+from ft_assets.stages.qa.answer import FORMS, Form
 from ft_assets.stages.qa.claude import TIMEOUT_SECONDS, api_key, hopeless, refused
 from ft_assets.stages.qa.prompt import Recipe, Request
 from ft_assets.stages.qa.send import Call, Reply
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
 
-_FORM = "\nAnswer with one JSON object and nothing else. Its JSON schema is:\n" + json.dumps(SCHEMA)
-"""For models that are not held to a schema."""
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 """An answer as models write it that are not held to a schema."""
 _ENDED = ("stop", "end_turn", "stop_sequence", "eos", "complete", "completed")
@@ -38,16 +36,16 @@ def langchain_call(base_url: str | None, recipe: Recipe) -> Call:
     from langsmith import tracing_context
 
     model = _model_of(recipe, base_url)
-    ask = _asking(model)
+    asks = {form.name: _asking(model, form) for form in FORMS.values()}
     names = list(model.lc_secrets.values())
     keys = [api_key(name) for name in names if os.environ.get(name, "").strip()]
     at = base_url or recipe.model.partition(":")[0]
 
     def call(request: Request) -> Reply:
-        turns = [("system", request.recipe.system + _FORM), ("human", request.user)]
+        turns = [("system", _system(request)), ("human", request.user)]
         try:
             with tracing_context(enabled=False):
-                message = ask(turns)
+                message = asks[request.recipe.form.name](turns)
         except Exception as error:
             if completion := getattr(error, "completion", None):
                 return _unparsed(completion, request)
@@ -80,9 +78,16 @@ def _model_of(recipe: Recipe, base_url: str | None) -> "BaseChatModel":
     return model
 
 
-def _asking(model: "BaseChatModel") -> "Callable[[Any], AIMessage]":
+def _system(request: Request) -> str:
+    """The instructions, and the form of the answer for models that are not held to a schema."""
+    schema = json.dumps(request.recipe.form.schema)
+    form = f"Answer with one JSON object and nothing else. Its JSON schema is:\n{schema}"
+    return f"{request.recipe.system}\n{form}"
+
+
+def _asking(model: "BaseChatModel", form: Form) -> "Callable[[Any], AIMessage]":
     """What asks a model, by the provider's JSON schema where its integration has that."""
-    schema = {"title": "pairs", **SCHEMA}
+    schema = {"title": form.name, **form.schema}
     strict = {"strict": True} if "openai_api_key" in model.lc_secrets else {}
     try:
         held: Any = model.with_structured_output(
@@ -117,7 +122,7 @@ def _usage(tokens_in: int, tokens_out: int) -> dict[str, int]:
 
 def _most(request: Request) -> dict[str, int]:
     """The most tokens that a request can have used, where the answer does not say."""
-    asked = request.recipe.system + _FORM + request.user
+    asked = _system(request) + request.user
     return _usage(len(asked.encode("utf-8", "surrogatepass")), request.recipe.max_tokens)
 
 

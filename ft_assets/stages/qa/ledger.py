@@ -25,7 +25,7 @@ from typing import Any
 
 from ft_assets.errors import StageError
 from ft_assets.stages.job import Report, sync_folder
-from ft_assets.stages.qa.answer import SETTLED, OutcomeName
+from ft_assets.stages.qa.answer import SETTLED, FormName, OutcomeName
 
 REQUESTS = "requests.jsonl"
 _RESERVE_BYTES = 4 * 2**20
@@ -35,13 +35,17 @@ _LOST = "the process that sent it ended before its answer was on disk"
 
 @dataclass(frozen=True)
 class Sent:
-    """A request that goes out: at most `usd` will be due for it. One in a `batch` is for `pairs`."""
+    """A request that goes out: at most `usd` will be due for it.
+
+    One in a `batch` is for an answer of that `form`, on so many `pairs`.
+    """
 
     key: str
     recipe: str
     usd: float
     batch: str = ""
     pairs: int = 0
+    form: FormName = "pairs"
 
 
 _SENT = Sent.__dataclass_fields__
@@ -80,7 +84,8 @@ class Ledger:
         self.wait_until = 0.0
         """The time of day before which nothing may be sent, as answers so far have it."""
         self._open: dict[int, Sent] = {}
-        self._found: dict[str, tuple[OutcomeName, str, int]] = {}
+        self._found: dict[str, tuple[OutcomeName, int]] = {}
+        self._settled: Counter[str] = Counter()
         self._size = self._next = 0
         self._read()
 
@@ -114,7 +119,8 @@ class Ledger:
             self.usd_of_making += line["usd"]
             self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
             if self.settled(line["key"]) is None:
-                self._found[line["key"]] = (line["outcome"], sent.recipe, offset)
+                self._found[line["key"]] = (line["outcome"], offset)
+                self._settled[sent.recipe] += line["outcome"] in SETTLED
         elif line["event"] == "complete":
             self.usd_of_making = 0.0
         else:
@@ -137,13 +143,12 @@ class Ledger:
 
     def settled_of(self, recipe: str) -> int:
         """How many answers there are to requests of one recipe."""
-        found = self._found.values()
-        return sum(1 for outcome, of, _ in found if of == recipe and outcome in SETTLED)
+        return self._settled[recipe]
 
     def answer(self, key: str) -> Answered:
         """What came of a request that was sent, read from the file."""
         with self.path.open("rb") as file:
-            file.seek(self._found[key][2])
+            file.seek(self._found[key][1])
             line = json.loads(file.readline())
         names = Answered.__dataclass_fields__
         return Answered(**{name: line[name] for name in names if name in line})

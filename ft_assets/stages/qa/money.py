@@ -15,19 +15,21 @@ _BYTES_PER_TOKEN = 3.0
 """Of English text; the tokenizer of the 5.5 models makes about 30% more than earlier ones'."""
 _OVERHEAD_TOKENS = 300
 """The schema and what the API adds, about."""
-_TOKENS_A_PAIR = 150
 _ANY_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens, for prompts up to `longest` tokens."""
+    """USD per million tokens, for prompts up to `longest` tokens; `source` says whose word that is."""
 
     input: float
     output: float
     longest: int = _ANY_LENGTH
     cached_from: int | None = None
     """Tokens from which a shared beginning is kept by the prompt cache."""
+    batched: bool = True
+    """Whether the same is to be had in Message Batches."""
+    source: str = f"prices of {PRICES_OF}"
 
     def usd(self, usage: Mapping[str, int]) -> float:
         """What an answer costs, by the usage that came with it."""
@@ -51,7 +53,8 @@ def price_of(model: str, prices: Mapping[str, float] | None) -> Price:
     known = PRICES.get(model)
     if prices:
         limits = (known.longest, known.cached_from) if known else (_ANY_LENGTH, None)
-        return Price(prices["input"], prices["output"], *limits)
+        own = prices["input"], prices["output"]
+        return Price(*own, *limits, batched=":" not in model, source="qa.prices")
     if ":" in model:
         raise UserError(
             f"no price is known for qa.model {model!r}, a model of another provider: set qa.prices: "
@@ -72,23 +75,38 @@ def estimate_tokens(text: str) -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What requests will cost, about."""
+    """What requests will cost, about, in USD; `usd_in_batches` is None where there are no batches."""
 
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float = 0.0
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    usd_in_batches: float | None
+    prices: str
 
     @property
-    def usd_in_batches(self) -> float:
-        """The same through Message Batches."""
-        return self.usd * BATCH_SHARE
+    def ways(self) -> dict[str, float]:
+        """The cost by way of sending."""
+        ways = {"messages": self.usd, "batches": self.usd_in_batches}
+        return {way: usd for way, usd in ways.items() if usd is not None}
+
+    def __mul__(self, times: int) -> "Estimate":
+        """The same so many times."""
+        batches = None if self.usd_in_batches is None else self.usd_in_batches * times
+        return Estimate(
+            self.requests * times,
+            self.input_tokens * times,
+            self.output_tokens * times,
+            self.usd * times,
+            batches,
+            self.prices,
+        )
 
     def __str__(self) -> str:
+        cost = ", ".join(f"{dollars(usd)} in {way}" for way, usd in self.ways.items())
         return (
             f"{self.requests:,} requests, about {self.input_tokens:,} tokens in and "
-            f"{self.output_tokens:,} out: about {dollars(self.usd)} as messages, "
-            f"{dollars(self.usd_in_batches)} in batches (prices of {PRICES_OF})"
+            f"{self.output_tokens:,} out: about {cost} ({self.prices})"
         )
 
 
@@ -103,9 +121,10 @@ def estimate(requests: Iterable[Request], price: Price) -> Estimate:
     for request in requests:
         count += 1
         tokens_in += prompt_tokens(request)
-        tokens_out += min(request.pairs * _TOKENS_A_PAIR, request.recipe.max_tokens)
+        tokens_out += min(request.pairs * request.recipe.form.tokens, request.recipe.max_tokens)
     usd = price.usd({"input_tokens": tokens_in, "output_tokens": tokens_out})
-    return Estimate(count, tokens_in, tokens_out, usd)
+    in_batches = usd * BATCH_SHARE if price.batched else None
+    return Estimate(count, tokens_in, tokens_out, usd, in_batches, price.source)
 
 
 def at_most(request: Request, price: Price) -> float:

@@ -1,14 +1,16 @@
 """Which requests the pairs of a corpus take, which of them have no answer yet, and what those cost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ft_assets.errors import UserError
-from ft_assets.records import Chunk
+from ft_assets.records import Chunk, QAPair
 from ft_assets.stages.chunks import CHUNKS
 from ft_assets.stages.job import Job
-from ft_assets.stages.qa.answer import RETRIED
+from ft_assets.stages.qa.answer import RETRIED, Draft
+from ft_assets.stages.qa.judge import judge_recipe, judge_request
 from ft_assets.stages.qa.ledger import Ledger
 from ft_assets.stages.qa.money import (
     Estimate,
@@ -19,68 +21,87 @@ from ft_assets.stages.qa.money import (
     prompt_tokens,
 )
 from ft_assets.stages.qa.prompt import Recipe, Request, recipe_of, request_of
+from ft_assets.stages.qa.tries import Tries
 from ft_assets.tables import read_table
 
 _MOST_PAIRS = 20
 """Pairs that one request asks for at most."""
+TYPICAL = Draft("q" * 90, "a" * 180, "e" * 120)
+"""A pair of about the length of those that come, to price the judge's requests by."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The requests of one job, in the order of its chunks."""
+    """The requests of one job, in the order of its chunks; `judge` is None where there is none."""
 
     job: Job
     recipe: Recipe
+    judge: Recipe | None
     price: Price
 
     @classmethod
     def of(cls, job: Job) -> "Plan":
         """Raises UserError for a prompt that cannot be rendered, or a model without a price."""
         settings = job.section("qa")
-        return cls(job, recipe_of(settings), price_in(job.means, settings["model"]))
+        price = price_in(job.means, settings["model"])
+        return cls(job, recipe_of(settings), judge_recipe(settings), price)
 
     def requests(self) -> Iterator[tuple[Chunk, Request | None]]:
-        """Each chunk with its request; None for a chunk without words."""
+        """Each chunk with its request for pairs; None for a chunk without words."""
         for chunk in read_table(self.job.inputs["chunks"] / CHUNKS, Chunk):
             yield chunk, self._request(chunk)
 
     def _request(self, chunk: Chunk) -> Request | None:
         if not any(character.isalnum() for character in chunk.text):
             return None
-        return request_of(self.recipe, chunk, self._pairs(chunk))
+        settings = self.job.settings
+        by_length = settings["qa.pairs_per_1000_tokens"]
+        pairs = pairs_of(chunk.text, settings["qa.pairs_per_chunk"], by_length)
+        return request_of(self.recipe, chunk, pairs)
 
-    def _pairs(self, chunk: Chunk) -> int:
-        by_length: float | None = self.job.settings["qa.pairs_per_1000_tokens"]
-        if by_length is None:
-            return int(self.job.settings["qa.pairs_per_chunk"])
-        wanted = round(by_length * estimate_tokens(chunk.text) / 1000)
-        return min(_MOST_PAIRS, max(1, wanted))
+    def judging(self, chunk: Chunk, pairs: list[QAPair]) -> Request | None:
+        """The request for verdicts on proven pairs of a chunk; None where none is wanted."""
+        return judge_request(self.judge, chunk, pairs) if self.judge and pairs else None
 
     def missing(self, ledger: Ledger) -> Iterator[Request]:
-        """The requests without an answer, each once, whatever it is that several chunks share."""
-        seen: set[str] = set()
-        for _, request in self.requests():
-            if request is None or request.key in seen:
-                continue
-            seen.add(request.key)
-            found = ledger.settled(request.key)
-            again = request.again()
-            if found is None:
-                yield request
-            elif found in RETRIED and ledger.settled(again.key) is None:
-                yield again
+        """All requests that can go out by now: those for pairs, then those for verdicts."""
+        return chain(self.unwritten(ledger), self.unjudged(ledger))
+
+    def unwritten(self, ledger: Ledger) -> Iterator[Request]:
+        """The requests for pairs without an answer, each once, whatever it is that chunks share."""
+        return _unanswered((request for _, request in self.requests() if request), ledger)
+
+    def unjudged(self, ledger: Ledger) -> Iterator[Request]:
+        """The requests for verdicts on the pairs that are there, where those have no answer."""
+        return _unanswered(self._to_judge(ledger), ledger) if self.judge else iter(())
+
+    def _to_judge(self, ledger: Ledger) -> Iterator[Request]:
+        for chunk, request in self.requests():
+            pairs = Tries.of(request, ledger).sift(chunk).kept if request else []
+            if verdicts := self.judging(chunk, pairs):
+                yield verdicts
 
     def estimate(self, ledger: Ledger) -> Estimate:
-        """What the missing answers will cost, about.
+        """What the missing answers will cost, about; where pairs are to be judged, at most.
 
         Raises UserError where a chunk is longer than the model takes at its price.
         """
-        return estimate(self._short_enough(self.missing(ledger)), self.price)
+        missing = chain(self.missing(ledger), self._judged_later(ledger))
+        return estimate(self._short_enough(missing), self.price)
+
+    def _judged_later(self, ledger: Ledger) -> Iterator[Request]:
+        """Requests like those for verdicts on pairs that are not there yet."""
+        seen: set[str] = set()
+        for chunk, request in self.requests() if self.judge else ():
+            if request and self.judge and request.key not in seen:
+                seen.add(request.key)
+                if Tries.of(request, ledger).state in ("pending", "failed", "unknown"):
+                    yield judge_request(self.judge, chunk, [TYPICAL] * request.pairs)
 
     def _short_enough(self, requests: Iterator[Request]) -> Iterator[Request]:
         over, longest = 0, 0
         for request in requests:
-            tokens = prompt_tokens(request) + self.recipe.max_tokens
+            tokens = prompt_tokens(request) + request.recipe.max_tokens
             over += tokens > self.price.longest
             longest = max(longest, tokens)
             yield request
@@ -90,6 +111,28 @@ class Plan:
                 f"the prompt and the answer, where {self.price.longest:,} is the most. Make "
                 "langchain.chunk_size smaller; nothing was sent"
             )
+
+
+def pairs_of(text: str, per_chunk: int, per_1000_tokens: float | None) -> int:
+    """How many pairs are asked for of a text."""
+    if per_1000_tokens is None:
+        return per_chunk
+    return min(_MOST_PAIRS, max(1, round(per_1000_tokens * estimate_tokens(text) / 1000)))
+
+
+def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
+    """Those of `requests` without an answer, each once; the second sample where that is wanted."""
+    seen: set[str] = set()
+    for request in requests:
+        if request.key in seen:
+            continue
+        seen.add(request.key)
+        found = ledger.settled(request.key)
+        again = request.again()
+        if found is None:
+            yield request
+        elif found in RETRIED and ledger.settled(again.key) is None:
+            yield again
 
 
 def price_in(means: dict[str, Any], model: str) -> Price:

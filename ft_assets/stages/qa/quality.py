@@ -75,9 +75,11 @@ def sift(drafts: Iterable[Draft], chunk: Chunk, request_id: str) -> Sifted:
     return found
 
 
-def dropped_pair(pair: QAPair, reason: str, kept_id: str | None = None) -> DroppedPair:
+def dropped_pair(
+    pair: QAPair, reason: str, kept_id: str | None = None, remark: str | None = None
+) -> DroppedPair:
     """A pair that is not kept, and why."""
-    return DroppedPair(**vars(pair), reason=reason, kept_id=kept_id)
+    return DroppedPair(**vars(pair), reason=reason, kept_id=kept_id, remark=remark)
 
 
 def without_duplicates(pairs: list[QAPair], first: int = 0) -> Sifted:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
-from ft_assets.stages.qa.answer import RETRIED, SETTLED, OutcomeName, judge
+from ft_assets.stages.qa.answer import RETRIED, SETTLED, OutcomeName, read_answer
 from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import Budget, Price, at_most, dollars
 from ft_assets.stages.qa.pace import Limit, Pacer
@@ -38,7 +38,7 @@ _REPORT_SECONDS = 5.0
 class Reply:
     """What came of one request.
 
-    `outcome` is `answered` for whatever the model said: `judge` looks at it later. `again` says that
+    `outcome` is `answered` for whatever the model said: `read_answer` looks at it later. `again` says that
     the same request may do better later; `limited` that all have to wait. `stop` ends the sending.
     """
 
@@ -212,8 +212,9 @@ class Sending:
     def _answered(self, trip: _Trip, reply: Reply) -> Answered:
         outcome, error, usd = reply.outcome, reply.error, self._price.usd(reply.usage)
         if outcome == "answered":
-            judged = judge(reply.stop_reason, reply.text, trip.request.pairs)
-            outcome, error = judged.outcome, judged.reason
+            form = trip.request.recipe.form
+            answer = read_answer(form, reply.stop_reason, reply.text, trip.request.pairs)
+            outcome, error = answer.outcome, answer.reason
         elif outcome == "unknown":
             usd = trip.reserved
         wait = reply.retry_after if reply.again == "limited" else None
