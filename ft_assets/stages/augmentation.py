@@ -56,12 +56,6 @@ class DataAugmenter:
         self._settings = settings
         self._seed = seed
 
-    @property
-    def variants_per_row(self) -> int:
-        """How many variants a row has at most, itself not counted."""
-        kinds = ("instruction_variations", "paraphrases", "case_variations")
-        return sum(self._settings[kind] for kind in kinds)
-
     def normalize(self, text: str) -> str:
         """Where the settings want it: runs of spaces become one, more than one blank line becomes
         one, the ends are cut off. What indents a line stays, as code has it.
