@@ -27,7 +27,7 @@ from ft_assets.stages.qa.batch_log import BatchLog
 from ft_assets.stages.qa.ledger import REQUESTS, Ledger
 from ft_assets_tests.claude_server import KEY, Behaviour, Remote, running
 from ft_assets_tests.conftest import Corpus
-from ft_assets_tests.test_qa_pairs import folder, make, pairs, prose
+from ft_assets_tests.lamps import folder, lamps_corpus, make, pairs, settle
 
 FAULTS = {
     "rate_limited": 0.04,
@@ -60,11 +60,8 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
 
 def lighthouse(project: Project, server: Remote, documents: int, **settings: object) -> Corpus:
     """A corpus of so many documents of ten chunks each."""
-    corpus = Corpus(project, "lamps")
-    for number in range(documents):
-        corpus.write(f"{number}.txt", prose(number, 115))
-    qa = {"enabled": True, "base_url": server.url, "max_concurrency": WINDOW, **settings}
-    corpus.settings(json.dumps({"qa": qa}))
+    corpus = lamps_corpus(project, documents, sentences=115)
+    settle(corpus, server, max_concurrency=WINDOW, **settings)
     return corpus
 
 
@@ -132,7 +129,8 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     chance = random.Random(11)
     kills = 0
     for _ in range(400):
-        send(corpus, remote, chance.choice(ways))
+        way = chance.choice(ways)
+        settle(corpus, remote, max_concurrency=WINDOW, max_usd=100.0, send=way)
         pid = in_child(lambda: corpus.project.make("lamps", "qa_pairs"))
         within = 0.7 if kills < 50 else 3600.0
         code = kill_when_it_has_sent(pid, keep / REQUESTS, chance, within)
@@ -169,12 +167,6 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     again = make(corpus, force=True)
     assert again.version == manifest.version == folder(corpus).name
     assert again.counts["sent"] == 0
-
-
-def send(corpus: Corpus, server: Remote, way: str) -> None:
-    """Says how requests are sent from now on."""
-    qa = {"enabled": True, "base_url": server.url, "max_concurrency": WINDOW}
-    corpus.settings(json.dumps({"qa": {**qa, "max_usd": 100.0, "send": way}}))
 
 
 UP = ("raw_documents", "chunks")

@@ -15,10 +15,11 @@ from ft_assets.stages.qa import send as qa_send
 from ft_assets.stages.qa.langchain import langchain_call
 from ft_assets.stages.qa.ledger import REQUESTS
 from ft_assets.stages.qa.prompt import Recipe, Request, request_of
+from ft_assets_tests import lamps as of_claude
 from ft_assets_tests.claude.openai_peer import PRICE
 from ft_assets_tests.claude_server import KEY, ClaudeServer
 from ft_assets_tests.conftest import Corpus
-from ft_assets_tests.test_qa_pairs import ledger, make, pairs, prose, sent
+from ft_assets_tests.lamps import lamps_corpus, ledger, make, pairs, sent
 
 MODEL = "openai:local-model"
 PRICES = {"input": PRICE[0], "output": PRICE[1]}
@@ -35,17 +36,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
 @pytest.fixture
 def lamps(project: Project, server: ClaudeServer) -> Corpus:
     """Six documents of about two chunks each, with QA on."""
-    corpus = Corpus(project, "lamps")
-    for number in range(6):
-        corpus.write(f"{number}.txt", prose(number))
+    corpus = lamps_corpus(project, 6)
     settle(corpus, server)
     return corpus
 
 
 def settle(corpus: Corpus, server: ClaudeServer, **settings: Any) -> None:
-    qa = {"enabled": True, "model": MODEL, "base_url": f"{server.url}/v1", "prices": PRICES}
-    said = {key: value for key, value in {**qa, **settings}.items() if value is not None}
-    corpus.settings(json.dumps({"qa": said}))
+    qa = {"model": MODEL, "base_url": f"{server.url}/v1", "prices": PRICES, **settings}
+    of_claude.settle(corpus, server, **qa)
 
 
 def test_pairs_are_made_kept_and_priced_and_a_second_run_sends_nothing(

@@ -11,27 +11,30 @@ import pytest
 
 from ft_assets import freshness
 from ft_assets.errors import StageError, UserError
-from ft_assets.freshness import GRAPH, Manifest
-from ft_assets.records import Chunk, DroppedPair, Example, QAPair
+from ft_assets.freshness import GRAPH
+from ft_assets.records import DroppedPair, Example
 from ft_assets.resources.project import Project
 from ft_assets.stages.qa import claude as qa_claude
 from ft_assets.stages.qa import ledger as qa_ledger
 from ft_assets.stages.qa import send as qa_send
-from ft_assets.stages.qa.ledger import REQUESTS, Ledger
-from ft_assets.stages.qa_pairs import DROPPED, PAIRS, QUARANTINE
+from ft_assets.stages.qa.ledger import REQUESTS
+from ft_assets.stages.qa_pairs import DROPPED, QUARANTINE
 from ft_assets.tables import read_table
 from ft_assets_tests.claude_server import KEY, ClaudeServer
 from ft_assets_tests.conftest import Corpus, RunCLI
+from ft_assets_tests.lamps import (
+    chunks_of,
+    folder,
+    lamps_corpus,
+    ledger,
+    make,
+    pairs,
+    prose,
+    sent,
+    settle,
+)
 
 CANARY = "sk-ant-canary-9f27"
-
-
-def prose(document: int, sentences: int = 24) -> str:
-    """A document whose sentences begin otherwise than all others."""
-    return " ".join(
-        f"Lamp {document}-{n} is lit at dusk by its keeper, who burns {n} litres of oil a night."
-        for n in range(sentences)
-    )
 
 
 @pytest.fixture
@@ -44,50 +47,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
 @pytest.fixture
 def lamps(project: Project, server: ClaudeServer) -> Corpus:
     """Six documents of about two chunks each, with QA on."""
-    corpus = Corpus(project, "lamps")
-    for number in range(6):
-        corpus.write(f"{number}.txt", prose(number))
+    corpus = lamps_corpus(project, 6)
     settle(corpus, server)
     return corpus
-
-
-def settle(corpus: Corpus, server: ClaudeServer, **settings: Any) -> None:
-    qa = {"enabled": True, "base_url": server.url, **settings}
-    corpus.settings(json.dumps({"qa": qa}))
-
-
-def make(corpus: Corpus, **options: Any) -> Manifest:
-    """Makes all up to the pairs."""
-    for asset in ("raw_documents", "chunks"):
-        corpus.project.make(corpus.name, asset)
-    return corpus.project.make(corpus.name, "qa_pairs", **options).manifest
-
-
-def folder(corpus: Corpus) -> Path:
-    version = corpus.project.storage.current_version(corpus.name, "qa_pairs")
-    return corpus.project.storage.folder(corpus.name, "qa_pairs", version or "")
-
-
-def pairs(corpus: Corpus) -> list[QAPair]:
-    return list(read_table(folder(corpus) / PAIRS, QAPair))
-
-
-def chunks_of(corpus: Corpus) -> list[Chunk]:
-    version = corpus.project.storage.current_version(corpus.name, "chunks")
-    return list(
-        read_table(
-            corpus.project.storage.folder(corpus.name, "chunks", version or "") / "chunks.parquet",
-            Chunk,
-        )
-    )
-
-
-def ledger(corpus: Corpus) -> Ledger:
-    return Ledger(corpus.project.storage.keep(corpus.name, "qa_pairs"))
-
-
-def sent(server: ClaudeServer) -> int:
-    return len(server.asked())
 
 
 # What is sent, and what is not
