@@ -1,8 +1,8 @@
 """Where the README's figures come from: each is a ratio of two things measured in the same run.
 
 `make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training, incremental,
-status, documents, splitting and rows. Results are
-printed and written to benchmarks/results.json.
+status, documents, splitting, rows and pairs. Results are printed and written to
+benchmarks/results.json.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.documents import extraction
 from benchmarks.incremental import one_of_a_thousand, status_of_a_hundred
+from benchmarks.pairs import pairs
 from benchmarks.rows import a_million_rows
 from benchmarks.splitting import splitting
 
@@ -99,6 +100,7 @@ def main() -> None:
         "status": status_of_a_hundred,
         "rows": a_million_rows,
         "splitting": splitting,
+        "pairs": pairs,
     }
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in sys.argv[1:] or known:
