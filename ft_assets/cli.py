@@ -217,13 +217,13 @@ def generate_qa(
 ) -> None:
     """Make the question-answer pairs of a corpus."""
     project = _project_of(corpus)
+    if dry_run:
+        _print_estimate(corpus, as_json=as_json)
+        return
     if not project.config(corpus).qa.enabled:
         path = project.data / corpus / SETTINGS_FILE
         raise UserError(f"{path}: qa.enabled is false, so there are no pairs to generate")
-    if dry_run:
-        _print_estimate(corpus, as_json=as_json)
-    else:
-        _refresh([corpus], "qa_pairs", force=force, as_json=as_json)
+    _refresh([corpus], "qa_pairs", force=force, as_json=as_json)
 
 
 def _print_estimate(corpus: str, *, as_json: bool) -> None:
@@ -231,6 +231,7 @@ def _print_estimate(corpus: str, *, as_json: bool) -> None:
     from ft_assets.progress import Progress
     from ft_assets.qa import estimate_pairs
     from ft_assets.refresh import refresh_corpora
+    from ft_assets.stages.qa.money import cap_warning
 
     project = _project_of(corpus)
     if project.status(corpus)["chunks"].state != "fresh":
@@ -239,15 +240,19 @@ def _print_estimate(corpus: str, *, as_json: bool) -> None:
         if code:
             raise typer.Exit(code)
     found, ledger = estimate_pairs(project, corpus)
+    qa, waiting = project.config(corpus).qa, len(ledger.in_batches)
     said = {
         "requests": found.requests,
         "input_tokens": found.input_tokens,
         "output_tokens": found.output_tokens,
         "usd_messages": found.usd,
         "usd_batches": found.usd_in_batches,
+        "max_usd": qa.max_usd,
+        "under_way": waiting,
+        "spent_usd": ledger.usd,
     }
     if as_json:
-        print(json.dumps({"corpus": corpus, **said, "spent_usd": ledger.usd}))
+        print(json.dumps({"corpus": corpus, **said}))
         return
     rows = [
         {"sent as": way, "requests": f"{found.requests:,}", "tokens in": f"{found.input_tokens:,}"}
@@ -255,7 +260,11 @@ def _print_estimate(corpus: str, *, as_json: bool) -> None:
         for way, usd in found.ways.items()
     ]
     _print_rows(f"pairs of {corpus} still to be paid for", list(rows[0]), rows)
-    out.print(f"spent on this corpus so far: ${ledger.usd:,.4f}", soft_wrap=True)
+    lines = [f"spent on this corpus so far: ${ledger.usd:,.4f}; qa.max_usd ${qa.max_usd:,.4f}"]
+    if waiting:
+        lines.append(f"{waiting:,} more requests are under way in batches")
+    lines.append(cap_warning(found, qa.send, ledger.making.usd, qa.max_usd))
+    out.print("\n".join(filter(None, lines)), soft_wrap=True)
 
 
 review = typer.Typer(
@@ -272,7 +281,8 @@ def qa_export(corpus: Corpus, file: Annotated[Path, typer.Argument(help="To be w
     count = export_pairs(_project_of(corpus), corpus, file)
     out.print(f"{count} pairs in {file}", soft_wrap=True)
     out.print(
-        'edit question and answer, or set "verdict": "reject"; then: '
+        'edit question and answer, or set "verdict" to "reject" (to "restore" to take a review back); '
+        "then: "
         f"ft-assets qa import {corpus} {file}",
         soft_wrap=True,
         markup=False,

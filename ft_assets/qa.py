@@ -9,7 +9,7 @@ from ft_assets.config import REVIEW_FILE, FineTuneConfig
 from ft_assets.errors import UserError
 from ft_assets.freshness import Manifest, means_of
 from ft_assets.lineage import require_made
-from ft_assets.records import Chunk, QAPair
+from ft_assets.records import Chunk, DroppedPair, QAPair
 from ft_assets.resources.project import Project
 from ft_assets.resources.storage import write_atomically
 from ft_assets.stages.chunks import CHUNKS
@@ -19,8 +19,8 @@ from ft_assets.stages.qa.ledger import Ledger
 from ft_assets.stages.qa.money import Estimate, Price, dollars, estimate
 from ft_assets.stages.qa.plan import TYPICAL, Plan, pairs_of, price_in
 from ft_assets.stages.qa.prompt import Recipe, recipe_of, request_of
-from ft_assets.stages.qa.review import exported, imported, read_reviews, written
-from ft_assets.stages.qa_pairs import PAIRS
+from ft_assets.stages.qa.review import by_person, exported, imported, read_reviews, written
+from ft_assets.stages.qa_pairs import DROPPED, PAIRS
 from ft_assets.tables import read_table
 
 _QA = "qa_pairs"
@@ -28,17 +28,21 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 def estimate_pairs(project: Project, corpus: str) -> tuple[Estimate, Ledger]:
-    """What making the pairs of the current chunks would cost now, and the ledger as it stands.
+    """What making the pairs of the current chunks would cost now, also while `qa.enabled` is off.
 
-    Raises StageError where there are no chunks, UserError where the settings or a chunk are wrong.
+    With it the ledger as it stands. Raises StageError where there are no chunks, UserError where the
+    settings, the reviews or a chunk are wrong.
     """
-    job = project.job(corpus, _QA)
+    config = project.config(corpus)
+    on = config.model_copy(update={"qa": config.qa.model_copy(update={"enabled": True})})
+    read_reviews(project.data / corpus / REVIEW_FILE)
+    job = project.job(corpus, _QA, on)
     ledger = Ledger(job.keep)
     return Plan.of(job).estimate(ledger), ledger
 
 
 def cost_line(project: Project, corpus: str) -> str | None:
-    """What making the pairs would cost, from the chunks' manifest and the ledger alone.
+    """What making the pairs would cost, from the chunks' manifest alone.
 
     None where QA is off. Raises UserError where the settings are wrong.
     """
@@ -57,9 +61,11 @@ def cost_line(project: Project, corpus: str) -> str | None:
     writer, judge = recipe_of(section), judge_recipe(section)
     count = int(chunks.counts["chunks"])
     most = _typical(config, writer, judge, price_in(means_of(_QA, config), writer.model)) * count
-    answered = Ledger(project.storage.keep(corpus, _QA)).settled_of(writer.digest)
-    known = f"; {min(answered, count):,} of {count:,} may be answered already" if answered else ""
-    return f"pairs: at most {most}{known}; qa.max_usd {dollars(config.qa.max_usd)}; counted by {counted}"
+    cap = dollars(config.qa.max_usd)
+    return (
+        f"pairs: at most {most}; what the ledger has costs nothing; qa.max_usd {cap}; "
+        f"counted by {counted}"
+    )
 
 
 def _typical(
@@ -84,7 +90,11 @@ def export_pairs(project: Project, corpus: str, path: Path) -> int:
         raise UserError(f"{path} lies in {project.data}, where it would be taken for a document")
     manifest = require_made(project, corpus, _QA)
     headings = {chunk.chunk_id: chunk.heading for chunk in _chunks(project, manifest)}
-    lines = [exported(pair, headings.get(pair.chunk_id, "")) for pair in _pairs(project, manifest)]
+    found = [
+        *((pair, "keep") for pair in _pairs(project, manifest)),
+        *((pair, "reject") for pair in _reviewed(project, manifest, "reject")),
+    ]
+    lines = [exported(pair, headings.get(pair.chunk_id, ""), said) for pair, said in found]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, written(lines))
     return len(lines)
@@ -98,7 +108,8 @@ def import_reviews(project: Project, corpus: str, path: Path) -> tuple[int, Path
     """
     manifest = require_made(project, corpus, _QA)
     target = project.data / corpus / REVIEW_FILE
-    pairs = {pair.pair_id: pair for pair in _pairs(project, manifest)}
+    gone = _reviewed(project, manifest, "reject", "edit")
+    pairs = {pair.pair_id: pair for pair in [*gone, *_pairs(project, manifest)]}
     texts = {chunk.chunk_id: chunk.text for chunk in _chunks(project, manifest)}
     reviews, new = imported(path, pairs, texts, read_reviews(target))
     if new:
@@ -109,6 +120,18 @@ def import_reviews(project: Project, corpus: str, path: Path) -> tuple[int, Path
 def _pairs(project: Project, manifest: Manifest) -> list[QAPair]:
     folder = project.storage.folder(manifest.corpus, _QA, manifest.version)
     return list(read_table(folder / PAIRS, QAPair))
+
+
+def _reviewed(project: Project, manifest: Manifest, *actions: str) -> list[QAPair]:
+    """The pairs that are not in the artifact by a person's verdict."""
+    path = project.storage.folder(manifest.corpus, _QA, manifest.version) / DROPPED
+    reasons = {by_person(action) for action in actions}
+    names = QAPair.__dataclass_fields__
+    return [
+        QAPair(**{name: getattr(pair, name) for name in names})
+        for pair in (read_table(path, DroppedPair) if path.exists() else ())
+        if pair.reason in reasons
+    ]
 
 
 def _chunks(project: Project, manifest: Manifest) -> list[Chunk]:

@@ -143,11 +143,37 @@ def test_a_request_that_is_refused_for_what_it_is_is_left_out(
 def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: ClaudeServer) -> None:
     prepare(corpus, server.url)
     server.behave(faults={"batch_refused": 1.0})
-    with pytest.raises(StageError, match=r"3 batches .* without a single answer"):
+    with pytest.raises(StageError, match="every request is turned away: invalid_request_error"):
         made_at_last(corpus)
+    assert len(submissions(server)) == 1
     assert corpus.project.storage.current(corpus.name, "qa_pairs") is None
     server.behave(faults={})
     assert made_at_last(corpus)
+    server.behave(faults={"batch_refused": 1.0})
+    corpus.write("ferry.txt", "The ferry now lands at the western pier, whatever the wind may be.")
+    with pytest.raises(StageError, match="every request is turned away"):
+        made_at_last(corpus)
+
+
+def test_batches_that_only_expire_are_no_reason_to_go_on_for_ever(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(faults={"batch_expired": 1.0})
+    for _ in range(2):
+        with pytest.raises(StageError, match=r"batches .* without a single answer"):
+            made_at_last(corpus)
+    server.behave(faults={})
+    assert made_at_last(corpus)
+
+
+def test_what_is_refused_is_left_out_though_processes_end_in_between(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(rigged={"Pier 3 ": "batch_refused"}, batch_seconds=0.3)
+    assert made_at_last(corpus)
+    assert len(submissions(server)) == 1
 
 
 @pytest.mark.parametrize(

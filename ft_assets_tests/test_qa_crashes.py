@@ -127,7 +127,7 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
     keep = project.storage.keep("lamps", "qa_pairs")
     chance = random.Random(11)
-    kills = 0
+    kills = given_up = 0
     for _ in range(400):
         way = chance.choice(ways)
         settle(corpus, remote, max_concurrency=WINDOW, max_usd=100.0, send=way)
@@ -135,7 +135,8 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
         within = 0.7 if kills < 50 else 3600.0
         code = kill_when_it_has_sent(pid, keep / REQUESTS, chance, within)
         kills += code is None
-        assert code in (None, 0, 4), "it failed by itself"
+        given_up += code == 3  # one request was lost three times in a row: it says so, and goes on
+        assert code in (None, 0, 3, 4), "it failed by itself"
         if code == 0:
             break
         time.sleep(0.2 if code == 4 else 0)
@@ -148,6 +149,7 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     print(f"{kills} kills, {len(batches)} batches, {counts}, {ledger.outcomes}")
     print(Counter(call.fault for call in remote.calls()))
     assert kills >= 40
+    assert given_up <= 5
     assert counts["requested"] >= 2000
     assert ledger.under_way == 0
     assert all(batch.over for batch in batches.values())

@@ -214,11 +214,11 @@ def test_a_line_damaged_in_the_middle_is_named_and_nothing_is_sent(tmp_path: Pat
 def test_what_was_spent_counts_until_the_pairs_are_complete(tmp_path: Path) -> None:
     written(tmp_path)
     with open_ledger(tmp_path) as ledger:
-        assert ledger.usd_of_making == ledger.usd
+        assert ledger.making.usd == ledger.usd
         ledger.complete()
-        assert ledger.usd_of_making == 0
+        assert ledger.making.usd == 0
         assert ledger.usd == pytest.approx(0.022)
-    assert Ledger(tmp_path).usd_of_making == 0
+    assert Ledger(tmp_path).making.usd == 0
 
 
 def test_a_full_disk_leaves_room_for_what_is_under_way(
@@ -427,6 +427,23 @@ def test_edits_and_rejections_hold_for_the_text_wherever_it_stands(tmp_path: Pat
     assert new == 1
     assert [review.new_question for review in changed] == ["", "Who keeps the lamp?"]
     assert changed[1].question == "Who keeps?"  # still hangs on what the model asked
+
+
+def test_a_review_is_taken_back_only_by_saying_so(tmp_path: Path) -> None:
+    pair = QAPair("1", "What burns?", "Oil.", "The lamp burns oil.", "c1", "text-c1", "k")
+    path = tmp_path / "review.jsonl"
+    path.write_text(_export(pair, verdict="reject"))
+    rejected, _ = imported(path, {"1": pair}, {"c1": "text"}, [])
+    path.write_text(_export(pair, verdict="keep"))  # an older export, in which nobody touched it
+    assert imported(path, {"1": pair}, {"c1": "text"}, rejected) == (rejected, 0)
+    path.write_text(_export(pair, verdict="restore"))
+    assert imported(path, {"1": pair}, {"c1": "text"}, rejected) == ([], 1)
+    assert imported(path, {"1": pair}, {"c1": "text"}, []) == ([], 0)
+    path.write_text(_export(pair, answer="Whale oil."))
+    edited, _ = imported(path, {"1": pair}, {"c1": "text"}, rejected)
+    [by_hand] = Overlay(edited).lay([pair], chunk("text"))[0]
+    path.write_text(_export(by_hand, verdict="restore"))
+    assert imported(path, {by_hand.pair_id: by_hand}, {"c1": "text"}, edited) == ([], 1)
 
 
 @pytest.mark.parametrize(

@@ -218,14 +218,23 @@ class Project(DataFolder):
                 return Previous(folder, vars(manifest))
         return None
 
-    def job(self, corpus: str, asset: str) -> Job:
-        """What the stage of an asset would be given now. Raises StageError where an input is missing."""
-        return self._job(corpus, asset, self._above(corpus, asset))
+    def job(self, corpus: str, asset: str, config: FineTuneConfig | None = None) -> Job:
+        """What the stage of an asset would be given now, or with other settings.
 
-    def _job(self, corpus: str, asset: str, above: dict[str, Manifest]) -> Job:
+        Raises StageError where an input is missing.
+        """
+        return self._job(corpus, asset, self._above(corpus, asset), config)
+
+    def _job(
+        self,
+        corpus: str,
+        asset: str,
+        above: dict[str, Manifest],
+        config: FineTuneConfig | None = None,
+    ) -> Job:
         """What the asset's stage is given; where it is to write is filled in later."""
         reads_files = CORPUS_FILES in GRAPH[asset].inputs
-        config = self.config(corpus)
+        config = config or self.config(corpus)
         return Job(
             asset=asset,
             corpus=corpus,

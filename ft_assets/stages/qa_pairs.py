@@ -19,10 +19,10 @@ from ft_assets.stages.qa.batches import BatchSending
 from ft_assets.stages.qa.claude_batches import ClaudeBatches
 from ft_assets.stages.qa.harvest import Harvest, harvest
 from ft_assets.stages.qa.ledger import OpenLedger, open_ledger
-from ft_assets.stages.qa.money import Budget, Estimate
+from ft_assets.stages.qa.money import Budget, Estimate, cap_warning
 from ft_assets.stages.qa.pace import Pacer
 from ft_assets.stages.qa.plan import Plan
-from ft_assets.stages.qa.review import REVIEWED, Overlay, read_reviews
+from ft_assets.stages.qa.review import REVIEWED, Overlay, by_person, read_reviews
 from ft_assets.stages.qa.send import Call, Sending
 from ft_assets.stages.qa.tries import STATES
 from ft_assets.tables import Rows, TextWriter, to_table, write_table
@@ -39,17 +39,23 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     Raises UserError and StageError where some have none in the end: WaitingError while a batch is
     under way.
     """
+    batches = None
     if BatchLog(plan.job.keep).under_way:
         if ":" in plan.recipe.model:
             raise UserError(
                 f"batches for Claude are under way, which are not to be had from {plan.recipe.model}: "
                 "set qa.model and qa.base_url back and run again until they are collected"
             )
-        batches_of(plan, ledger, report).collect()
+        batches = batches_of(plan, ledger, report)
+        batches.collect()
     expected = plan.estimate(ledger)
     report(f"to send: {expected}")
+    means = plan.job.means
+    if said := cap_warning(expected, means["qa.send"], ledger.making.usd, means["qa.max_usd"]):
+        report(said)
     if expected.requests and plan.job.means["qa.send"] == "batches":
-        batches_of(plan, ledger, report).run(lambda: plan.missing(ledger))
+        batches = batches or batches_of(plan, ledger, report)
+        batches.run(lambda: plan.missing(ledger))
     elif expected.requests:
         _send_messages(plan, ledger, report)
     return expected
@@ -70,7 +76,7 @@ def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
     """What may still be spent."""
     means = plan.job.means
     caps = means["qa.max_usd"], means["qa.max_usd_total"]
-    return Budget(*caps, ledger.usd_of_making, ledger.usd)
+    return Budget(*caps, ledger.making.usd, ledger.usd)
 
 
 def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
@@ -103,16 +109,20 @@ def build(job: Job, report: Report) -> Outcome:
     plan = Plan.of(job)
     overlay = Overlay(read_reviews(job.source / REVIEW_FILE))
     with open_ledger(job.keep, report) as ledger:
-        sent = ledger.sent
+        before = ledger.making.usd
         expected = generate_qa_pairs(plan, ledger, report)
         found = harvest(plan, ledger, overlay)
-        counts = {"sent": ledger.sent - sent, "lost_answers": ledger.outcomes["unknown"]}
-        cost = _cost(ledger, expected, found)
+        making = ledger.making
+        counts = {"sent": making.sent, "lost_answers": making.outcomes["unknown"]}
+        cost = _cost(ledger, expected, before, found)
         ledger.complete()
     _write(job.output, found)
     homeless = overlay.homeless()
     for review in homeless:
-        report(f"a review has lost its chunk: {review.question!r}")
+        report(
+            f"a review has lost its chunk, whose text has changed: {review.question!r}. Review the new "
+            f"pairs, and take its line out of {REVIEW_FILE}"
+        )
     counts["reviews_without_chunk"] = len(homeless)
     return _outcome(job, found, counts, cost)
 
@@ -131,14 +141,19 @@ def _write_pairs(path: Path, pairs: list[QAPair]) -> None:
             writer.add(text_id, [Rows.of(to_table(QAPair, group))])
 
 
-def _cost(ledger: OpenLedger, expected: Estimate, found: Harvest) -> dict[str, float]:
-    """What this making cost, what it was expected to, and what the answers behind the pairs did."""
+def _cost(
+    ledger: OpenLedger, expected: Estimate, before: float, found: Harvest
+) -> dict[str, float]:
+    """What this making cost, what it was expected to, and what the answers behind the pairs did.
+
+    `before` was spent on it by earlier processes.
+    """
     usd, batches = sum(found.usd.values()), expected.usd_in_batches
     per_pair = {"usd_per_kept_pair": usd / len(found.pairs)} if found.pairs else {}
     return {
-        "usd": ledger.usd_of_making,
-        "usd_estimated": expected.usd,
-        **({"usd_estimated_in_batches": batches} if batches is not None else {}),
+        "usd": ledger.making.usd,
+        "usd_estimated": before + expected.usd,
+        **({"usd_estimated_in_batches": before + batches} if batches is not None else {}),
         "usd_of_answers": usd,
         "usd_of_corpus": ledger.usd,
         **per_pair,
@@ -180,8 +195,9 @@ def _kept_rate(found: Harvest) -> float:
     """The share of the pairs asked for that are kept; what a person had a say in counts as kept."""
     asked = sum(found.asked.values())
     by_hand = sum(pair.request_id == REVIEWED for pair in found.pairs)
-    by_person = sum(pair.reason.startswith("a person's") for pair in found.dropped)
-    return (len(found.pairs) - by_hand + by_person) / asked if asked else 1.0
+    reviewed = {by_person(action) for action in ("edit", "reject")}
+    gone = sum(pair.reason in reviewed for pair in found.dropped)
+    return (len(found.pairs) - by_hand + gone) / asked if asked else 1.0
 
 
 def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str, Any]]:

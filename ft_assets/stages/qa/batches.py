@@ -65,8 +65,16 @@ class BatchSending:
         is no point in going on. Whatever happens, what came is in the ledger.
         """
         self.collect()
-        while self._submit(one for one in missing() if not self._left_out(one)):
+        self._require_an_answer()
+        while self._submit(one for one in missing() if one.key not in self._turned_away):
             self.collect()
+            self._require_an_answer()
+        if self._turned_away:
+            self._report(
+                f"{len(self._turned_away):,} requests were turned away for what they are, and left out; "
+                f"the last: {list(self._turned_away.values())[-1]}. Running again with --force sends "
+                "them once more"
+            )
 
     def collect(self) -> None:
         """Takes up the results of batches that have ended. Raises WaitingError where one has not."""
@@ -138,13 +146,19 @@ class BatchSending:
         for (_, answered), (_, sent, reply) in zip(found, taken, strict=True):
             self._budget.settle(sent.usd, answered.usd)
             if answered.outcome == "failed" and not reply.again:
-                self._turned_away[sent.key] = sent.recipe
+                self._turned_away[sent.key] = reply.error
         return sum(answered.outcome in SETTLED for _, answered in found)
 
-    def _left_out(self, request: Request) -> bool:
-        """Whether a request was refused for what it is, while others of its recipe were answered."""
-        recipe = self._turned_away.get(request.key)
-        return recipe is not None and self._ledger.settled_of(recipe) > 0
+    def _require_an_answer(self) -> None:
+        """Raises StageError where all are refused for what they are, and none was ever answered.
+
+        Where some were answered, those that were not are left out.
+        """
+        if self._turned_away and not self._ledger.making.answers:
+            raise StageError(
+                f"every request is turned away: {list(self._turned_away.values())[-1]}. Running again "
+                f"sends them once more; their errors stand in {self._ledger.path}"
+            )
 
     def _answered(self, sent: Sent, reply: Reply) -> Answered:
         outcome, error = reply.outcome, reply.error

@@ -69,6 +69,20 @@ class Answered:
     wait_until: float = 0.0
 
 
+@dataclass
+class Making:
+    """Of the books of a ledger, what one making of the pairs put there, in however many processes."""
+
+    sent: int = 0
+    usd: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def answers(self) -> int:
+        """How many answers came."""
+        return sum(self.outcomes[outcome] for outcome in SETTLED)
+
+
 class Ledger:
     """What stands in a ledger. `open_ledger` gives one that can be written."""
 
@@ -79,13 +93,12 @@ class Ledger:
         self.sent = 0
         self.usd = 0.0
         """What all answers cost; an unknown one counts with the most that it can have cost."""
-        self.usd_of_making = 0.0
-        """Of that, what was spent since the pairs were last complete."""
+        self.making = Making()
+        """What of all that came since the pairs were last complete."""
         self.wait_until = 0.0
         """The time of day before which nothing may be sent, as answers so far have it."""
         self._open: dict[int, Sent] = {}
         self._found: dict[str, tuple[OutcomeName, int]] = {}
-        self._settled: Counter[str] = Counter()
         self._size = self._next = 0
         self._read()
 
@@ -110,19 +123,20 @@ class Ledger:
             self._open[line["n"]] = Sent(**{name: line[name] for name in _SENT if name in line})
             self._next = line["n"] + 1
             self.sent += 1
+            self.making.sent += 1
         elif line["event"] == "outcome":
             sent = self._open.pop(line["n"], None)
             if sent is None:  # written twice by a writer that was interrupted
                 return
             self.outcomes[line["outcome"]] += 1
             self.usd += line["usd"]
-            self.usd_of_making += line["usd"]
+            self.making.usd += line["usd"]
+            self.making.outcomes[line["outcome"]] += 1
             self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
             if self.settled(line["key"]) is None:
                 self._found[line["key"]] = (line["outcome"], offset)
-                self._settled[sent.recipe] += line["outcome"] in SETTLED
         elif line["event"] == "complete":
-            self.usd_of_making = 0.0
+            self.making = Making()
         else:
             raise ValueError(f"event {line['event']!r}")
 
@@ -130,6 +144,11 @@ class Ledger:
     def under_way(self) -> int:
         """Requests without an outcome: in flight, or lost with their process."""
         return len(self._open)
+
+    @property
+    def in_batches(self) -> set[str]:
+        """The keys of requests in batches whose results are not here yet."""
+        return {sent.key for sent in self._open.values() if sent.batch}
 
     def last(self, key: str) -> OutcomeName | None:
         """What became of a request; where it was sent several times, the answer counts."""
@@ -140,10 +159,6 @@ class Ledger:
         """The outcome of a request that has an answer; None where it may be sent."""
         outcome = self.last(key)
         return outcome if outcome in SETTLED else None
-
-    def settled_of(self, recipe: str) -> int:
-        """How many answers there are to requests of one recipe."""
-        return self._settled[recipe]
 
     def answer(self, key: str) -> Answered:
         """What came of a request that was sent, read from the file."""
@@ -204,7 +219,7 @@ class OpenLedger(Ledger):
 
     def complete(self) -> None:
         """Writes down that the pairs are complete: what is spent from now on is another making's."""
-        if self.usd_of_making:
+        if self.making.sent:
             self._append([{"event": "complete", "at": _now()}])
 
     def _append(self, lines: list[dict[str, Any]]) -> None:

@@ -83,6 +83,8 @@ class Estimate:
     usd: float
     usd_in_batches: float | None
     prices: str
+    largest: float = 0.0
+    """The most that a single message of them can cost, which has to be left below a cap."""
 
     @property
     def ways(self) -> dict[str, float]:
@@ -100,6 +102,7 @@ class Estimate:
             self.usd * times,
             batches,
             self.prices,
+            self.largest,
         )
 
     def __str__(self) -> str:
@@ -110,6 +113,18 @@ class Estimate:
         )
 
 
+def cap_warning(expected: Estimate, way: str, spent: float, cap: float) -> str:
+    """What is to be said where `qa.max_usd` may stop requests that are sent so; else nothing."""
+    share = BATCH_SHARE if way == "batches" else 1.0
+    wanted = spent + share * (expected.usd + expected.largest) if expected.requests else 0.0
+    if wanted <= cap:
+        return ""
+    return (
+        f"qa.max_usd ({dollars(cap)}) may stop this before the end: about {dollars(wanted)} is wanted, "
+        "with what has to be left for the last request"
+    )
+
+
 def prompt_tokens(request: Request) -> int:
     """About how many tokens a request sends."""
     return estimate_tokens(request.recipe.system) + estimate_tokens(request.user) + _OVERHEAD_TOKENS
@@ -118,13 +133,15 @@ def prompt_tokens(request: Request) -> int:
 def estimate(requests: Iterable[Request], price: Price) -> Estimate:
     """What requests will cost, about, each answered at once."""
     count = tokens_in = tokens_out = 0
+    largest = 0.0
     for request in requests:
+        largest = max(largest, at_most(request, price))
         count += 1
         tokens_in += prompt_tokens(request)
         tokens_out += min(request.pairs * request.recipe.form.tokens, request.recipe.max_tokens)
     usd = price.usd({"input_tokens": tokens_in, "output_tokens": tokens_out})
     in_batches = usd * BATCH_SHARE if price.batched else None
-    return Estimate(count, tokens_in, tokens_out, usd, in_batches, price.source)
+    return Estimate(count, tokens_in, tokens_out, usd, in_batches, price.source, largest)
 
 
 def at_most(request: Request, price: Price) -> float:
@@ -172,8 +189,9 @@ class Budget:
         spent, cap = self.spent[key], self.caps[key]
         return StageError(
             f"{key} is reached: {dollars(spent)} of {dollars(cap)} is spent and one more request "
-            f"may take up to {dollars(usd)}; {left:,} are left. All answers so far are kept and "
-            f"will not be paid for again: raise {key}, then run again"
+            f"may take up to {dollars(usd)}; {left:,} more to send. All answers so far are kept and "
+            f"will not be paid for again: raise {key} ({dollars(spent + usd * left)} is enough in any "
+            "case), then run again"
         )
 
 

@@ -121,8 +121,8 @@ def pairs_of(text: str, per_chunk: int, per_1000_tokens: float | None) -> int:
 
 
 def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
-    """Those of `requests` without an answer, each once; the second sample where that is wanted."""
-    seen: set[str] = set()
+    """Those of `requests` without an answer that are not under way, each once; the second sample where that is wanted."""
+    seen = ledger.in_batches
     for request in requests:
         if request.key in seen:
             continue
@@ -131,7 +131,7 @@ def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request
         again = request.again()
         if found is None:
             yield request
-        elif found in RETRIED and ledger.settled(again.key) is None:
+        elif found in RETRIED and ledger.settled(again.key) is None and again.key not in seen:
             yield again
 
 

@@ -38,6 +38,11 @@ class Review:
     new_answer: str = ""
 
 
+def by_person(action: str) -> str:
+    """The reason for which a pair goes by a review."""
+    return f"a person's {action}"
+
+
 def chunk_digest(text: str) -> str:
     """What tells a chunk's text from another's."""
     return sha256(text.encode()).hexdigest()[:32]
@@ -45,7 +50,7 @@ def chunk_digest(text: str) -> str:
 
 def read_reviews(path: Path) -> list[Review]:
     """The reviews in a file; none where there is no file. Raises UserError with the line."""
-    if not path.is_file():
+    if not path.exists():
         return []
     return [_review(path, number, line) for number, line in _lines(path)]
 
@@ -54,7 +59,8 @@ def _review(path: Path, number: int, line: dict[str, Any]) -> Review:
     try:
         review = Review(**line)
     except TypeError as error:
-        raise UserError(f"{path}:{number}: it is no review ({error})") from error
+        wanted = ", ".join(Review.__dataclass_fields__)
+        raise UserError(f"{path}:{number}: it is no review, which has {wanted}") from error
     texts = all(isinstance(value, str) for value in vars(review).values())
     edited = bool(review.new_question.strip() and review.new_answer.strip()) if texts else False
     if not texts or not (review.action == "reject" or (review.action == "edit" and edited)):
@@ -102,7 +108,7 @@ class Overlay:
             if review is None:
                 kept.append(pair)
             else:
-                gone.append(dropped_pair(pair, f"a person's {review.action}"))
+                gone.append(dropped_pair(pair, by_person(review.action)))
         again = digest in self._seen  # the same text elsewhere: one edit makes one pair
         self._seen.add(digest)
         edits = [] if again else [_written(review, chunk) for review in reviews]
@@ -125,11 +131,11 @@ def _written(review: Review, chunk: Chunk) -> QAPair | None:
     return pair_of(draft, chunk, REVIEWED)
 
 
-def exported(pair: QAPair, heading: str) -> dict[str, str]:
+def exported(pair: QAPair, heading: str, verdict: str = "keep") -> dict[str, str]:
     """A pair as a person gets it to look at."""
     return {
         "pair_id": pair.pair_id,
-        "verdict": "keep",
+        "verdict": verdict,
         "heading": heading,
         "question": pair.question,
         "answer": pair.answer,
@@ -142,38 +148,40 @@ def imported(
 ) -> tuple[list[Review], int]:
     """All reviews once the verdicts in a file are taken up, and how many of them are new.
 
-    `pairs` are those of the artifact by id, `texts` the chunks' by id. A line may be gone or
-    unchanged: that says nothing. Raises UserError for a line that cannot be taken up.
+    `pairs` are those of the artifact by id, with those that a person's verdict took out of it; `texts`
+    the chunks' by id. A line may be gone or unchanged: that says nothing, so that a file does not undo
+    what another one said since. Raises UserError for a line that cannot be taken up.
     """
     found = {(review.chunk, fold_words(review.question)): review for review in known}
     edits = {(review.chunk, fold_words(review.new_question)): key for key, review in found.items()}
     before = dict(found)
     for number, line in _lines(path):
+        place = f"{path}:{number}"
         pair = pairs.get(str(line.get("pair_id")))
         if pair is None:
-            raise UserError(
-                f"{path}:{number}: there is no pair {line.get('pair_id')!r} any more: export anew"
-            )
-        verdict = _verdict(f"{path}:{number}", line, pair, chunk_digest(texts[pair.chunk_id]))
-        if verdict is None:
-            continue
-        asked = (verdict.chunk, fold_words(verdict.question))
-        if pair.request_id == REVIEWED and asked in edits:  # a review of a person's own pair
-            key = edits[asked]
-            first = found[key]
-            verdict = Review(
-                verdict.action,
-                first.chunk,
-                first.question,
-                first.answer,
-                first.evidence,
-                verdict.new_question,
-                verdict.new_answer,
-            )
-            asked = key
-        found[asked] = verdict
-    new = sum(before.get(key) != review for key, review in found.items())
-    return list(found.values()), new
+            raise UserError(_no_pair(place, line))
+        asked = (chunk_digest(texts[pair.chunk_id]), fold_words(pair.question))
+        if pair.request_id == REVIEWED:  # a person's own pair: the review that made it
+            asked = edits.get(asked, asked)
+        if line.get("verdict") == "restore":
+            found.pop(asked, None)
+        elif verdict := _verdict(place, line, pair, asked[0]):
+            first = found.get(asked) if pair.request_id == REVIEWED else None
+            found[asked] = _of_the_first(verdict, first) if first else verdict
+    changed = sum(before.get(key) != review for key, review in found.items())
+    return list(found.values()), changed + len(before.keys() - found.keys())
+
+
+def _no_pair(place: str, line: dict[str, Any]) -> str:
+    if "pair_id" not in line:
+        return f"{place}: it has no pair_id: it is no line of an export"
+    return f"{place}: there is no pair {line['pair_id']!r} any more: export anew"
+
+
+def _of_the_first(verdict: Review, first: Review) -> Review:
+    """A verdict on a person's own pair hangs on what the model asked."""
+    of = (first.chunk, first.question, first.answer, first.evidence)
+    return Review(verdict.action, *of, verdict.new_question, verdict.new_answer)
 
 
 def _verdict(place: str, line: dict[str, Any], pair: QAPair, chunk: str) -> Review | None:
@@ -181,7 +189,7 @@ def _verdict(place: str, line: dict[str, Any], pair: QAPair, chunk: str) -> Revi
     said = line.get("verdict", "keep")
     question, answer = line.get("question", pair.question), line.get("answer", pair.answer)
     if said not in ("keep", "reject"):
-        raise UserError(f'{place}: verdict {said!r}: allowed are "keep" and "reject"')
+        raise UserError(f'{place}: verdict {said!r}: allowed are "keep", "reject" and "restore"')
     if not (isinstance(question, str) and isinstance(answer, str)):
         raise UserError(f"{place}: question and answer must be texts")
     if line.get("evidence", pair.evidence) != pair.evidence:

@@ -27,7 +27,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _PATIENCE_SECONDS = 900.0
 """A rate limit that asks for more is no matter of waiting."""
 _HOPELESS = 3
-"""Requests turned away for what they are, without one that was answered, before all stop."""
+"""Requests turned away for what they are, while none is answered, before all stop."""
 _POLL_SECONDS = 0.25
 _DRAIN_SECONDS = 240.0
 """Longer than any call takes."""
@@ -89,9 +89,10 @@ class Sending:
         self._later: list[tuple[float, int, _Trip]] = []
         self._fresh: Iterator[Request] = iter(())
         self._held: _Trip | None = None
-        self._threads = self._answers = self._turned_away = 0
+        self._threads = self._answers = 0
         self._done = self._total = self._serial = 0
         self._given_up: list[Reply] = []
+        self._turned_away: list[str] = []
         self._told = 0.0
 
     def run(self, requests: Iterable[Request], total: int) -> None:
@@ -114,6 +115,12 @@ class Sending:
         self._tell(now=True)
         if self._given_up:
             raise self._left_over(f"{len(self._given_up):,} requests have no answer")
+        if self._turned_away:
+            self._require_an_answer()
+            self._report(
+                f"{len(self._turned_away):,} requests were turned away for what they are, and left out; "
+                f"the last: {self._turned_away[-1]}. Running again with --force sends them once more"
+            )
 
     def _peek(self) -> _Trip | None:
         """What goes out next: a request whose wait is over, or else a fresh one.
@@ -264,9 +271,16 @@ class Sending:
     def _turn_away(self, reply: Reply) -> None:
         """A request was refused for what it is: others may fare better, unless none ever did."""
         self._done += 1
-        self._turned_away += 1
-        if self._turned_away >= _HOPELESS and not self._answers:
-            raise StageError(f"every request is turned away: {reply.error}. {self._kept()}")
+        self._turned_away.append(reply.error)
+        if len(self._turned_away) >= _HOPELESS:
+            self._require_an_answer()
+
+    def _require_an_answer(self) -> None:
+        """Raises StageError where nothing was answered since the pairs were last complete."""
+        if not self._ledger.making.answers:
+            raise StageError(
+                f"every request is turned away: {self._turned_away[-1]}. {self._kept()}"
+            )
 
     def _left_over(self, what: str) -> StageError:
         last = self._given_up[-1]
@@ -308,9 +322,9 @@ class Sending:
         self._told = time.monotonic()
         share = min(1.0, self._done / max(1, self._total))
         bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
-        spent = dollars(self._ledger.usd_of_making)
+        spent = dollars(self._ledger.making.usd)
         cap = dollars(self._budget.caps["qa.max_usd"])
         self._report(
-            f"{bar} {self._done:,} of {self._total:,} answered, {spent} of at most {cap}, "
+            f"{bar} {self._done:,} of {self._total:,} done, {spent} of at most {cap}, "
             f"{len(self._in_flight)} in flight"
         )
