@@ -370,6 +370,7 @@ def _print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> N
 @app.command()
 def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Read every artifact and compare it with its manifest; exit 3 where one is damaged."""
+    from ft_assets.upkeep import LEDGER
     from ft_assets.upkeep import verify as verdicts_on
 
     project = Project.from_environment()
@@ -393,6 +394,8 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     for verdict in damaged:
         for line in verdict.damage:
             err.print(f"[red]damaged:[/] {escape(line)}", soft_wrap=True)
+        if verdict.version == LEDGER:  # it says itself what to do: it cannot be made again
+            continue
         what = f"ft-assets refresh {verdict.corpus} --until {verdict.asset} --force"
         err.print(f"  to mend it: {what}; an old version: ft-assets prune", soft_wrap=True)
     if damaged:

@@ -42,7 +42,9 @@ ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 class Section(BaseModel):
     """A part of the settings: unknown keys refused, values not coerced, never changed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=False, allow_inf_nan=False
+    )
 
 
 def _shown(value: Any) -> str:
@@ -187,9 +189,15 @@ def _model(value: str) -> str:
     return value
 
 
-def _prompt(value: Any) -> Any:
-    if isinstance(value, str) and not value.endswith(TEMPLATE_SUFFIX):
+def _prompt(value: str | None) -> str | None:
+    if value is not None and not value.endswith(TEMPLATE_SUFFIX):
         raise ValueError(f"allowed is the name of a *{TEMPLATE_SUFFIX} file in the corpus folder")
+    return value
+
+
+def _judge(value: Any) -> Any:
+    if not isinstance(value, bool) and not str(value).endswith(TEMPLATE_SUFFIX):
+        raise ValueError(f"allowed are true, false or the name of a *{TEMPLATE_SUFFIX} file")
     return value
 
 
@@ -213,8 +221,12 @@ class QAConfig(Section):
     pairs_per_1000_tokens: float | None = Field(None, gt=0.0, le=100.0)
     kinds: list[QuestionKind] = Field(list(get_args(QuestionKind)), min_length=1)
     audience: str = Field("someone new to the subject", min_length=1, max_length=200)
-    prompt: Annotated[str | None, AfterValidator(_prompt)] = None
-    judge: Annotated[bool | str, AfterValidator(_prompt)] = False
+    prompt: Annotated[str | None, AfterValidator(_prompt)] = Field(
+        None, description=f"a *{TEMPLATE_SUFFIX} file"
+    )
+    judge: Annotated[Any, AfterValidator(_judge)] = Field(
+        False, description=f"true | false | a *{TEMPLATE_SUFFIX} file"
+    )
     max_tokens: int = Field(2048, ge=64, le=64_000)
     max_concurrency: int = Field(8, ge=1, le=256)
     max_usd: float = Field(1.0, ge=0.0)
@@ -421,6 +433,12 @@ def _describe(key: Key, error: Any) -> str:
         hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(known)}"
         return f"unknown setting; {hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"it wants {error['loc'][-1]} too"
+    if error["type"].startswith("too_short"):
+        return "at least one is wanted"
+    if error["type"] == "model_type":
+        return f"{_shown(error['input'])} is not allowed: settings of its own belong below it"
     if isinstance(error["input"], dict | BaseModel):
         return str(message)
     return f"{_shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}"

@@ -183,6 +183,8 @@ def fingerprint(asset: str, inputs: Mapping[str, str], settings: Mapping[str, An
     return digest([asset, dict(inputs), dict(settings), node.code_version])
 
 
+_READABLE = 60
+"""Characters above which a setting is no value that a person wrote down."""
 _SEAL = ',\n "digest": "'
 
 
@@ -333,15 +335,22 @@ def own_causes(
         elif key not in settings:
             causes.append(f"{key} is no longer read")
         elif manifest.settings[key] != settings[key]:
-            causes.append(f"{key} {_short(manifest.settings[key])} → {_short(settings[key])}")
+            causes.append(_change(key, manifest.settings[key], settings[key]))
     if manifest.code_version != node.code_version:
         causes.append(f"code version {manifest.code_version} → {node.code_version}")
     return causes
 
 
+def _change(key: str, before: Any, now: Any) -> str:
+    """A setting that changed, in words; of a file's text or digest there is nothing to be read."""
+    if any(isinstance(value, str) and len(value) > _READABLE for value in (before, now)):
+        return f"{key} changed"
+    return f"{key} {_short(before)} → {_short(now)}"
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return text if len(text) <= _READABLE else f"{text[:57]}…"
 
 
 def file_changes(sources: list[dict[str, Any]], files: list[CorpusFile]) -> list[str]:

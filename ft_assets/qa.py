@@ -95,8 +95,7 @@ def export_pairs(project: Project, corpus: str, path: Path) -> int:
         *((pair, "reject") for pair in _reviewed(project, manifest, "reject")),
     ]
     lines = [exported(pair, headings.get(pair.chunk_id, ""), said) for pair, said in found]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, written(lines))
+    _write(path, written(lines))
     return len(lines)
 
 
@@ -113,8 +112,15 @@ def import_reviews(project: Project, corpus: str, path: Path) -> tuple[int, Path
     texts = {chunk.chunk_id: chunk.text for chunk in _chunks(project, manifest)}
     reviews, new = imported(path, pairs, texts, read_reviews(target))
     if new:
-        write_atomically(target, written(vars(review) for review in reviews))
+        _write(target, written(vars(review) for review in reviews))
     return new, target
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror})") from error
 
 
 def _pairs(project: Project, manifest: Manifest) -> list[QAPair]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ft_assets.assets import SETTLED_TAG, cost_of_pairs, observation
+from ft_assets.assets import SETTLED_TAG, observation, observation_of_cost
 from ft_assets.errors import UserError
 from ft_assets.freshness import CORPUS_FILES, GRAPH, digest, upstream
 from ft_assets.partitions import corpus_partitions
@@ -57,7 +57,7 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         except UserError as error:
             context.log.warning(f"{corpus} is left out until its settings are mended: {error}")
             continue
-        state = digest(observed)
+        state = digest([observed, until])
         last = {**_NEVER_SEEN, **cursor.get(corpus, {})}
         if state == last["seen"] and state != last["acted"]:
             last = {"acted": state, "count": last["count"] + 1, "tries": 1}
@@ -65,7 +65,7 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
                 observation(dg.AssetKey(key.split("/")), corpus, version)
                 for key, version in observed.items()
             ]
-            if cost := cost_of_pairs(project, corpus):
+            if cost := observation_of_cost(project, corpus):
                 events.append(cost)
             requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
         elif state == last["acted"] and last["tries"]:

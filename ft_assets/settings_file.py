@@ -40,6 +40,8 @@ def _keys(section: Section, depth: int) -> Iterator[str]:
 
 def _allowed(field: FieldInfo) -> str:
     """What a key may be, in words; empty where any value of its type may."""
+    if field.description:
+        return field.description
     choices = _choices(field.annotation)
     if choices:
         own = [] if "list[str]" not in str(field.annotation) else ["a list of module names"]

@@ -5,10 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ft_assets.errors import StageError
 from ft_assets.freshness import GRAPH, Manifest
 from ft_assets.resources.lease import holder
 from ft_assets.resources.storage import DamagedError, Storage
+from ft_assets.stages.qa.batch_log import BatchLog
+from ft_assets.stages.qa.ledger import REQUESTS, Ledger
 
+LEDGER = "ledger"
+"""What stands for the version where it is a ledger that is looked at."""
 KEEP = 2
 """Versions of each asset that are kept by default, the current one among them."""
 
@@ -40,6 +45,8 @@ def verify(storage: Storage, corpus: str) -> Iterator[Verdict]:
                 )
             size = sum(file["bytes"] for file in manifest.files.values())
             yield Verdict(corpus, asset, version, size, damage)
+        if asset == "qa_pairs":
+            yield from _ledger(storage, corpus)
         try:
             now = storage.current_version(corpus, asset)
         except DamagedError as error:
@@ -47,6 +54,20 @@ def verify(storage: Storage, corpus: str) -> Iterator[Verdict]:
             continue
         if now and not storage.folder(corpus, asset, now).is_dir():
             yield Verdict(corpus, asset, "current", 0, [f"{asset}: version {now} is not there"])
+
+
+def _ledger(storage: Storage, corpus: str) -> Iterator[Verdict]:
+    """Reads what was paid for and stands in no artifact."""
+    folder = storage.keep(corpus, "qa_pairs")
+    if not (folder / REQUESTS).exists():
+        return
+    try:
+        Ledger(folder)
+        BatchLog(folder)
+        damage = []
+    except StageError as error:
+        damage = [str(error)]
+    yield Verdict(corpus, "qa_pairs", LEDGER, (folder / REQUESTS).stat().st_size, damage)
 
 
 @dataclass(frozen=True)

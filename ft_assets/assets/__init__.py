@@ -90,6 +90,7 @@ def materialize(
     except (UserError, StageError) as error:
         if isinstance(error, WaitingError):
             context.instance.add_run_tags(context.run.run_id, {WAITING_TAG: asset})
+            raise failure(error) from None  # nothing went wrong: a traceback would say so
         raise failure(error) from error
     report_read(context, made.manifest)
     folder = project.storage.folder(corpus, asset, made.manifest.version)
@@ -150,20 +151,25 @@ def observation(key: dg.AssetKey, corpus: str, version: str) -> dg.AssetObservat
 
 def report_cost_of_pairs(instance: dg.DagsterInstance, project: Project, corpus: str) -> None:
     """Shows on the page of `qa_pairs` what making it would cost, where that is to be said."""
-    if event := cost_of_pairs(project, corpus):
+    if event := observation_of_cost(project, corpus):
         instance.report_runless_asset_event(event)
 
 
-def cost_of_pairs(project: Project, corpus: str) -> dg.AssetObservation | None:
-    """The event that says what making `qa_pairs` would cost, where it is on and not fresh."""
+def observation_of_cost(project: Project, corpus: str) -> dg.AssetObservation | None:
+    """The event that says what making `qa_pairs` would cost."""
+    metadata = cost_of_pairs(project, corpus)
+    key = dg.AssetKey("qa_pairs")
+    return dg.AssetObservation(key, partition=corpus, metadata=metadata) if metadata else None
+
+
+def cost_of_pairs(project: Project, corpus: str) -> dict[str, dg.MetadataValue[Any]]:
+    """What making `qa_pairs` would cost, as metadata; empty where it is off or fresh."""
     try:
         stale = project.status(corpus)["qa_pairs"].state != "fresh"
         line = cost_line(project, corpus) if stale else None
-    except (UserError, StageError) as error:
+    except (UserError, StageError, OSError) as error:
         line = str(error)
-    metadata = {"cost_before": dg.MetadataValue.text(line or "")}
-    key = dg.AssetKey("qa_pairs")
-    return dg.AssetObservation(key, partition=corpus, metadata=metadata) if line else None
+    return {"cost_before": dg.MetadataValue.text(line)} if line else {}
 
 
 def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from ft_assets.assets import corpus_asset, materialize, table
+from ft_assets.assets import corpus_asset, materialize, report_cost_of_pairs, table
 from ft_assets.pictures import histogram
 from ft_assets.resources.project import Project
 from ft_assets.stages.qa_pairs import DROPPED, YIELDS
@@ -17,7 +17,10 @@ from ft_assets.tables import read_batches, values
 def qa_pairs(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult:
-    return materialize(context, project, pictures=kept_and_dropped)
+    try:
+        return materialize(context, project, pictures=kept_and_dropped)
+    finally:
+        report_cost_of_pairs(context.instance, project, context.partition_key)
 
 
 def kept_and_dropped(folder: Path) -> dict[str, Any]:

@@ -136,17 +136,23 @@ class DataFolder:
         if found.get("data.template", "").endswith(TEMPLATE_SUFFIX):
             found["data.template.text"] = self.template(corpus, config)
         if key := _QUESTIONS_READ.get(asset):
-            questions = self.data / corpus / QUESTIONS_FILE
-            found[key] = self._digests_of(corpus).digest(questions) if questions.is_file() else None
+            found[key] = self._digest(corpus, QUESTIONS_FILE)
         if found.get("qa.enabled"):
             found["qa.prompt.text"] = self.qa_prompt(corpus, config)
             if config.qa.judge:
                 found["qa.judge.text"] = self.qa_judge_prompt(corpus, config)
-            review = self.data / corpus / REVIEW_FILE
-            found["qa.review"] = (
-                self._digests_of(corpus).digest(review) if review.is_file() else None
-            )
+            found["qa.review"] = self._digest(corpus, REVIEW_FILE)
         return found
+
+    def _digest(self, corpus: str, name: str) -> str | None:
+        """The digest of a file of the corpus's own; None where there is none."""
+        path = self.data / corpus / name
+        if not path.exists():
+            return None
+        try:
+            return self._digests_of(corpus).digest(path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
     def qa_prompt(self, corpus: str, config: FineTuneConfig) -> str:
         """The text of the prompt file of a corpus, or the one that comes with the project.
@@ -253,6 +259,7 @@ class DataFolder:
         ]
         if config.qa.enabled:
             probes += self._qa_probes(corpus, config)
+            probes.append((None, lambda: read_reviews(folder / REVIEW_FILE)))
         if config.data.template.endswith(TEMPLATE_SUFFIX):
             probes.append(("data.template", lambda: self.template(corpus, config)))
         if config.data.loaders.ocr:
@@ -261,8 +268,10 @@ class DataFolder:
             try:
                 probe()
             except UserError as error:
-                place = locate(self.data, corpus, key) if key else (folder / QUESTIONS_FILE, None)
-                found.append(Problem(*place, key, str(error)))
+                if key:
+                    found.append(Problem(*locate(self.data, corpus, key), key, str(error)))
+                else:
+                    found.append(_placed(error))
         if not self.files(corpus):
             found.append(Problem(folder, None, None, "holds no documents"))
         return found
@@ -279,7 +288,6 @@ class DataFolder:
             ("qa.model", lambda: price_of(qa.model, vars(qa.prices) if qa.prices else None)),
             ("qa.prompt", lambda: rendered(self.qa_prompt)),
             ("qa.judge", lambda: rendered(self.qa_judge_prompt)),
-            ("qa.enabled", lambda: read_reviews(self.data / corpus / REVIEW_FILE)),
         ]
 
     def rejects(self, corpus: str) -> tuple[list[Problem], bool]:
@@ -297,6 +305,15 @@ class DataFolder:
                 found += [Problem(path, None, None, reason) for reason in parsed.rejected]
                 anything = anything or parsed.text_id is not None
         return sorted(found, key=lambda problem: problem.file), anything
+
+
+def _placed(error: UserError) -> Problem:
+    """A problem of a file of the corpus's own, whose message begins with the file and the line."""
+    place, _, message = str(error).partition(": ")
+    path, _, line = place.rpartition(":")
+    if line.isdecimal():
+        return Problem(Path(path), int(line), None, message)
+    return Problem(Path(place), None, None, message)
 
 
 def _walk(folder: Path, inside: str = "") -> "Iterator[tuple[str, os.DirEntry[str]]]":

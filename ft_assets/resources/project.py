@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ft_assets.config import FineTuneConfig
 from ft_assets.errors import StageError
 from ft_assets.freshness import (
     CORPUS_FILES,

@@ -153,7 +153,10 @@ def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: 
         said = said.replace(key, "…")
     if status:
         said = said[:500]
-        return refused(status, headers, said, hopeless(status, said, model, at, key_names))
+        stop = hopeless(status, said, model, at, key_names)
+        if status == 401 and not keys:
+            stop = UserError(f"{at} wants a key ({said}): put it into {key_names}")
+        return refused(status, headers, said, stop)
     never = any(type(cause).__name__ in _NEVER_SENT for cause in causes)
     return Reply("failed" if never else "unknown", error=f"{at}: {said}"[:300], again="later")
 

@@ -268,14 +268,34 @@ def open_ledger(folder: Path, report: Report = lambda line: None) -> Iterator[Op
     What an ended process left open is listed as unknown. Raises OSError where the disk is full, and
     StageError where a line is damaged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        _lock(lock.fileno(), folder, report)
-        ledger = OpenLedger(folder)
+    with _locked(folder, report):
+        try:
+            ledger = OpenLedger(folder)
+        except PermissionError as error:
+            raise _unwritable(error) from error
         try:
             yield ledger
         finally:
             ledger.close()
+
+
+@contextmanager
+def _locked(folder: Path, report: Report) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a")
+    except PermissionError as error:
+        raise _unwritable(error) from error
+    with lock:
+        _lock(lock.fileno(), folder, report)
+        yield
+
+
+def _unwritable(error: PermissionError) -> StageError:
+    return StageError(
+        f"{error.filename} cannot be written ({error.strerror}), and without it nothing is sent: let "
+        "the user that runs this write there"
+    )
 
 
 def _lock(descriptor: int, folder: Path, report: Report) -> None:
