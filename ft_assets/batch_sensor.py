@@ -8,10 +8,12 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.freshness import GRAPH, upstream
 from ft_assets.resources.project import Project
 from ft_assets.stages.qa.batch_log import Batch, BatchLog
-from ft_assets.stages.qa.batches import APPEARS
+from ft_assets.stages.qa.batches import APPEARS, LOST_AFTER
 from ft_assets.stages.qa.claude_batches import ClaudeBatches, UnreachableError
 
 _SECONDS = 60
+_TIMEOUT_SECONDS = 5.0
+"""Dagster gives a tick a minute."""
 ASSET = "qa_pairs"
 
 
@@ -31,27 +33,41 @@ def build_batch_sensor(seconds: int = _SECONDS) -> dg.SensorDefinition:
         waits = []
         requests = []
         for corpus in project.corpora():
-            batches = BatchLog(project.storage.keep(corpus, ASSET)).under_way
-            if not batches:
-                continue
             try:
-                if all(_has_news(project, corpus, batch) for batch in batches):
-                    requests.append(_request(project, corpus, batches))
-                    continue
-                waits.append(f"{corpus} waits for {len(batches)} batches")
-            except (UserError, StageError, UnreachableError) as error:
+                batches = BatchLog(project.storage.keep(corpus, ASSET)).under_way
+                why = _why_it_waits(project, corpus, batches) if batches else ""
+            except (UserError, StageError, OSError) as error:
                 waits.append(f"{corpus}: {error}")
+                continue
+            if why:
+                waits.append(f"{corpus} {why}")
+            elif batches:
+                requests.append(_request(project, corpus, batches))
         return requests or dg.SkipReason("; ".join(waits) or "no batch is under way")
 
     return batch_sensor
 
 
-def _has_news(project: Project, corpus: str, batch: Batch) -> bool:
+def _why_it_waits(project: Project, corpus: str, batches: list[Batch]) -> str:
+    """Why a run would find out no more about batches that are under way; empty where it would."""
+    qa = project.config(corpus).qa
+    if not qa.enabled or ":" in qa.model:
+        return f"has {len(batches)} batches under way: set qa.enabled and qa.model back to collect them"
+    service = ClaudeBatches(qa.base_url, tries=1, timeout=_TIMEOUT_SECONDS)
+    try:
+        news = all(_has_news(service, batch) for batch in batches)
+    except UnreachableError as error:
+        return f"waits for {len(batches)} batches, of which nothing can be learned now ({error})"
+    return "" if news else f"waits for {len(batches)} batches"
+
+
+def _has_news(service: ClaudeBatches, batch: Batch) -> bool:
     """Whether a run would find out more about a batch."""
+    age = datetime.now(UTC) - batch.sent
     if not batch.id:
-        return datetime.now(UTC) - batch.sent > APPEARS
-    service = ClaudeBatches(project.config(corpus).qa.base_url)
-    return service.state(batch.id) != "under way"
+        return age > APPEARS
+    state = service.state(batch.id)
+    return state in ("ended", "gone") or (state == "not found" and age > LOST_AFTER)
 
 
 def _request(project: Project, corpus: str, batches: list[Batch]) -> dg.RunRequest:

@@ -63,7 +63,7 @@ def cost_line(project: Project, corpus: str) -> str | None:
     most = _typical(config, writer, judge, price_in(means_of(_QA, config), writer.model)) * count
     cap = dollars(config.qa.max_usd)
     return (
-        f"pairs: at most {most}; what the ledger has costs nothing; qa.max_usd {cap}; "
+        f"pairs of all {count:,} chunks: {most}; what the ledger has costs nothing; qa.max_usd {cap}; "
         f"counted by {counted}"
     )
 

@@ -128,7 +128,7 @@ def test_an_edit_shows_and_materialize_makes_it_fresh(
             "qa: {enabled: true}"
         )
         deadline = time.monotonic() + 60
-        while page.get_by_text("pairs: at most").count() == 0:
+        while page.get_by_text("pairs of all").count() == 0:
             assert time.monotonic() < deadline, "no cost is shown"
             page.goto(f"{server.url}/assets/qa_pairs?view=partitions&partition=beekeepers")
             page.wait_for_timeout(4_000)

@@ -136,7 +136,7 @@ def test_the_page_of_the_pairs_shows_their_cost_before_it_is_spent(
     assert _stale(instance, corpus.project, ["qa_pairs"]) == {"qa_pairs": "stale"}
     said = _shown_cost(instance)
     assert said
-    assert "at most" in said
+    assert "pairs of all" in said
     assert "in messages, $0.00" in said
     assert "in batches" in said
     corpus.settings("qa: {enabled: true, model: claude-haiku-4-5}")

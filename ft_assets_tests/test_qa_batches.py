@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 
 from ft_assets.batch_sensor import build_batch_sensor
-from ft_assets.errors import StageError, WaitingError
+from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.records import QAPair
 from ft_assets.stages.qa import batches as qa_batches
 from ft_assets.stages.qa.ledger import Ledger
@@ -128,7 +128,7 @@ def test_a_request_that_is_refused_for_what_it_is_is_left_out(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
     prepare(corpus, server.url)
-    server.behave(rigged={"Pier 3 ": "batch_refused"})
+    server.behave(rigged={"Pier 3 ": "batch_refused"}, batch_seconds=0.2)
     pairs = made_at_last(corpus)
     assert len(submissions(server)) == 1
     assert pairs
@@ -174,6 +174,15 @@ def test_what_is_refused_is_left_out_though_processes_end_in_between(
     server.behave(rigged={"Pier 3 ": "batch_refused"}, batch_seconds=0.3)
     assert made_at_last(corpus)
     assert len(submissions(server)) == 1
+    corpus.settings(f"qa: {{enabled: true, base_url: '{server.url}', min_kept_rate: 0.4}}")
+    assert made_at_last(corpus)  # refused again, as it was when the pairs were complete
+    corpus.settings(f"qa: {{enabled: true, send: batches, base_url: '{server.url}', judge: true}}")
+    server.behave(rigged={"Pier 3 ": "batch_refused", "You check": "batch_refused"})
+    with pytest.raises(StageError, match="every request is turned away"):
+        made_at_last(corpus)
+    server.behave(rigged={"Pier 3 ": "batch_refused"})
+    assert made_at_last(corpus)
+    assert len(submissions(server)) <= 4
 
 
 @pytest.mark.parametrize(
@@ -294,15 +303,117 @@ def test_caps_hold_over_batches(corpus: Corpus, server: ClaudeServer) -> None:
     [("no_credit", "no credit"), ("billing", "no credit"), ("rate_limited", "rate limit")],
 )
 def test_a_batch_that_is_refused(
-    corpus: Corpus, server: ClaudeServer, fault: str, said: str
+    corpus: Corpus,
+    server: ClaudeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    said: str,
 ) -> None:
+    monkeypatch.setattr(qa_batches, "_PATIENCE_SECONDS", 1.0)
     prepare(corpus, server.url)
-    server.behave(faults={fault: 1.0}, retry_after=1000)
+    server.behave(faults={fault: 1.0}, retry_after=1.5)
     with pytest.raises(StageError, match=said):
         make(corpus)
     server.behave(faults={})
     made_at_last(corpus)
+    assert not server.violations()
     agrees(corpus, server)
+
+
+def test_nothing_is_sent_before_the_time_that_was_asked_for(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(faults={"rate_limited": 1.0}, retry_after=5000)
+    with pytest.raises(StageError, match="Run again in 5000 s"):
+        make(corpus)
+    server.behave(faults={})
+    for way in ("batches", "messages"):
+        corpus.settings(f"qa: {{enabled: true, send: {way}, base_url: '{server.url}'}}")
+        with pytest.raises(StageError, match="no more requests until"):
+            make(corpus)
+    assert len(server.calls()) == 1
+
+
+def test_credit_that_runs_out_in_a_batch_stops_and_publishes_nothing(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(credit_usd=0.0005)
+    with pytest.raises(StageError, match="no credit"):
+        made_at_last(corpus)
+    paid = sum(server.billed().values())
+    assert 0 < paid < DOCUMENTS
+    server.behave(credit_usd=None)
+    made_at_last(corpus)
+    assert set(server.billed().values()) == {1}
+    agrees(corpus, server)
+
+
+def test_a_model_that_is_unknown_in_a_batch_is_named_at_once(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    prices = "prices: {input: 1.0, output: 5.0}"
+    prepare(corpus, server.url, f", model: claude-nosuch, {prices}")
+    with pytest.raises(UserError, match=r"does not know qa\.model 'claude-nosuch'"):
+        made_at_last(corpus)
+    assert len(submissions(server)) == 1
+
+
+def test_results_are_priced_as_they_were_asked_for(corpus: Corpus, server: ClaudeServer) -> None:
+    prepare(corpus, server.url, ", model: claude-haiku-4-5")
+    server.behave(batch_seconds=0.3)
+    with pytest.raises(WaitingError):
+        make(corpus)
+    prepare(corpus, server.url)
+    made_at_last(corpus)
+    agrees(corpus, server)
+
+
+def test_results_that_are_no_longer_kept_are_listed_as_unknown(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(batch_seconds=60)
+    with pytest.raises(WaitingError):
+        make(corpus)
+    for batch in server.batches.all.values():
+        batch.times.processing, batch.archived = 0, True
+    server.behave(batch_seconds=0)
+    made_at_last(corpus)
+    assert ledger_of(corpus).outcomes["unknown"] == len(submissions(server)[0])
+
+
+def test_one_sensor_looks_after_all_whatever_is_wrong_with_one(
+    corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(corpus, server.url)
+    server.behave(batch_seconds=0.2)
+    with pytest.raises(WaitingError):
+        make(corpus)
+    other = Corpus(corpus.project, "aground")
+    other.write("a.txt", "The ship lies on the bank.")
+    broken = corpus.project.storage.keep("aground", "qa_pairs") / "batches.jsonl"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{}\n")
+    sensor = build_batch_sensor()
+    with dg.DagsterInstance.ephemeral() as instance:
+        resources = {"project": corpus.project}
+
+        def tick() -> Any:
+            return sensor(dg.build_sensor_context(instance, resources=resources))
+
+        time.sleep(0.3)
+        assert [request.partition_key for request in tick()] == [corpus.name]
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+        for qa in (
+            "enabled: false",
+            "enabled: true, model: 'openai:m', prices: {input: 0.0, output: 0.0}",
+        ):
+            corpus.settings(f"qa: {{{qa}, base_url: '{server.url}/v1'}}")
+            calls = len(server.calls())
+            assert "back to collect them" in tick().skip_message
+            assert len(server.calls()) == calls  # the key goes to nobody else
 
 
 def test_a_batch_under_way_is_collected_though_messages_are_sent_now(

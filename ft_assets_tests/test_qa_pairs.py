@@ -310,7 +310,7 @@ def test_an_unknown_model_is_named(lamps: Corpus, server: ClaudeServer) -> None:
 def test_credit_that_runs_out_keeps_what_was_paid_for(lamps: Corpus, server: ClaudeServer) -> None:
     settle(lamps, server, max_concurrency=1)
     server.behave(credit_usd=0.0008)
-    with pytest.raises(StageError, match=r"no credit .* are kept"):
+    with pytest.raises(StageError, match=r"no credit.* are kept"):
         make(lamps)
     paid = sum(server.billed().values())
     assert paid > 1
@@ -505,7 +505,7 @@ def test_the_command_line_prices_makes_and_takes_reviews(
     assert not server.calls()
     assert estimate["usd_batches"] == estimate["usd_messages"] / 2 > 0
     said = cli("status", "lamps").stdout
-    assert f"pairs: at most {estimate['requests']} requests, about" in said
+    assert f"chunks: {estimate['requests']} requests, about" in said
     assert " in messages, " in said
     assert " in batches (prices of" in said
     done = cli("generate-qa", "lamps", ANTHROPIC_API_KEY="")

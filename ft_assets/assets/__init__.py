@@ -165,8 +165,9 @@ def observation_of_cost(project: Project, corpus: str) -> dg.AssetObservation | 
 def cost_of_pairs(project: Project, corpus: str) -> dict[str, dg.MetadataValue[Any]]:
     """What making `qa_pairs` would cost, as metadata; empty where it is off or fresh."""
     try:
-        stale = project.status(corpus)["qa_pairs"].state != "fresh"
-        line = cost_line(project, corpus) if stale else None
+        line = cost_line(project, corpus)  # None where QA is off
+        if line and project.status(corpus)["qa_pairs"].state == "fresh":
+            line = None
     except (UserError, StageError, OSError) as error:
         line = str(error)
     return {"cost_before": dg.MetadataValue.text(line)} if line else {}

@@ -15,7 +15,7 @@ from ft_assets.errors import UserError
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
 from ft_assets.stages.qa.batch_log import BatchLog
-from ft_assets.stages.qa.batches import BatchSending
+from ft_assets.stages.qa.batches import BatchSending, close_unsent
 from ft_assets.stages.qa.claude_batches import ClaudeBatches
 from ft_assets.stages.qa.harvest import Harvest, harvest
 from ft_assets.stages.qa.ledger import OpenLedger, open_ledger
@@ -31,6 +31,8 @@ PAIRS = "qa_pairs.parquet"
 DROPPED = "dropped.parquet"
 YIELDS = "yields.parquet"
 QUARANTINE = "quarantine.jsonl"
+_MOST_TURNED_AWAY = 0.05
+"""The share of requests turned away above which nothing is built on the pairs: it is not they."""
 
 
 def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimate:
@@ -40,6 +42,7 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     under way.
     """
     batches = None
+    close_unsent(ledger)
     if BatchLog(plan.job.keep).under_way:
         if ":" in plan.recipe.model:
             raise UserError(
@@ -58,6 +61,11 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
         batches.run(lambda: plan.missing(ledger))
     elif expected.requests:
         _send_messages(plan, ledger, report)
+    if left_out := ledger.left_out:
+        report(
+            f"{len(left_out):,} requests were turned away for what they are, and left out; the last: "
+            f"{list(left_out.values())[-1]}. --force sends them once more"
+        )
     return expected
 
 
@@ -82,7 +90,8 @@ def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
 def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
     """What sends and collects the batches of a ledger."""
     service = ClaudeBatches(plan.job.means["qa.base_url"])
-    return BatchSending(service, ledger, budget_of(plan, ledger), plan.price, report)
+    budget = budget_of(plan, ledger)
+    return BatchSending(service, ledger, budget, plan.price, report, plan.recipe.model)
 
 
 def call_of(plan: Plan) -> Call:
@@ -169,7 +178,7 @@ def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, f
         counts={
             "pairs": len(found.pairs),
             "dropped": len(found.dropped),
-            "judged": found.judged,
+            "judged": sum(found.judged.values()),
             "kept_rate": kept_rate,
             "requested": len(found.states),
             **{state: states[state] for state in STATES},
@@ -196,8 +205,8 @@ def _kept_rate(found: Harvest) -> float:
     asked = sum(found.asked.values())
     by_hand = sum(pair.request_id == REVIEWED for pair in found.pairs)
     reviewed = {by_person(action) for action in ("edit", "reject")}
-    gone = sum(pair.reason in reviewed for pair in found.dropped)
-    return (len(found.pairs) - by_hand + gone) / asked if asked else 1.0
+    gone = {(pair.request_id, pair.question) for pair in found.dropped if pair.reason in reviewed}
+    return (len(found.pairs) - by_hand + len(gone)) / asked if asked else 1.0
 
 
 def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str, Any]]:
@@ -209,7 +218,9 @@ def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str,
             whole and not states["unknown"] + states["pending"], f"{requested} requested = {said}"
         ),
         "requests_are_answered": check(
-            not useless, f"{useless} of {requested} requests gave no answer of use", blocking=False
+            not useless,
+            f"{useless} of {requested} requests gave no answer of use",
+            blocking=states["failed"] > _MOST_TURNED_AWAY * requested,
         ),
     }
 

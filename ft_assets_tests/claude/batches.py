@@ -64,6 +64,7 @@ class Batch:
     id: str = field(default_factory=lambda: f"msgbatch_{secrets.token_hex(12)}")
     made: float = field(default_factory=time.time)
     canceled: float | None = None
+    archived: bool = False
     results: list[dict[str, Any]] | None = None
 
     @property
@@ -105,8 +106,10 @@ class Batch:
             "expires_at": stamp(self.made + self.times.expires),
             "ended_at": stamp(self.ends) if ended else None,
             "cancel_initiated_at": stamp(self.canceled) if self.canceled else None,
-            "archived_at": None,
-            "results_url": f"{url}/v1/messages/batches/{self.id}/results" if ended else None,
+            "archived_at": stamp(self.ends) if self.archived else None,
+            "results_url": f"{url}/v1/messages/batches/{self.id}/results"
+            if ended and not self.archived
+            else None,
         }
 
 

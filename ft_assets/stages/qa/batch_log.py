@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.errors import StageError
+from ft_assets.stages.job import sync_folder
 
 BATCHES = "batches.jsonl"
 
@@ -91,11 +92,14 @@ class BatchLog:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"event": event, "batch": batch, "at": at, **said}
         text = json.dumps(line).encode() + b"\n"
+        new = not self.path.exists()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             file.truncate(self._size)
             file.seek(self._size)
             file.write(text)
             os.fsync(file.fileno())
+        if new:
+            sync_folder(self.path.parent)
         self._size += len(text)
         self._take(line)

@@ -13,22 +13,23 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Literal
 
-from ft_assets.errors import StageError, WaitingError
+from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.stages.job import Report
-from ft_assets.stages.qa.answer import FORMS, SETTLED, read_answer
+from ft_assets.stages.qa.answer import FORMS, read_answer
 from ft_assets.stages.qa.batch_log import Batch, BatchLog
 from ft_assets.stages.qa.claude_batches import ClaudeBatches, UnreachableError
 from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import BATCH_SHARE, Budget, Price, at_most
 from ft_assets.stages.qa.prompt import Request
-from ft_assets.stages.qa.send import Reply
+from ft_assets.stages.qa.send import Reply, wait_of
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
 """What one batch takes; the API's limit is 256 MB, with what is around the requests."""
 APPEARS = timedelta(minutes=2)
 """After so long a batch stands in the list, if there is one."""
-LOST_AFTER = timedelta(hours=1)
-"""After so long a batch that answers 404 is lost."""
+LOST_AFTER = timedelta(hours=25)
+"""After so long a batch that answers 404 is lost: no batch lives longer, and before that the key may be
+that of another workspace."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _WRITTEN_AT_ONCE = 200
 _TRIES = 5
@@ -36,6 +37,16 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _PATIENCE_SECONDS = 900.0
 _FRUITLESS = 3
 """Batches without a single answer, one after the other, before a person is asked."""
+
+
+def close_unsent(ledger: OpenLedger) -> None:
+    """Closes the requests of batches that were never sent, as their process ended before that."""
+    known = {batch.name for batch in BatchLog(ledger.path.parent).under_way}
+    for name in ledger.batches() - known:
+        ledger.outcome(
+            (number, Answered(sent.key, "failed", error="the process ended before it was sent"))
+            for number, sent in ledger.open_in(name).values()
+        )
 
 
 class BatchSending:
@@ -48,13 +59,13 @@ class BatchSending:
         budget: Budget,
         price: Price,
         report: Report,
+        model: str,
     ) -> None:
         self._service, self._ledger, self._budget = service, ledger, budget
+        self._model = model
         self._price, self._report = price, report
-        self._turned_away: dict[str, str] = {}
+        self._stop: UserError | StageError | None = None
         self._log = BatchLog(ledger.path.parent)
-        for name in ledger.batches() - {batch.name for batch in self._log.under_way}:
-            self._close_requests(name, "failed", "the process ended before its batch was sent")
         for batch in self._log.under_way:
             budget.under_way(sum(sent.usd for _, sent in ledger.open_in(batch.name).values()))
 
@@ -65,32 +76,29 @@ class BatchSending:
         is no point in going on. Whatever happens, what came is in the ledger.
         """
         self.collect()
-        self._require_an_answer()
-        while self._submit(one for one in missing() if one.key not in self._turned_away):
+        while self._submit(missing()):
             self.collect()
-            self._require_an_answer()
-        if self._turned_away:
-            self._report(
-                f"{len(self._turned_away):,} requests were turned away for what they are, and left out; "
-                f"the last: {list(self._turned_away.values())[-1]}. Running again with --force sends "
-                "them once more"
-            )
 
     def collect(self) -> None:
         """Takes up the results of batches that have ended. Raises WaitingError where one has not."""
         before = self._log.fruitless
-        waits = [why for batch in self._log.under_way if (why := self._collected(batch))]
+        waiting = self._log.under_way
+        waits = [why for batch in waiting if (why := self._collected(batch))]
+        if self._stop:
+            raise type(self._stop)(
+                f"{self._stop}. What was answered is kept in {self._ledger.path}"
+            )
         if waits:
             raise WaitingError(
                 f"waiting for {'; '.join(waits)}. Nothing is published yet, and all that comes is "
                 "kept: once it has ended the sensor of ft-assets ui goes on, or run again then"
             )
+        if waiting:
+            self._ledger.require_hope()
         fruitless = self._log.fruitless
         if fruitless > before and fruitless % _FRUITLESS == 0:
-            last = list(self._log.batches.values())[-1]
             raise StageError(
-                f"{fruitless} batches came back without a single answer, batch {last.id} the last; "
-                f"their errors stand in {self._ledger.path}. Running again sends them once more"
+                f"{fruitless} batches came back without a single answer, one after the other; their errors stand in {self._ledger.path}. Running again sends them once more"
             )
 
     def _collected(self, batch: Batch) -> str:
@@ -106,9 +114,14 @@ class BatchSending:
             state = self._service.state(batch.id)
             if state == "ended":
                 return "" if self._took(batch) else what
+            if state == "gone":
+                self._close(batch, "unknown", f"the results of batch {batch.id} are no longer kept")
+                return ""
         except UnreachableError as error:
             return f"{what}, of which nothing can be learned now ({error})"
-        if state == "not found" and age > LOST_AFTER:
+        if state == "not found":
+            if age < LOST_AFTER:
+                return f"{what}, which this key does not find (yet)"
             self._close(batch, "unknown", f"batch {batch.id} cannot be found")
             return ""
         return f"{what}, sent {batch.sent:%Y-%m-%d %H:%M} UTC and done within a day"
@@ -126,63 +139,58 @@ class BatchSending:
         """Writes down the results; False where they are those of others' requests."""
         waiting = self._ledger.open_in(batch.name)
         came = answers = 0
-        for lines in _batched(self._service.results(batch.id)):
+        for lines in _batched(self._service.results(batch.id, self._model)):
             if any(key not in waiting and not self._ledger.last(key) for key, _ in lines):
                 self._log.write("not_ours", batch.name, id=batch.id)
                 return False
             came += len(lines)
             taken = [(*waiting.pop(key), reply) for key, reply in lines if key in waiting]
-            answers += self._write_down(taken)
+            self._write_down(taken)
+            answers += sum(self._ledger.settled(key) is not None for key, _ in lines)
         if came < batch.requests:
             raise UnreachableError(f"{came:,} of {batch.requests:,} results came")
         self._report(f"batch {batch.id}: {answers:,} of {batch.requests:,} requests answered")
         self._close(batch, "unknown", "its batch has no result for it", answers)
         return True
 
-    def _write_down(self, taken: list[tuple[int, Sent, Reply]]) -> int:
-        """Writes down what came of requests; gives how many have an answer."""
+    def _write_down(self, taken: list[tuple[int, Sent, Reply]]) -> None:
+        """Writes down what came of requests."""
         found = [(number, self._answered(sent, reply)) for number, sent, reply in taken]
         self._ledger.outcome(found)
         for (_, answered), (_, sent, reply) in zip(found, taken, strict=True):
             self._budget.settle(sent.usd, answered.usd)
-            if answered.outcome == "failed" and not reply.again:
-                self._turned_away[sent.key] = reply.error
-        return sum(answered.outcome in SETTLED for _, answered in found)
-
-    def _require_an_answer(self) -> None:
-        """Raises StageError where all are refused for what they are, and none was ever answered.
-
-        Where some were answered, those that were not are left out.
-        """
-        if self._turned_away and not self._ledger.making.answers:
-            raise StageError(
-                f"every request is turned away: {list(self._turned_away.values())[-1]}. Running again "
-                f"sends them once more; their errors stand in {self._ledger.path}"
-            )
+            self._stop = self._stop or reply.stop
 
     def _answered(self, sent: Sent, reply: Reply) -> Answered:
         outcome, error = reply.outcome, reply.error
-        usd = self._price.usd(reply.usage) * BATCH_SHARE
+        price = Price(*sent.prices) if sent.prices else self._price
+        usd = price.usd(reply.usage) * BATCH_SHARE
         if outcome == "answered":
             answer = read_answer(FORMS[sent.form], reply.stop_reason, reply.text, sent.pairs)
             outcome, error = answer.outcome, answer.reason
         elif outcome == "unknown":
             usd = sent.usd
         said = (reply.text, reply.stop_reason, dict(reply.usage), reply.request_id, error)
-        return Answered(sent.key, outcome, usd, *said)
+        return Answered(sent.key, outcome, usd, *said, turned_away=reply.turned_away)
 
     def _close(
-        self, batch: Batch, outcome: Literal["failed", "unknown"], why: str, answers: int = 0
+        self,
+        batch: Batch,
+        outcome: Literal["failed", "unknown"],
+        why: str,
+        answers: int = 0,
+        wait_until: float = 0.0,
     ) -> None:
         """A batch is over; what has no result came to `outcome`."""
-        self._close_requests(batch.name, outcome, why)
+        waiting = list(self._ledger.open_in(batch.name).values())
+        due = {number: sent.usd if outcome == "unknown" else 0.0 for number, sent in waiting}
+        self._ledger.outcome(
+            (number, Answered(sent.key, outcome, due[number], error=why, wait_until=wait_until))
+            for number, sent in waiting
+        )
+        for number, sent in waiting:
+            self._budget.settle(sent.usd, due[number])
         self._log.write("over", batch.name, answers=answers)
-
-    def _close_requests(self, name: str, outcome: Literal["failed", "unknown"], why: str) -> None:
-        for number, sent in self._ledger.open_in(name).values():
-            usd = sent.usd if outcome == "unknown" else 0.0
-            self._ledger.outcome([(number, Answered(sent.key, outcome, usd, error=why))])
-            self._budget.settle(sent.usd, usd)
 
     def _submit(self, requests: Iterable[Request]) -> bool:
         """Sends requests, as many as the caps let through; False where there are none."""
@@ -220,15 +228,19 @@ class BatchSending:
         """Sends one batch. Where nobody knows whether it arrived, that is looked up later."""
         self._ledger.require_reserve()
         name = secrets.token_hex(8)
-        self._ledger.send(going.sent(name) for going in part)
+        time.sleep(wait_of(self._ledger))
+        self._ledger.send(going.sent(name, self._price) for going in part)
         self._log.write("sent", name, requests=len(part))
         said = self._create([going.body for going in part])
         if isinstance(said, str):
             self._log.write("created", name, id=said)
             self._report(f"batch {said}: {len(part):,} requests sent")
         elif said.outcome == "failed":
-            self._close(self._log.batches[name], "failed", said.error, answers=1)
-            raise said.stop or StageError(f"no batch can be sent: {said.error}. Run again later")
+            wait = said.retry_after or 0.0
+            until = time.time() + wait if said.again == "limited" else 0.0
+            self._close(self._log.batches[name], "failed", said.error, 1, until)
+            later = f"in {wait:.0f} s" if wait else "later"
+            raise said.stop or StageError(f"no batch can be sent: {said.error}. Run again {later}")
 
     def _create(self, bodies: list[Any]) -> str | Reply:
         """The id of a batch, or what came instead of one in the end."""
@@ -253,11 +265,17 @@ class _Going:
     usd: float
     body: dict[str, Any] = field(default_factory=dict)
 
-    def sent(self, batch: str) -> Sent:
+    def sent(self, batch: str, price: Price) -> Sent:
         """What the ledger is told of it."""
         recipe = self.request.recipe
         return Sent(
-            self.request.key, recipe.digest, self.usd, batch, self.request.pairs, recipe.form.name
+            self.request.key,
+            recipe.digest,
+            self.usd,
+            batch,
+            self.request.pairs,
+            recipe.form.name,
+            (price.input, price.output),
         )
 
 

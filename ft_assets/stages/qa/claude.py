@@ -26,7 +26,7 @@ _USAGE = (
 )
 _MAYBE_MADE = {408, 502, 504, *range(520, 525)}
 """Statuses of something between us and the model that gave up waiting: the answer may be paid for."""
-_NO_CREDIT = {400: ("credit balance",), 429: ("insufficient_quota",)}
+_NO_CREDIT = {400: ("credit balance", "usage limits"), 429: ("insufficient_quota",)}
 """How providers say under a status of another meaning that an account has no credit."""
 
 
@@ -80,13 +80,18 @@ def claude_call(base_url: str | None, price: Price) -> Call:
         try:
             raw = client.messages.with_raw_response.create(**parameters(request, price))
         except anthropic.APIStatusError as error:
-            said = f"{error.status_code} {error.api_message or error.message}"[:500]
-            return turned_away(error, said.replace(key, "…"), request.recipe.model)
+            said = error_text(error, key)
+            return turned_away(error, said, request.recipe.model)
         except anthropic.APIConnectionError as error:
             return lost(error, str(client.base_url))
         return read_reply(raw.http_response.content, raw.headers)
 
     return call
+
+
+def error_text(error: "anthropic.APIStatusError", key: str) -> str:
+    """What an error says, without the key, should it be quoted there."""
+    return f"{error.status_code} {error.api_message or error.message}".replace(key, "…")[:500]
 
 
 def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -173,7 +178,9 @@ def hopeless(
 ) -> UserError | StageError | None:
     """The error for a status that no other request would escape; `key` names the key's variable."""
     if status == 402 or any(sign in said.casefold() for sign in _NO_CREDIT.get(status, ())):
-        return StageError(f"the account has no credit ({said}): add some, then run again")
+        return StageError(
+            f"the account has no credit, or a limit of its own ({said}): see to it, then run again"
+        )
     if status == 401:
         return UserError(f"{host} does not accept the key in {key} ({said})")
     if status == 403:

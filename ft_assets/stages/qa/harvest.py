@@ -19,12 +19,12 @@ class Harvest:
     """What the answers give.
 
     `states` are by request, as `quarantine`, which has those without an answer of use; `asked` has how
-    many pairs each was to give, and `judged` counts those with a verdict of the judge's.
+    many pairs each was to give, and `judged` on how many each gave a verdict.
     """
 
     states: dict[str, str] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
-    judged: int = 0
+    judged: dict[str, int] = field(default_factory=dict)
     usd: dict[str, float] = field(default_factory=dict)
     by_hand: list[QAPair] = field(default_factory=list)
     pairs: list[QAPair] = field(default_factory=list)
@@ -81,7 +81,7 @@ def _judged(
     tries = Tries.of(request, ledger)
     _count(tries, chunk, found)
     sifted = apply_verdicts(pairs, tries.answer, tries.state)
-    found.judged += len(tries.answer.items)
+    found.judged[request.key] = len(tries.answer.items)
     found.dropped += sifted.dropped
     return sifted.kept
 

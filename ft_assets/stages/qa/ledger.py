@@ -1,7 +1,7 @@
 """The ledger of paid work: append-only JSON Lines that outlive every version of the asset.
 
     <keep>/requests.jsonl     a line for each request sent, and one for what became of it
-    <keep>/batches.jsonl      which Message Batches are under way: see `qa_batch_log`
+    <keep>/batches.jsonl      which Message Batches are under way: see `qa.batch_log`
     <keep>/lock               locked by the one process that may write
     <keep>/reserve            room that is given up where the disk is full, for answers under way
 
@@ -37,7 +37,8 @@ _LOST = "the process that sent it ended before its answer was on disk"
 class Sent:
     """A request that goes out: at most `usd` will be due for it.
 
-    One in a `batch` is for an answer of that `form`, on so many `pairs`.
+    One in a `batch` is for an answer of that `form`, on so many `pairs`, at these `prices` of input and
+    output, whatever the settings are once it is collected.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Sent:
     batch: str = ""
     pairs: int = 0
     form: FormName = "pairs"
+    prices: tuple[float, float] | None = None
 
 
 _SENT = Sent.__dataclass_fields__
@@ -55,7 +57,8 @@ _SENT = Sent.__dataclass_fields__
 class Answered:
     """What became of a request; of no answer the usage is empty.
 
-    `wait_until` is the time of day before which nothing may be sent, where that was asked for.
+    `wait_until` is the time of day before which nothing may be sent, where that was asked for. What is
+    `turned_away` was refused for what it is.
     """
 
     key: str
@@ -67,6 +70,7 @@ class Answered:
     request_id: str = ""
     error: str = ""
     wait_until: float = 0.0
+    turned_away: bool = False
 
 
 @dataclass
@@ -76,6 +80,8 @@ class Making:
     sent: int = 0
     usd: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
+    turned_away: dict[str, str] = field(default_factory=dict)
+    """The keys of requests that were refused for what they are, each with the error."""
 
     @property
     def answers(self) -> int:
@@ -97,6 +103,7 @@ class Ledger:
         """What of all that came since the pairs were last complete."""
         self.wait_until = 0.0
         """The time of day before which nothing may be sent, as answers so far have it."""
+        self._left_out_before: set[str] = set()
         self._open: dict[int, Sent] = {}
         self._found: dict[str, tuple[OutcomeName, int]] = {}
         self._size = self._next = 0
@@ -120,7 +127,7 @@ class Ledger:
 
     def _take(self, line: dict[str, Any], offset: int) -> None:
         if line["event"] == "sent":
-            self._open[line["n"]] = Sent(**{name: line[name] for name in _SENT if name in line})
+            self._open[line["n"]] = _sent(line)
             self._next = line["n"] + 1
             self.sent += 1
             self.making.sent += 1
@@ -132,10 +139,13 @@ class Ledger:
             self.usd += line["usd"]
             self.making.usd += line["usd"]
             self.making.outcomes[line["outcome"]] += 1
+            if line.get("turned_away"):
+                self.making.turned_away[line["key"]] = line.get("error", "")
             self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
             if self.settled(line["key"]) is None:
                 self._found[line["key"]] = (line["outcome"], offset)
         elif line["event"] == "complete":
+            self._left_out_before = set(self.making.turned_away)
             self.making = Making()
         else:
             raise ValueError(f"event {line['event']!r}")
@@ -144,6 +154,30 @@ class Ledger:
     def under_way(self) -> int:
         """Requests without an outcome: in flight, or lost with their process."""
         return len(self._open)
+
+    @property
+    def hopeless(self) -> str:
+        """Why nothing is to be expected of this making; empty where something is.
+
+        All are turned away for what they are: not only those with which the pairs were complete before.
+        """
+        refused = self.making.turned_away
+        if self.making.answers or refused.keys() <= self._left_out_before:
+            return ""
+        return list(refused.values())[-1]
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The requests that this making goes without, by key, each with the error."""
+        return {} if self.hopeless else self.making.turned_away
+
+    def require_hope(self) -> None:
+        """Raises StageError where every request is turned away."""
+        if self.hopeless:
+            raise StageError(
+                f"every request is turned away: {self.hopeless}. Nothing is published; running again "
+                f"sends them once more. All answers that ever came are kept in {self.path}"
+            )
 
     @property
     def in_batches(self) -> set[str]:
@@ -311,6 +345,11 @@ def _lock(descriptor: int, folder: Path, report: Report) -> None:
             time.sleep(_POLL_SECONDS)
         else:
             return
+
+
+def _sent(line: dict[str, Any]) -> Sent:
+    said = {name: line[name] for name in _SENT if name in line}
+    return Sent(**{**said, "prices": tuple(said["prices"]) if "prices" in said else None})
 
 
 def _said(item: Sent | Answered) -> dict[str, Any]:

@@ -121,8 +121,8 @@ def pairs_of(text: str, per_chunk: int, per_1000_tokens: float | None) -> int:
 
 
 def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
-    """Those of `requests` without an answer that are not under way, each once; the second sample where that is wanted."""
-    seen = ledger.in_batches
+    """Those of `requests` without an answer, neither under way nor left out, each once; the second sample where that is wanted."""
+    seen = ledger.in_batches | ledger.left_out.keys()
     for request in requests:
         if request.key in seen:
             continue

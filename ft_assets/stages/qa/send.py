@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Literal
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
 from ft_assets.stages.qa.answer import RETRIED, SETTLED, OutcomeName, read_answer
-from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
+from ft_assets.stages.qa.ledger import Answered, Ledger, OpenLedger, Sent
 from ft_assets.stages.qa.money import Budget, Price, at_most, dollars
 from ft_assets.stages.qa.pace import Limit, Pacer
 from ft_assets.stages.qa.prompt import Request
@@ -53,6 +54,11 @@ class Reply:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     stop: UserError | StageError | None = None
 
+    @property
+    def turned_away(self) -> bool:
+        """Whether the request was refused for what it is, and others may fare better."""
+        return self.outcome == "failed" and not self.again and not self.stop
+
 
 Call = Callable[[Request], Reply]
 """Puts one request to a model. Called from several threads; never sends twice by itself."""
@@ -66,6 +72,20 @@ class _Trip:
     reserved: float = 0.0
     fared: tuple[str, ...] = ()
     answers: int = 0
+
+
+def wait_of(ledger: Ledger) -> float:
+    """Seconds for which a process before this one was told to wait.
+
+    Raises StageError where that is no matter of waiting.
+    """
+    wait = ledger.wait_until - time.time()
+    if wait > _PATIENCE_SECONDS:
+        until = datetime.fromtimestamp(ledger.wait_until, UTC)
+        raise StageError(
+            f"a rate limit asked for no more requests until {until:%Y-%m-%d %H:%M} UTC: run again then"
+        )
+    return max(0.0, wait)
 
 
 class Sending:
@@ -89,10 +109,9 @@ class Sending:
         self._later: list[tuple[float, int, _Trip]] = []
         self._fresh: Iterator[Request] = iter(())
         self._held: _Trip | None = None
-        self._threads = self._answers = 0
+        self._threads = self._answers = self._turned_away = 0
         self._done = self._total = self._serial = 0
         self._given_up: list[Reply] = []
-        self._turned_away: list[str] = []
         self._told = 0.0
 
     def run(self, requests: Iterable[Request], total: int) -> None:
@@ -102,8 +121,7 @@ class Sending:
         was answered is in the ledger, and what is in flight is waited for.
         """
         self._fresh, self._total = iter(requests), total
-        # A process before this one may have been told to wait; a wrong clock is not waited for.
-        self._pacer.pause(min(self._ledger.wait_until - time.time(), _PATIENCE_SECONDS))
+        self._pacer.pause(wait_of(self._ledger))
         try:
             while self._in_flight or self._later or self._peek():
                 self._dispatch()
@@ -115,12 +133,7 @@ class Sending:
         self._tell(now=True)
         if self._given_up:
             raise self._left_over(f"{len(self._given_up):,} requests have no answer")
-        if self._turned_away:
-            self._require_an_answer()
-            self._report(
-                f"{len(self._turned_away):,} requests were turned away for what they are, and left out; "
-                f"the last: {self._turned_away[-1]}. Running again with --force sends them once more"
-            )
+        self._ledger.require_hope()
 
     def _peek(self) -> _Trip | None:
         """What goes out next: a request whose wait is over, or else a fresh one.
@@ -235,6 +248,7 @@ class Sending:
             reply.request_id,
             error,
             time.time() + wait if wait else 0.0,
+            reply.turned_away,
         )
 
     def _settle(self, trip: _Trip, outcome: OutcomeName) -> None:
@@ -252,7 +266,7 @@ class Sending:
         kind = "limited" if reply.again == "limited" else reply.outcome
         fared = (*trip.fared, kind)
         if not reply.again:
-            self._turn_away(reply)
+            self._turn_away()
             return
         if fared.count(kind) >= _TRIES[kind] or (reply.retry_after or 0) > _PATIENCE_SECONDS:
             self._given_up.append(reply)
@@ -268,19 +282,12 @@ class Sending:
         at = time.monotonic() + wait
         heapq.heappush(self._later, (at, self._count(), replace(trip, fared=fared)))
 
-    def _turn_away(self, reply: Reply) -> None:
+    def _turn_away(self) -> None:
         """A request was refused for what it is: others may fare better, unless none ever did."""
         self._done += 1
-        self._turned_away.append(reply.error)
-        if len(self._turned_away) >= _HOPELESS:
-            self._require_an_answer()
-
-    def _require_an_answer(self) -> None:
-        """Raises StageError where nothing was answered since the pairs were last complete."""
-        if not self._ledger.making.answers:
-            raise StageError(
-                f"every request is turned away: {self._turned_away[-1]}. {self._kept()}"
-            )
+        self._turned_away += 1
+        if self._turned_away >= _HOPELESS:
+            self._ledger.require_hope()
 
     def _left_over(self, what: str) -> StageError:
         last = self._given_up[-1]
@@ -295,7 +302,7 @@ class Sending:
             f" ({lost:,} lost answers, which may have been paid for, are listed)" if lost else ""
         )
         return (
-            f"All {self._answers:,} answers that came are kept in {self._ledger.path}{listed}; "
+            f"The {self._answers:,} answers that came now are kept in {self._ledger.path}{listed}; "
             "running again pays for none of them twice"
         )
 
