@@ -98,7 +98,8 @@ class BatchSending:
         fruitless = self._log.fruitless
         if fruitless > before and fruitless % _FRUITLESS == 0:
             raise StageError(
-                f"{fruitless} batches came back without a single answer, one after the other; their errors stand in {self._ledger.path}. Running again sends them once more"
+                f"{fruitless} batches came back without a single answer, one after the other; their "
+                f"errors stand in {self._ledger.path}. Running again sends them once more"
             )
 
     def _collected(self, batch: Batch) -> str:
