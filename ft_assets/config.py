@@ -207,10 +207,11 @@ class QAConfig(Section):
     A `model` with a colon is a provider's and a model's name, as LangChain has them, and wants `prices`;
     its key is in the provider's own variable.
     `pairs_per_1000_tokens` counts by the length of a chunk instead of `pairs_per_chunk`. `prompt`
-    names a file that replaces the instructions. With `judge` the model looks at the pairs once more, as it
-    is told by the project's instructions (true) or by those in a file of that name. `max_usd` is what making the pairs once may cost,
-    interrupted and resumed or not; `max_usd_total` what the corpus may ever cost. `prices` replaces
-    the table. `min_kept_rate` is the share of the pairs below which nothing is built on them.
+    names a file that replaces the instructions. With `judge` the model looks at the pairs once more,
+    as it is told by the project's instructions (true) or by those in a file of that name. `max_usd` is
+    what making the pairs once may cost, interrupted and resumed or not; `max_usd_total` what the
+    corpus may ever cost. `prices` replaces the table. `min_kept_rate` is the share of the pairs below
+    which nothing is built on them.
     """
 
     enabled: bool = False

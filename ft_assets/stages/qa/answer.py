@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 FormName = Literal["pairs", "verdicts"]
@@ -30,7 +31,7 @@ class Form:
     fields: Mapping[str, tuple[Literal["string", "integer", "boolean"], str]]
     tokens: int
 
-    @property
+    @cached_property
     def schema(self) -> dict[str, Any]:
         """The JSON schema. The API does not hold an answer to a count: that is checked here."""
         item = {

@@ -92,8 +92,10 @@ class Plan:
     def _judged_later(self, ledger: Ledger) -> Iterator[Request]:
         """Requests like those for verdicts on pairs that are not there yet."""
         seen: set[str] = set()
-        for chunk, request in self.requests() if self.judge else ():
-            if request and self.judge and request.key not in seen:
+        if self.judge is None:
+            return
+        for chunk, request in self.requests():
+            if request and request.key not in seen:
                 seen.add(request.key)
                 if Tries.of(request, ledger).state in ("pending", "failed", "unknown"):
                     yield judge_request(self.judge, chunk, [TYPICAL] * request.pairs)
@@ -121,7 +123,10 @@ def pairs_of(text: str, per_chunk: int, per_1000_tokens: float | None) -> int:
 
 
 def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
-    """Those of `requests` without an answer, neither under way nor left out, each once; the second sample where that is wanted."""
+    """Those of `requests` without an answer, neither under way nor left out, each once.
+
+    Of one whose first sample was of no use, the second.
+    """
     seen = ledger.in_batches | ledger.left_out.keys()
     for request in requests:
         if request.key in seen:

@@ -76,7 +76,8 @@ class Recipe:
 class Request:
     """One request, ready to be sent by whatever means; `user` holds the fenced text.
 
-    It asks for so many `pairs`, or for verdicts on so many. `sample` is 0 for the first answer and counts those asked for again.
+    It asks for so many `pairs`, or for verdicts on so many. `sample` is 0 for the first answer and
+    counts those asked for again.
     """
 
     recipe: Recipe = field(repr=False)
