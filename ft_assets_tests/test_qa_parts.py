@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.records import Chunk, QAPair
-from ft_assets.stages.qa.answer import PAIRS, VERDICTS, Draft, Form, read_answer
-from ft_assets.stages.qa.ledger import REQUESTS, Answered, Ledger, Sent, open_ledger
+from ft_assets.stages.qa.answer import PAIRS, VERDICTS, Draft, Form, OutcomeName, read_answer
+from ft_assets.stages.qa.ledger import (
+    REQUESTS,
+    Answered,
+    Ledger,
+    OpenLedger,
+    Sent,
+    open_ledger,
+)
 from ft_assets.stages.qa.money import PRICES, Budget, at_most, estimate, price_of
 from ft_assets.stages.qa.pace import Limit, Pacer
 from ft_assets.stages.qa.prompt import DEFAULT_PROMPT, KINDS, Recipe, ask, render_prompt, request_of
@@ -219,6 +226,32 @@ def test_what_was_spent_counts_until_the_pairs_are_complete(tmp_path: Path) -> N
         assert ledger.making.usd == 0
         assert ledger.usd == pytest.approx(0.022)
     assert Ledger(tmp_path).making.usd == 0
+
+
+def test_what_is_turned_away_is_left_out_once_others_are_answered(tmp_path: Path) -> None:
+    def settle(book: OpenLedger, key: str, outcome: OutcomeName) -> None:
+        [n] = book.send([Sent(key, "r", 0.01)])
+        away = outcome == "failed"
+        book.outcome([(n, Answered(key, outcome, error="no", turned_away=away))])
+
+    with open_ledger(tmp_path) as book:
+        settle(book, "poison", "failed")
+        assert book.hopeless == "no"  # nothing was answered: it may be the endpoint
+        assert not book.left_out
+        settle(book, "a", "answered")
+        assert not book.hopeless
+        assert set(book.left_out) == {"poison"}
+        book.complete()
+        settle(book, "poison", "failed")
+        assert set(book.left_out) == {"poison"}  # as it was before
+        settle(book, "b", "failed")
+        assert book.hopeless
+    with open_ledger(tmp_path) as book:
+        assert book.hopeless
+        settle(book, "b", "answered")
+        assert set(book.left_out) == {"poison"}
+        settle(book, "poison", "answered")
+        assert not book.left_out
 
 
 def test_a_full_disk_leaves_room_for_what_is_under_way(

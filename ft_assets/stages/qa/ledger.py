@@ -139,6 +139,7 @@ class Ledger:
             self.usd += line["usd"]
             self.making.usd += line["usd"]
             self.making.outcomes[line["outcome"]] += 1
+            self.making.turned_away.pop(line["key"], None)
             if line.get("turned_away"):
                 self.making.turned_away[line["key"]] = line.get("error", "")
             self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
