@@ -22,6 +22,7 @@ from ft_assets.records import QAPair
 from ft_assets.stages.qa import batches as qa_batches
 from ft_assets.stages.qa.ledger import Ledger
 from ft_assets.tables import read_table
+from ft_assets_tests.claude.errors import ApiError
 from ft_assets_tests.claude_server import KEY, Behaviour, ClaudeServer, Record, running
 from ft_assets_tests.conftest import Corpus, RunCLI
 
@@ -382,6 +383,23 @@ def test_results_that_are_no_longer_kept_are_listed_as_unknown(
     server.behave(batch_seconds=0)
     made_at_last(corpus)
     assert ledger_of(corpus).outcomes["unknown"] == len(submissions(server)[0])
+
+
+def test_results_that_are_not_there_yet_are_waited_for(
+    corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(corpus, server.url)
+
+    def missing(batch_id: str) -> str:
+        raise ApiError(404, f"Message Batch {batch_id} has no results.")
+
+    monkeypatch.setattr(server.batches, "results", missing)
+    with pytest.raises(WaitingError, match="nothing can be learned now"):
+        make(corpus)
+    monkeypatch.undo()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    made_at_last(corpus)
+    agrees(corpus, server)
 
 
 def test_one_sensor_looks_after_all_whatever_is_wrong_with_one(

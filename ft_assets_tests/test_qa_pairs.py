@@ -258,6 +258,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
     manifest = make(lamps, report=report.append)  # another was answered: this one is left out
     assert manifest.counts["failed"] == 1
     assert [line for line in report if "left out" in line and "--force" in line]
+    assert [gate for gate in manifest.failed_gates() if "gave no answer of use" in gate]  # over 5%
     server.behave(rigged={})
     assert make(lamps, force=True).counts["failed"] == 0
 
@@ -271,6 +272,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
         ({"api_key": "sk-ant-other"}, UserError, "does not accept the key in ANTHROPIC_API_KEY"),
         ({"first": ["no_credit"]}, StageError, "no credit"),
         ({"first": ["billing"]}, StageError, "no credit"),
+        ({"first": ["usage_limit"]}, StageError, "limit of its own"),
     ],
 )
 def test_what_no_request_would_escape_stops_at_once(
@@ -460,7 +462,58 @@ def test_no_order_in_a_document_leaves_the_fence(
         assert " ".join(pair.evidence.split()) in " ".join(texts[pair.chunk_id].split())
 
 
+def test_a_dry_run_prices_what_is_off_and_warns_of_a_cap(
+    lamps: Corpus, server: ClaudeServer, cli: RunCLI
+) -> None:
+    settle(lamps, server, enabled=False, max_usd=0.001)
+    assert cli("generate-qa", "lamps").returncode == 1
+    done = cli("generate-qa", "lamps", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "qa.max_usd ($0.0010) may stop this before the end" in done.stdout
+    assert not server.calls()
+
+
+def test_a_damaged_ledger_is_found_before_it_is_needed(
+    lamps: Corpus, server: ClaudeServer, cli: RunCLI
+) -> None:
+    make(lamps)
+    assert cli("verify", "lamps").returncode == 0
+    path = lamps.project.storage.keep("lamps", "qa_pairs") / REQUESTS
+    path.write_text(path.read_text().replace('"event": "outcome"', '"event": "outcme"', 1))
+    done = cli("verify", "lamps")
+    assert done.returncode == 3
+    assert "requests.jsonl:2 is damaged" in done.stderr
+    assert "--force" not in done.stderr
+
+
+def test_rejecting_what_stands_five_times_keeps_the_rate_below_one(
+    project: Project, server: ClaudeServer, cli: RunCLI, tmp_path: Path
+) -> None:
+    corpus = Corpus(project, "lamps")
+    for number in range(5):
+        corpus.write(f"{number}.txt", f"{prose(0, 8)}{' ' * number}")
+    settle(corpus, server, min_kept_rate=0.0)
+    make(corpus)
+    export = tmp_path / "pairs.jsonl"
+    assert cli("qa", "export", "lamps", str(export)).returncode == 0
+    lines = [json.loads(line) | {"verdict": "reject"} for line in export.read_text().splitlines()]
+    export.write_text("\n".join(map(json.dumps, lines)))
+    assert cli("qa", "import", "lamps", str(export)).returncode == 0
+    counts = make(corpus).counts
+    assert counts["pairs"] == 0
+    assert counts["kept_rate"] <= 1
+
+
 # Secrets
+
+
+def test_no_part_of_a_key_is_left_where_a_long_error_is_cut() -> None:
+    import anthropic
+    import httpx2
+
+    response = httpx2.Response(400, request=httpx2.Request("POST", "http://127.0.0.1/"))
+    error = anthropic.APIStatusError(f"{'x' * 480} {CANARY}", response=response, body=None)
+    assert CANARY[:8] not in qa_claude.error_text(error, CANARY)
 
 
 def test_the_key_is_in_no_file(

@@ -18,6 +18,7 @@ REFUSED = {
     "api_error": (500, "Internal server error"),
     "overloaded": (529, "Overloaded"),
     "no_credit": (400, NO_CREDIT),
+    "usage_limit": (400, "You have reached your specified API usage limits."),
     "bad_request": (400, "messages.0: this request is not one that can be processed"),
     "billing": (402, "Your account has a billing problem: update your payment method"),
 }
