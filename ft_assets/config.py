@@ -436,7 +436,7 @@ def _describe(key: Key, error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return f"it wants {error['loc'][-1]} too"
-    if error["type"].startswith("too_short"):
+    if error["type"] == "too_short":
         return "at least one is wanted"
     if error["type"] == "model_type":
         return f"{_shown(error['input'])} is not allowed: settings of its own belong below it"

@@ -402,6 +402,13 @@ def test_results_that_are_not_there_yet_are_waited_for(
     agrees(corpus, server)
 
 
+def tick(corpus: Corpus) -> Any:
+    """What the sensor makes of the project of a corpus."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        resources = {"project": corpus.project}
+        return build_batch_sensor()(dg.build_sensor_context(instance, resources=resources))
+
+
 def test_one_sensor_looks_after_all_whatever_is_wrong_with_one(
     corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,24 +421,17 @@ def test_one_sensor_looks_after_all_whatever_is_wrong_with_one(
     broken = corpus.project.storage.keep("aground", "qa_pairs") / "batches.jsonl"
     broken.parent.mkdir(parents=True)
     broken.write_text("{}\n")
-    sensor = build_batch_sensor()
-    with dg.DagsterInstance.ephemeral() as instance:
-        resources = {"project": corpus.project}
-
-        def tick() -> Any:
-            return sensor(dg.build_sensor_context(instance, resources=resources))
-
-        time.sleep(0.3)
-        assert [request.partition_key for request in tick()] == [corpus.name]
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
-        for qa in (
-            "enabled: false",
-            "enabled: true, model: 'openai:m', prices: {input: 0.0, output: 0.0}",
-        ):
-            corpus.settings(f"qa: {{{qa}, base_url: '{server.url}/v1'}}")
-            calls = len(server.calls())
-            assert "back to collect them" in tick().skip_message
-            assert len(server.calls()) == calls  # the key goes to nobody else
+    time.sleep(0.3)
+    assert [request.partition_key for request in tick(corpus)] == [corpus.name]
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    for qa in (
+        "enabled: false",
+        "enabled: true, model: 'openai:m', prices: {input: 0.0, output: 0.0}",
+    ):
+        corpus.settings(f"qa: {{{qa}, base_url: '{server.url}/v1'}}")
+        calls = len(server.calls())
+        assert "back to collect them" in tick(corpus).skip_message
+        assert len(server.calls()) == calls  # the key goes to nobody else
 
 
 def test_a_batch_under_way_is_collected_though_messages_are_sent_now(
@@ -450,25 +450,18 @@ def test_a_batch_under_way_is_collected_though_messages_are_sent_now(
 
 def test_the_sensor_goes_on_once_a_batch_has_ended(corpus: Corpus, server: ClaudeServer) -> None:
     prepare(corpus, server.url)
-    sensor = build_batch_sensor()
-
-    def tick() -> Any:
-        with dg.DagsterInstance.ephemeral() as instance:
-            resources = {"project": corpus.project}
-            return sensor(dg.build_sensor_context(instance, resources=resources))
-
-    assert "no batch" in tick().skip_message
+    assert "no batch" in tick(corpus).skip_message
     server.behave(batch_seconds=0.6)
     with pytest.raises(WaitingError):
         make(corpus)
-    assert "waits for 1 batches" in tick().skip_message
+    assert "waits for 1 batches" in tick(corpus).skip_message
     time.sleep(0.7)
-    first, again = tick()[0], tick()[0]
+    first, again = tick(corpus)[0], tick(corpus)[0]
     assert first.run_key == again.run_key
     assert first.partition_key == corpus.name
     assert dg.AssetKey("qa_pairs") in first.asset_selection
     make(corpus)
-    assert "no batch" in tick().skip_message
+    assert "no batch" in tick(corpus).skip_message
 
 
 def test_the_command_says_what_it_waits_for(

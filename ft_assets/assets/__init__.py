@@ -149,28 +149,32 @@ def observation(key: dg.AssetKey, corpus: str, version: str) -> dg.AssetObservat
     return dg.AssetObservation(key, partition=corpus, tags={"dagster/data_version": version})
 
 
-def report_cost_of_pairs(instance: dg.DagsterInstance, project: Project, corpus: str) -> None:
-    """Shows on the page of `qa_pairs` what making it would cost, where that is to be said."""
-    if event := observation_of_cost(project, corpus):
-        instance.report_runless_asset_event(event)
+def report_cost_of_pairs(
+    instance: dg.DagsterInstance, project: Project, corpus: str
+) -> dict[str, Any]:
+    """Shows on the page of `qa_pairs` what making it would cost, where that is to be said.
+
+    Gives the same as metadata for another page.
+    """
+    event = observation_of_cost(project, corpus)
+    if event is None:
+        return {}
+    instance.report_runless_asset_event(event)
+    return dict(event.metadata)
 
 
 def observation_of_cost(project: Project, corpus: str) -> dg.AssetObservation | None:
-    """The event that says what making `qa_pairs` would cost."""
-    metadata = cost_of_pairs(project, corpus)
-    key = dg.AssetKey("qa_pairs")
-    return dg.AssetObservation(key, partition=corpus, metadata=metadata) if metadata else None
-
-
-def cost_of_pairs(project: Project, corpus: str) -> dict[str, dg.MetadataValue[Any]]:
-    """What making `qa_pairs` would cost, as metadata; empty where it is off or fresh."""
+    """The event that says what making `qa_pairs` would cost; None where it is off or fresh."""
     try:
         line = cost_line(project, corpus)  # None where QA is off
         if line and project.status(corpus)["qa_pairs"].state == "fresh":
             line = None
     except (UserError, StageError, OSError) as error:
         line = str(error)
-    return {"cost_before": dg.MetadataValue.text(line)} if line else {}
+    if not line:
+        return None
+    metadata = {"cost_before": dg.MetadataValue.text(line)}
+    return dg.AssetObservation(dg.AssetKey("qa_pairs"), partition=corpus, metadata=metadata)
 
 
 def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from ft_assets.assets import corpus_asset, cost_of_pairs, materialize, report_cost_of_pairs
+from ft_assets.assets import corpus_asset, materialize, report_cost_of_pairs
 from ft_assets.pictures import histogram
 from ft_assets.resources.project import Project
 from ft_assets.stages.chunks import CHUNKS
@@ -17,14 +17,11 @@ from ft_assets.tables import read_batches
 def chunks(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult:
-    corpus = context.partition_key
-
     def pictures(folder: Path) -> dict[str, Any]:
-        return {**lengths(folder), **cost_of_pairs(project, corpus)}
+        cost = report_cost_of_pairs(context.instance, project, context.partition_key)
+        return {**lengths(folder), **cost}
 
-    made = materialize(context, project, pictures=pictures)
-    report_cost_of_pairs(context.instance, project, corpus)
-    return made
+    return materialize(context, project, pictures=pictures)
 
 
 def lengths(folder: Path) -> dict[str, Any]:

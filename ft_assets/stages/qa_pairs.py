@@ -56,7 +56,7 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     means = plan.job.means
     if said := cap_warning(expected, means["qa.send"], ledger.making.usd, means["qa.max_usd"]):
         report(said)
-    if expected.requests and plan.job.means["qa.send"] == "batches":
+    if expected.requests and means["qa.send"] == "batches":
         batches = batches or batches_of(plan, ledger, report)
         batches.run(lambda: plan.missing(ledger))
     elif expected.requests:

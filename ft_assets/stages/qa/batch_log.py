@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ft_assets.errors import StageError
 from ft_assets.stages.job import sync_folder
+from ft_assets.stages.qa.append_only import replay
 
 BATCHES = "batches.jsonl"
 
@@ -38,22 +38,8 @@ class BatchLog:
     def __init__(self, folder: Path) -> None:
         self.path = folder / BATCHES
         self.batches: dict[str, Batch] = {}
-        self._size = 0
-        if self.path.is_file():
-            self._read(self.path.read_bytes())
-
-    def _read(self, content: bytes) -> None:
-        for number, line in enumerate(content.splitlines(keepends=True), start=1):
-            if not line.endswith(b"\n"):
-                break  # torn by a crash: it was never acted on
-            try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise StageError(
-                    f"{self.path}:{number} is damaged ({type(error).__name__}: {error}). Restore the "
-                    "file, or remove that line: a batch under way may then be lost, and paid for again"
-                ) from error
-            self._size += len(line)
+        loss = "a batch under way may then be lost, and paid for again"
+        self._size = replay(self.path, lambda line, _: self._take(line), loss)
 
     def _take(self, line: dict[str, Any]) -> None:
         name, event = line["batch"], line["event"]

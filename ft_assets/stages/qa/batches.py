@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.stages.job import Report
-from ft_assets.stages.qa.answer import FORMS, read_answer
+from ft_assets.stages.qa.answer import FORMS
 from ft_assets.stages.qa.batch_log import Batch, BatchLog
 from ft_assets.stages.qa.claude_batches import ClaudeBatches, UnreachableError
 from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import BATCH_SHARE, Budget, Price, at_most
 from ft_assets.stages.qa.prompt import Request
-from ft_assets.stages.qa.send import Reply, wait_of
+from ft_assets.stages.qa.send import Reply, answered_of, wait_of
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
 """What one batch takes; the API's limit is 256 MB, with what is around the requests."""
@@ -43,10 +43,7 @@ def close_unsent(ledger: OpenLedger) -> None:
     """Closes the requests of batches that were never sent, as their process ended before that."""
     known = {batch.name for batch in BatchLog(ledger.path.parent).under_way}
     for name in ledger.batches() - known:
-        ledger.outcome(
-            (number, Answered(sent.key, "failed", error="the process ended before it was sent"))
-            for number, sent in ledger.open_in(name).values()
-        )
+        ledger.close_batch(name, "failed", "the process ended before it was sent")
 
 
 class BatchSending:
@@ -163,16 +160,9 @@ class BatchSending:
             self._stop = self._stop or reply.stop
 
     def _answered(self, sent: Sent, reply: Reply) -> Answered:
-        outcome, error = reply.outcome, reply.error
         price = Price(*sent.prices) if sent.prices else self._price
         usd = price.usd(reply.usage) * BATCH_SHARE
-        if outcome == "answered":
-            answer = read_answer(FORMS[sent.form], reply.stop_reason, reply.text, sent.pairs)
-            outcome, error = answer.outcome, answer.reason
-        elif outcome == "unknown":
-            usd = sent.usd
-        said = (reply.text, reply.stop_reason, dict(reply.usage), reply.request_id, error)
-        return Answered(sent.key, outcome, usd, *said, turned_away=reply.turned_away)
+        return answered_of(sent.key, FORMS[sent.form], sent.pairs, reply, usd, sent.usd)
 
     def _close(
         self,
@@ -183,14 +173,8 @@ class BatchSending:
         wait_until: float = 0.0,
     ) -> None:
         """A batch is over; what has no result came to `outcome`."""
-        waiting = list(self._ledger.open_in(batch.name).values())
-        due = {number: sent.usd if outcome == "unknown" else 0.0 for number, sent in waiting}
-        self._ledger.outcome(
-            (number, Answered(sent.key, outcome, due[number], error=why, wait_until=wait_until))
-            for number, sent in waiting
-        )
-        for number, sent in waiting:
-            self._budget.settle(sent.usd, due[number])
+        for sent, usd in self._ledger.close_batch(batch.name, outcome, why, wait_until):
+            self._budget.settle(sent.usd, usd)
         self._log.write("over", batch.name, answers=answers)
 
     def _submit(self, requests: Iterable[Request]) -> bool:

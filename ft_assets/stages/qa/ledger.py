@@ -21,11 +21,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ft_assets.errors import StageError
 from ft_assets.stages.job import Report, sync_folder
 from ft_assets.stages.qa.answer import SETTLED, FormName, OutcomeName
+from ft_assets.stages.qa.append_only import replay
 
 REQUESTS = "requests.jsonl"
 _RESERVE_BYTES = 4 * 2**20
@@ -106,24 +107,8 @@ class Ledger:
         self._left_out_before: set[str] = set()
         self._open: dict[int, Sent] = {}
         self._found: dict[str, tuple[OutcomeName, int]] = {}
-        self._size = self._next = 0
-        self._read()
-
-    def _read(self) -> None:
-        if not self.path.is_file():
-            return
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    break  # torn by a crash: it was never acted on
-                try:
-                    self._take(json.loads(line), self._size)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise StageError(
-                        f"{self.path}:{number} is damaged ({type(error).__name__}: {error}). Restore "
-                        "the file, or remove that line: what it answers will be paid for again"
-                    ) from error
-                self._size += len(line)
+        self._next = 0
+        self._size = replay(self.path, self._take, "what it answers will be paid for again")
 
     def _take(self, line: dict[str, Any], offset: int) -> None:
         if line["event"] == "sent":
@@ -243,6 +228,18 @@ class OpenLedger(Ledger):
     def open_in(self, batch: str) -> dict[str, tuple[int, Sent]]:
         """The requests of a batch that have no outcome, by key, each with its number."""
         return {sent.key: (n, sent) for n, sent in self._open.items() if sent.batch == batch}
+
+    def close_batch(
+        self, batch: str, outcome: Literal["failed", "unknown"], why: str, wait_until: float = 0.0
+    ) -> list[tuple[Sent, float]]:
+        """Writes down one outcome for all of a batch that have none; gives what is due for each."""
+        waiting = list(self.open_in(batch).values())
+        due = [sent.usd if outcome == "unknown" else 0.0 for _, sent in waiting]
+        self.outcome(
+            (number, Answered(sent.key, outcome, usd, error=why, wait_until=wait_until))
+            for (number, sent), usd in zip(waiting, due, strict=True)
+        )
+        return [(sent, usd) for (_, sent), usd in zip(waiting, due, strict=True)]
 
     def require_reserve(self) -> None:
         """Raises StageError where the room set aside for answers is used up."""

@@ -16,7 +16,7 @@ from typing import Literal
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
-from ft_assets.stages.qa.answer import RETRIED, SETTLED, OutcomeName, read_answer
+from ft_assets.stages.qa.answer import RETRIED, SETTLED, Form, OutcomeName, read_answer
 from ft_assets.stages.qa.ledger import Answered, Ledger, OpenLedger, Sent
 from ft_assets.stages.qa.money import Budget, Price, at_most, dollars
 from ft_assets.stages.qa.pace import Limit, Pacer
@@ -72,6 +72,31 @@ class _Trip:
     reserved: float = 0.0
     fared: tuple[str, ...] = ()
     answers: int = 0
+
+
+def answered_of(
+    key: str, form: Form, pairs: int, reply: Reply, usd: float, at_most: float
+) -> Answered:
+    """What the ledger is told of a reply, for which `usd` is due, or `at_most` where nobody knows."""
+    outcome, error = reply.outcome, reply.error
+    if outcome == "answered":
+        answer = read_answer(form, reply.stop_reason, reply.text, pairs)
+        outcome, error = answer.outcome, answer.reason
+    elif outcome == "unknown":
+        usd = at_most
+    wait = reply.retry_after if reply.again == "limited" else None
+    return Answered(
+        key,
+        outcome,
+        usd,
+        reply.text,
+        reply.stop_reason,
+        dict(reply.usage),
+        reply.request_id,
+        error,
+        time.time() + wait if wait else 0.0,
+        reply.turned_away,
+    )
 
 
 def wait_of(ledger: Ledger) -> float:
@@ -230,25 +255,9 @@ class Sending:
                 self._retry(trip, reply)
 
     def _answered(self, trip: _Trip, reply: Reply) -> Answered:
-        outcome, error, usd = reply.outcome, reply.error, self._price.usd(reply.usage)
-        if outcome == "answered":
-            form = trip.request.recipe.form
-            answer = read_answer(form, reply.stop_reason, reply.text, trip.request.pairs)
-            outcome, error = answer.outcome, answer.reason
-        elif outcome == "unknown":
-            usd = trip.reserved
-        wait = reply.retry_after if reply.again == "limited" else None
-        return Answered(
-            trip.request.key,
-            outcome,
-            usd,
-            reply.text,
-            reply.stop_reason,
-            dict(reply.usage),
-            reply.request_id,
-            error,
-            time.time() + wait if wait else 0.0,
-            reply.turned_away,
+        request, usd = trip.request, self._price.usd(reply.usage)
+        return answered_of(
+            request.key, request.recipe.form, request.pairs, reply, usd, trip.reserved
         )
 
     def _settle(self, trip: _Trip, outcome: OutcomeName) -> None:
