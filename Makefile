@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TESTS=OFF" \
 	CMAKE_BUILD_PARALLEL_LEVEL=$(shell nproc 2>/dev/null || echo 2) \
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,dev]'
-	$(BIN)/python -m ft_assets.stages.pinned_packages
+	$(BIN)/python -m ft_assets.stages.models
 	touch $(STAMP)
 
 demo: setup

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 from reportlab.pdfgen.canvas import Canvas
 
-from ft_assets.freshness import GRAPH, upstream
-from ft_assets.resources.project import Project
+from ft_assets.engine.graph import GRAPH, upstream
+from ft_assets.engine.project import Project
 from ft_assets.stages.job import Job, Outcome
 
 DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]

@@ -15,12 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ft_assets.resources.project import Project
+from ft_assets.engine.project import Project
+from ft_assets.stages.qa.attempts import Tries
 from ft_assets.stages.qa.judge import judge_request
-from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent, open_ledger
+from ft_assets.stages.qa.ledger.ledger import Answered, OpenLedger, Sent, open_ledger
 from ft_assets.stages.qa.plan import Plan
 from ft_assets.stages.qa.prompt import Request
-from ft_assets.stages.qa.tries import Tries
 
 _CHUNKS = (10_000, 50_000)
 _SENTENCES_A_DOCUMENT = 5_000
@@ -28,7 +28,7 @@ _SENTENCES_A_CHUNK = 10
 _MAKE = """
 import re, sys, time
 from pathlib import Path
-from ft_assets.resources.project import Project
+from ft_assets.engine.project import Project
 def peak():  # of this program alone, where getrusage has what it was started from in it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 project = Project(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -42,7 +42,7 @@ print(time.process_time() - began, peak() - before, made.counts["pairs"])
 _PACE = """
 import sys
 from pathlib import Path
-from ft_assets.resources.project import Project
+from ft_assets.engine.project import Project
 project = Project(Path(sys.argv[1]), Path(sys.argv[2]))
 for asset in ("raw_documents", "chunks", "qa_pairs"):
     project.make("lamps", asset)
@@ -128,7 +128,7 @@ def _said(request: Request) -> str:
 
 def _pace() -> float:
     """The share of a rate limit of 10 requests a second that is used once it is reached."""
-    from ft_assets_tests.claude_server import KEY, Behaviour, running
+    from ft_assets_tests.stages.qa.claude_server import KEY, Behaviour, running
 
     said = Behaviour(latency=2.0, per_minute={"requests": 600.0}, burst_seconds=2.0)
     with tempfile.TemporaryDirectory() as scratch:

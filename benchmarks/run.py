@@ -58,8 +58,8 @@ def training() -> dict[str, Any]:
     Both train the demo's dataset with the demo's settings, for as many steps, with the same LoRA;
     the bare script is what TRL's documentation shows. Model loading is in neither figure.
     """
-    from ft_assets.freshness import upstream
-    from ft_assets.resources.project import Project
+    from ft_assets.engine.graph import upstream
+    from ft_assets.engine.project import Project
 
     with tempfile.TemporaryDirectory() as scratch:
         project = Project(Path("data").absolute(), Path(scratch) / "storage")

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from pydoc_data.topics import topics
 from typing import Any
 
-from ft_assets.stages.base_model import fetch_base_model, tokenizer_of
-from ft_assets.stages.splitters import Cut, character_cut, recursive_cut
-from ft_assets.stages.token_splitter import BLOCK, token_cut
+from ft_assets.stages.models.base_model import fetch_base_model
+from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.splitting.characters import Cut, character_cut, recursive_cut
+from ft_assets.stages.splitting.tokens import BLOCK, token_cut
 
 SIZE, OVERLAP = 512, 64
 SENTENCES = [

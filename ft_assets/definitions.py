@@ -5,23 +5,22 @@ from typing import Any
 
 import dagster as dg
 
-from ft_assets.assets.adapter import adapter
-from ft_assets.assets.chunks import chunks
-from ft_assets.assets.corpus_files import corpus_files
-from ft_assets.assets.evaluation import evaluation
-from ft_assets.assets.formatted_dataset import formatted_dataset
-from ft_assets.assets.gguf import gguf
-from ft_assets.assets.merged_model import merged_model
-from ft_assets.assets.qa_pairs import qa_pairs
-from ft_assets.assets.raw_documents import raw_documents
-from ft_assets.assets.settings import settings
-from ft_assets.batch_sensor import build_batch_sensor
 from ft_assets.compute.local import LocalCompute
-from ft_assets.freshness import GRAPH
-from ft_assets.resources.project import Project
-from ft_assets.sensors import build_corpus_sensor
-
-REFRESH_JOB = "refresh"
+from ft_assets.defs.assets.adapter import adapter
+from ft_assets.defs.assets.chunks import chunks
+from ft_assets.defs.assets.corpus_files import corpus_files
+from ft_assets.defs.assets.evaluation import evaluation
+from ft_assets.defs.assets.formatted_dataset import formatted_dataset
+from ft_assets.defs.assets.gguf import gguf
+from ft_assets.defs.assets.merged_model import merged_model
+from ft_assets.defs.assets.qa_pairs import qa_pairs
+from ft_assets.defs.assets.raw_documents import raw_documents
+from ft_assets.defs.assets.settings import settings
+from ft_assets.defs.batch_sensor import build_batch_sensor
+from ft_assets.defs.corpus_sensor import build_corpus_sensor
+from ft_assets.defs.tags import REFRESH_JOB
+from ft_assets.engine.graph import GRAPH
+from ft_assets.engine.project import Project
 
 
 def build_definitions(**overrides: Any) -> dg.Definitions:

@@ -382,3 +382,6 @@ def schema_of(record: type) -> "pa.Schema":
             for name, kind in _COLUMNS[record].items()
         ]
     )
+
+
+CHUNKS = "chunks.parquet"

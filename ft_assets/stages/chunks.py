@@ -7,20 +7,12 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from ft_assets.records import HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
+from ft_assets.config import LangChainConfig, ModelConfig
+from ft_assets.records import CHUNKS, HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.splitters import Cut, character_cut, recursive_cut
-from ft_assets.tables import (
-    Rows,
-    TextRows,
-    TextWriter,
-    batched,
-    from_rows,
-    read_texts,
-    to_table,
-)
+from ft_assets.stages.splitting.characters import Cut, character_cut, recursive_cut
+from ft_assets.tables import Rows, TextRows, TextWriter, batched, from_rows, read_texts, to_table
 
-CHUNKS = "chunks.parquet"
 _BATCH = 1_000
 """Chunks that are in memory as such; more of them are as columns."""
 
@@ -60,14 +52,17 @@ def heading_paths(headings: list[Heading]) -> tuple[list[int], list[str]]:
 
 def _cut_of(job: Job) -> Cut:
     """The cut that the settings ask for."""
-    settings = job.section("langchain")
-    size, overlap = settings["chunk_size"], settings["chunk_overlap"]
-    if settings["splitter"] == "token":
-        from ft_assets.stages.base_model import load_tokenizer
-        from ft_assets.stages.token_splitter import token_cut
+    settings = job.section(LangChainConfig)
+    size, overlap = settings.chunk_size, settings.chunk_overlap
+    if settings.splitter == "token":
+        from ft_assets.stages.models.base_model import fetch_base_model
+        from ft_assets.stages.models.tokenizer import tokenizer_of
+        from ft_assets.stages.splitting.tokens import token_cut
 
-        return token_cut(load_tokenizer(job.section("model")), size, overlap)
-    return (recursive_cut if settings["splitter"] == "recursive" else character_cut)(size, overlap)
+        model = job.section(ModelConfig)
+        folder = fetch_base_model(model.base, model.revision).folder
+        return token_cut(tokenizer_of(folder), size, overlap)
+    return (recursive_cut if settings.splitter == "recursive" else character_cut)(size, overlap)
 
 
 def build(job: Job, report: Report) -> Outcome:

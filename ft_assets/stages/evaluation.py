@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.config import QUESTIONS_FILE
+from ft_assets.config import EvaluationConfig
 from ft_assets.errors import UserError
+from ft_assets.names import QUESTIONS_FILE
 from ft_assets.records import Answer, Example
-from ft_assets.stages.adapter import adapter_base, load_model, precision_of, tokenized_rows
-from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.prompt_templates import CannotRenderError, PromptTemplateManager
+from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
 from ft_assets.stages.questions import Question, read_questions
+from ft_assets.stages.templates.prompt_templates import CannotRenderError, PromptTemplateManager
+from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.tables import batched, read_table, write_table
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ def build(job: Job, report: Report) -> Outcome:
         job.inputs["adapter"],
         job.inputs["formatted_dataset"],
         read_questions(job.source / QUESTIONS_FILE),
-        job.settings["evaluation.max_new_tokens"],
+        job.section(EvaluationConfig).max_new_tokens,
         report,
     )
     (job.output / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.config import QUESTIONS_FILE
+from ft_assets.config import AugmentConfig, DataConfig, ModelConfig, TrainingConfig
 from ft_assets.errors import StageError, UserError
+from ft_assets.names import QUESTIONS_FILE
 from ft_assets.records import DroppedRow, Example
-from ft_assets.stages.augmentation import DataAugmenter
-from ft_assets.stages.base_model import fetch_base_model, tokenizer_of
+from ft_assets.stages.dataset.augmentation import DataAugmenter
 from ft_assets.stages.dataset.checks import dataset_checks
 from ft_assets.stages.dataset.earlier import EarlierDataset, EarlierTable, SidedRows
 from ft_assets.stages.dataset.rows import RowMaker
@@ -23,8 +23,10 @@ from ft_assets.stages.dataset.split import REASONS, Verdicts, decide
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
 from ft_assets.stages.job import Job, Outcome, Report, versions
-from ft_assets.stages.prompt_templates import PromptTemplateManager
+from ft_assets.stages.models.base_model import fetch_base_model
+from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.questions import read_questions
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.tables import Rows, batched, to_table
 
 if TYPE_CHECKING:
@@ -110,14 +112,15 @@ def _rows(record: type, records: Sequence[Any]) -> list[Rows]:
 
 
 def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateManager:
-    template = job.settings["data.template"]
+    data = job.section(DataConfig)
+    template = data.template
     custom = job.settings.get("data.template.text")
     try:
         return PromptTemplateManager(
             tokenizer,
             template if custom is None else "custom",
             custom=custom,
-            system_prompt=job.settings["data.system_prompt"],
+            system_prompt=data.system_prompt,
         )
     except UserError as error:
         raise UserError(f"data.template {template}: {error}") from error
@@ -135,7 +138,8 @@ def build(job: Job, report: Report) -> Outcome:
 
     What an earlier version has of a source is neither sketched nor rendered again.
     """
-    base = fetch_base_model(job.settings["model.base"], job.settings["model.revision"])
+    data, model = job.section(DataConfig), job.section(ModelConfig)
+    base = fetch_base_model(model.base, model.revision)
     tools = {
         **versions("transformers", "tokenizers", "numpy", "pyarrow"),
         "base_revision": base.revision,
@@ -149,13 +153,13 @@ def build(job: Job, report: Report) -> Outcome:
         shutil.copytree(folder / "tokenizer", job.output / "tokenizer")
     else:
         tokenizer.save_pretrained(job.output / "tokenizer")
-    augmenter = DataAugmenter(job.section("augment"), seed=job.settings["data.seed"])
-    maker = RowMaker(manager, augmenter, tokenizer, job.settings["training.max_length"])
+    augmenter = DataAugmenter(job.section(AugmentConfig), seed=data.seed)
+    maker = RowMaker(manager, augmenter, tokenizer, job.section(TrainingConfig).max_length)
     earlier_sketches = EarlierTable(folder / SKETCHES if folder else None, COMPARED)
     sources = read_sources(job.inputs, earlier_sketches, job.output / SKETCHES)
-    verdicts = decide(sources, job.section("data"), _asked(job))
+    verdicts = decide(sources, data, _asked(job))
     chooser, earlier = _Chooser(sources, verdicts), EarlierDataset(folder, REASONS)
-    with DatasetWriter(job.output, job.settings["data.export_formats"]) as writer:
+    with DatasetWriter(job.output, list(data.export_formats)) as writer:
         for text_id, batches in groupby(batches_of(job.inputs), key=lambda each: each.text_id):
             writer.write(text_id, _rows_of(batches, chooser, earlier, maker))
     for reason, count in writer.dropped.items():

@@ -4,154 +4,30 @@ Runs in a process of its own: two llama.cpp libraries in one process abort.
 """
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ft_assets.errors import StageError, UserError
-from ft_assets.stages.base_model import tokenizer_of
+from ft_assets.config import ExportConfig
+from ft_assets.errors import UserError
+from ft_assets.stages.export.llama_cpp import (
+    _INSTALL,
+    _megabytes,
+    ask,
+    convert,
+    open_gguf,
+    quantize,
+    token_parity,
+)
+from ft_assets.stages.export.model_card import model_card
+from ft_assets.stages.export.modelfile import modelfile
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.model_card import model_card
-from ft_assets.stages.modelfile import modelfile
-from ft_assets.stages.pinned_packages import llama_cpp_folder
-from ft_assets.stages.prompt_templates import PromptTemplateManager
-from ft_assets.stages.templates.markers import Escape, escape_for, rendered_probes
+from ft_assets.stages.models.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
-    from llama_cpp import Llama
+    pass
 
 PROBE = "What is this document about?"
 """What every file is asked before it is published."""
-_INSTALL = "GGUF files need llama-cpp-python: pip install 'ft-assets[gguf]' (with a C++ compiler)"
-
-
-def _megabytes(path: Path) -> float:
-    return round(path.stat().st_size / 1e6, 1)
-
-
-def convert(model: Path, target: Path, report: Report) -> None:
-    """Converts a Hugging Face folder to an f16 GGUF file with llama.cpp's own converter.
-
-    Raises StageError with the converter's last words.
-    """
-    script = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    command = [sys.executable, str(script), str(model), "--outfile", str(target)]
-    done = subprocess.run([*command, "--outtype", "f16"], capture_output=True, text=True)
-    if done.returncode:
-        raise StageError(f"llama.cpp could not convert the model:\n{done.stderr[-2000:]}")
-    report(f"{target.name}: {_megabytes(target):.0f} MB")
-
-
-def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
-    """Quantises an f16 GGUF file to `kind` with llama.cpp; raises StageError where it refuses."""
-    import llama_cpp
-
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
-    parameters.nthread = os.cpu_count() or 1
-    with captured_log() as log:
-        code = llama_cpp.llama_model_quantize(
-            str(source).encode(), str(target).encode(), parameters
-        )
-    if code:
-        raise StageError(f"llama.cpp could not quantise to {kind}:\n{''.join(log)[-2000:]}")
-    fallback = [line for line in "".join(log).splitlines() if "required fallback" in line]
-    warning = f" ({fallback[-1].strip(' :')})" if fallback else ""
-    report(f"{target.name}: {_megabytes(target):.0f} MB{warning}")
-
-
-@contextmanager
-def captured_log() -> Iterator[list[str]]:
-    """Collects what llama.cpp logs instead of letting it write to the terminal."""
-    import llama_cpp
-    from llama_cpp._logger import llama_log_callback as usual
-
-    lines: list[str] = []
-    callback = llama_cpp.llama_log_callback(
-        lambda level, text, _: lines.append(text.decode("utf-8", "replace"))
-    )
-    llama_cpp.llama_log_set(callback, None)
-    try:
-        yield lines
-    finally:
-        llama_cpp.llama_log_set(usual, None)
-
-
-def open_gguf(path: Path) -> "Llama":
-    """A GGUF file opened by llama.cpp. Raises UserError without the library, StageError for a bad file."""
-    try:
-        from llama_cpp import Llama
-    except ImportError as error:
-        raise UserError(_INSTALL) from error
-    try:
-        return Llama(str(path), n_ctx=2048, verbose=False, seed=0)
-    except ValueError as error:
-        raise StageError(f"{path}: llama.cpp cannot load it ({error})") from error
-
-
-def escape_of(model: "Llama") -> Escape:
-    """What keeps a question from passing for a turn, by the GGUF file's own tokens and template."""
-    import llama_cpp
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-    vocabulary = llama_cpp.llama_model_get_vocab(model.model)
-    special: list[str] = []
-    others: list[str] = []
-    forbidden = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
-    for token in range(model.n_vocab()):
-        kind = llama_cpp.llama_vocab_get_attr(vocabulary, token)
-        if kind & (forbidden | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED):
-            text = llama_cpp.llama_vocab_get_text(vocabulary, token).decode("utf-8", "replace")
-            (special if kind & forbidden else others).append(text)
-    template = model.metadata["tokenizer.chat_template"]
-
-    def render(messages: list[Any], generate: bool) -> str:
-        formatter = Jinja2ChatFormatter(template, "", "", add_generation_prompt=generate)
-        return str(formatter(messages=messages).prompt)
-
-    return escape_for(special, others, template, rendered_probes(render))
-
-
-def ask(model: "Llama", question: str, max_new_tokens: int) -> str:
-    """The model's greedy answer through the GGUF file's own chat template."""
-    reply: Any = model.create_chat_completion(
-        messages=[{"role": "user", "content": escape_of(model)(question)}],
-        max_tokens=max_new_tokens,
-        temperature=0.0,
-    )
-    return str(reply["choices"][0]["message"]["content"]).strip()
-
-
-def token_parity(model: "Llama", merged: Path) -> tuple[bool, str]:
-    """Whether a rendered conversation has the same token ids in Hugging Face and in llama.cpp.
-
-    The text is rendered by the template in the GGUF file on one side and by the tokenizer's on the
-    other, so this compares templates as well as vocabularies.
-    """
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-    tokenizer = tokenizer_of(merged)
-    messages: list[Any] = [
-        {"role": "user", "content": "Où est le café? 東京 🙂  two  spaces\nand a line"},
-        {"role": "assistant", "content": "À gauche."},
-        {"role": "user", "content": "Merci."},
-    ]
-    ours = PromptTemplateManager(tokenizer).prompt(messages)
-    formatter = Jinja2ChatFormatter(
-        template=model.metadata["tokenizer.chat_template"],
-        eos_token=tokenizer.eos_token or "",
-        bos_token=tokenizer.bos_token or "",
-    )
-    theirs = formatter(messages=messages).prompt
-    ids = tokenizer(ours, add_special_tokens=False)["input_ids"]
-    llama_ids = model.tokenize(theirs.encode(), add_bos=False, special=True)
-    if ids == llama_ids:
-        return True, f"{len(ids)} token ids are equal in Hugging Face and llama.cpp"
-    return False, f"token ids differ: Hugging Face {ids}, llama.cpp {llama_ids}"
 
 
 def check_gguf(path: Path, merged: Path) -> tuple[bool, str]:
@@ -189,7 +65,9 @@ def build(job: Job, report: Report) -> Outcome:
     except ImportError as error:
         raise UserError(_INSTALL) from error
     merged = job.inputs["merged_model"]
-    files = export_model(merged, job.output, job.corpus, job.settings["export.gguf"], report)
+    files = export_model(
+        merged, job.output, job.corpus, list(job.section(ExportConfig).gguf), report
+    )
     verdicts = [check_gguf(path, merged) for path in files]
     for _, message in verdicts:
         report(message)

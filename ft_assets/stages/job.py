@@ -1,30 +1,16 @@
 """What a stage is given and what it gives back; both are JSON, so a stage can run anywhere."""
 
-import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ft_assets.config import AnySection
 
 Report = Callable[[str], None]
 """Takes one line of progress."""
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes what was made, renamed or removed inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -79,14 +65,18 @@ class Job:
         made_by = self.previous.manifest["tools"] if self.previous else None
         return self.previous if made_by == tools else None
 
-    def section(self, prefix: str) -> dict[str, Any]:
-        """The settings below `prefix`, by what follows it."""
-        dot = f"{prefix}."
-        return {
-            key.removeprefix(dot): value
-            for key, value in self.settings.items()
-            if key.startswith(dot)
-        }
+    def section(self, section: "type[AnySection]") -> "AnySection":
+        """A section of the settings with what the asset reads of it; the rest is not there.
+
+        Reading a setting that the asset does not declare in `engine/asset_settings.py` raises
+        AttributeError.
+        """
+        from ft_assets.config import partial_section, path_of
+
+        path = path_of(section)
+        known = {**self.settings, **self.means}
+        values = {k.removeprefix(path): v for k, v in known.items() if k.startswith(path)}
+        return partial_section(section, values)
 
     def dump(self, path: Path) -> None:
         """Writes the job as JSON."""

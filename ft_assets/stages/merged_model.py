@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ft_assets.stages.adapter import adapter_base, load_model
-from ft_assets.stages.base_model import tokenizer_of
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.tuned_model import adapter_base, load_model
 
 TOLERANCE = 0.01
 """The largest change of a logit that merging in fp32 may bring; 1e-4 is usual, 1.4 is bf16's."""

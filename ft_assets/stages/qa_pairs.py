@@ -10,21 +10,21 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from ft_assets.config import REVIEW_FILE
 from ft_assets.errors import UserError
+from ft_assets.names import REVIEW_FILE
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
 from ft_assets.stages.job import Job, Outcome, Report, check, versions
-from ft_assets.stages.qa.batch_log import BatchLog
+from ft_assets.stages.qa.attempts import STATES
 from ft_assets.stages.qa.batches import BatchSending, close_unsent
-from ft_assets.stages.qa.claude_batches import ClaudeBatches
 from ft_assets.stages.qa.harvest import Harvest, harvest
-from ft_assets.stages.qa.ledger import OpenLedger, open_ledger
+from ft_assets.stages.qa.ledger.batch_log import BatchLog
+from ft_assets.stages.qa.ledger.ledger import OpenLedger, open_ledger
 from ft_assets.stages.qa.money import Budget, Estimate, cap_warning
 from ft_assets.stages.qa.pace import Pacer
 from ft_assets.stages.qa.plan import Plan
+from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches
 from ft_assets.stages.qa.review import REVIEWED, Overlay, by_person, read_reviews
 from ft_assets.stages.qa.send import Call, Sending
-from ft_assets.stages.qa.tries import STATES
 from ft_assets.tables import Rows, TextWriter, to_table, write_table
 
 PAIRS = "qa_pairs.parquet"
@@ -98,10 +98,10 @@ def call_of(plan: Plan) -> Call:
     """What puts requests to the model. Raises UserError where it cannot, for want of a key say."""
     base_url = plan.job.means["qa.base_url"]
     if ":" in plan.recipe.model:
-        from ft_assets.stages.qa.langchain import langchain_call
+        from ft_assets.stages.qa.providers.langchain import langchain_call
 
         return langchain_call(base_url, plan.recipe)
-    from ft_assets.stages.qa.claude import claude_call
+    from ft_assets.stages.qa.providers.claude import claude_call
 
     return claude_call(base_url, plan.price)
 

@@ -9,22 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ft_assets.config import LoaderSettings
 from ft_assets.errors import StageError
+from ft_assets.files import hash_file
 from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument
-from ft_assets.stages.job import (
-    CorpusFile,
-    Job,
-    Outcome,
-    Previous,
-    Report,
-    check,
-    hash_file,
-    versions,
-)
-from ft_assets.stages.loaders import MEDIA_TYPES, media_type_of, ocr
+from ft_assets.stages.job import CorpusFile, Job, Outcome, Previous, Report, check, versions
+from ft_assets.stages.loaders import ocr
+from ft_assets.stages.loaders.formats import UNKNOWN, endings, media_type_of, tools
 from ft_assets.stages.parsing.files import ParsedFile, Task
 from ft_assets.stages.parsing.pool import parse_files
-from ft_assets.stages.parsing.put_by import Batch, write_texts
+from ft_assets.stages.parsing.row_spool import Batch, write_texts
 from ft_assets.tables import read_batches, write_table
 
 TABLES: dict[str, type] = {
@@ -40,7 +34,7 @@ _Key = tuple[str, str]
 
 
 def read_files(
-    files: list[CorpusFile], source: Path, settings: dict[str, Any], scratch: Path
+    files: list[CorpusFile], source: Path, settings: LoaderSettings, scratch: Path
 ) -> Iterator[tuple[CorpusFile, ParsedFile]]:
     """Reads files (paths inside `source`), in any order; their rows are put by in `scratch`.
 
@@ -50,9 +44,9 @@ def read_files(
     for file in files:
         media_type = media_type_of(file.path)
         if file.problem:
-            yield file, ParsedFile("unknown", rejected=[file.problem])
-        elif media_type == "unknown":
-            yield file, ParsedFile("unknown", rejected=[_unknown(file.path)])
+            yield file, ParsedFile(UNKNOWN, rejected=[file.problem])
+        elif media_type == UNKNOWN:
+            yield file, ParsedFile(UNKNOWN, rejected=[_unknown(file.path)])
         else:
             tasks[(source / file.path).absolute()] = file
     if not tasks:
@@ -67,7 +61,7 @@ def read_files(
 
 def _unknown(path: str) -> str:
     ending = Path(path).suffix or "(none)"
-    return f"the ending {ending} is not read; known are {', '.join(MEDIA_TYPES)}"
+    return f"the ending {ending} is not read; known are {', '.join(endings())}"
 
 
 def _check_unchanged(path: Path, file: CorpusFile) -> None:
@@ -89,7 +83,7 @@ def load_documents(
     files: list[CorpusFile],
     source: Path,
     output: Path,
-    settings: dict[str, Any],
+    settings: LoaderSettings,
     report: Report,
     previous: Previous | None = None,
 ) -> list[_Line]:
@@ -217,21 +211,20 @@ def _checks(sources: list[_Line], unsound: dict[str, str]) -> dict[str, dict[str
     }
 
 
-def _tools(settings: dict[str, Any]) -> dict[str, str]:
+def _tools(settings: LoaderSettings) -> dict[str, str]:
     """What does the reading. Raises UserError where OCR is asked for and not installed."""
-    engines = ("pypdfium2", "pypdf", "lxml", "docx2txt", "charset-normalizer", "py3langid")
-    tools = versions(*engines, "pyarrow")
-    if settings["ocr"]:
+    found = versions(*tools(), "py3langid", "pyarrow")
+    if settings.ocr:
         ocr.check_installed()
-        tools["ocrmypdf"] = ocr.version()
-    return tools
+        found["ocrmypdf"] = ocr.version()
+    return found
 
 
 def build(job: Job, report: Report) -> Outcome:
     """Makes `raw_documents`: `documents`, `records`, `quality` and `rejected.parquet`."""
-    settings = job.section("data.loaders")
-    tools = _tools(settings)
-    previous = job.reusable(tools)
+    settings = job.section(LoaderSettings)
+    made_by = _tools(settings)
+    previous = job.reusable(made_by)
     sources = load_documents(job.files, job.source, job.output, settings, report, previous)
     unsound = _unsound(job.output)
     of_all = ("pages", "records", "characters", "pages_without_text")
@@ -244,6 +237,6 @@ def build(job: Job, report: Report) -> Outcome:
             "unsound_texts": len(unsound),
         },
         checks=_checks(sources, unsound),
-        tools=tools,
+        tools=made_by,
         sources=sources,
     )

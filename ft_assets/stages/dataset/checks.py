@@ -7,6 +7,7 @@ They speak of ids and not of paths, since a renamed file makes no new dataset; t
 from pathlib import Path
 from typing import Any
 
+from ft_assets.config import GateSettings
 from ft_assets.records import RejectedDocument
 from ft_assets.stages.dataset.rows import FAULT
 from ft_assets.stages.dataset.split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Verdicts
@@ -24,15 +25,15 @@ def dataset_checks(
     job: Job, sources: int, writer: DatasetWriter, verdicts: Verdicts
 ) -> dict[str, Check]:
     """All verdicts on a dataset made of so many sources."""
-    gates = job.section("data.gates")
+    gates = job.section(GateSettings)
     documents = job.inputs["raw_documents"]
     return {
-        "documents_are_read": _documents_are_read(documents, gates["rejected_documents"]),
-        "text_is_sound": _text_is_sound(documents, gates["unsound_text"]),
-        "few_duplicates": _few_duplicates(sources, writer, gates["duplicate_rows"]),
-        "eval_is_apart": _eval_is_apart(verdicts, writer, gates["eval_overlap"]),
+        "documents_are_read": _documents_are_read(documents, gates.rejected_documents),
+        "text_is_sound": _text_is_sound(documents, gates.unsound_text),
+        "few_duplicates": _few_duplicates(sources, writer, gates.duplicate_rows),
+        "eval_is_apart": _eval_is_apart(verdicts, writer, gates.eval_overlap),
         "questions_are_apart": _questions_are_apart(writer),
-        "rows_fit_max_length": _rows_fit(writer, gates["cut_tokens"]),
+        "rows_fit_max_length": _rows_fit(writer, gates.cut_tokens),
         "rows_end_with_stop": _rows_end_with_stop(writer),
         "rows_add_up": _rows_add_up(sources, writer),
     }

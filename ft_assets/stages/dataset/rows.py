@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.records import DroppedRow, Example
-from ft_assets.stages.augmentation import DataAugmenter
+from ft_assets.stages.dataset.augmentation import DataAugmenter
 from ft_assets.stages.dataset.sources import Batch, conversation_of
-from ft_assets.stages.prompt_templates import (
+from ft_assets.stages.templates.prompt_templates import (
     CannotRenderError,
     PromptTemplateManager,
     Rendered,
-    tokenize,
 )
+from ft_assets.stages.templates.tokenization import tokenize
 from ft_assets.tables import batched
 
 if TYPE_CHECKING:

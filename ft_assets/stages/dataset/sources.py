@@ -11,14 +11,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.records import (
-    Chunk,
-    InstructionRecord,
-    Kind,
-    Message,
-    QAPair,
-    Sketch,
-)
+from ft_assets.records import Chunk, InstructionRecord, Kind, Message, QAPair, Sketch
 from ft_assets.stages.dataset.earlier import EarlierTable
 from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, hash_group, hash_text, sketch
 from ft_assets.tables import Rows, TextWriter, from_rows, read_runs, to_table

@@ -8,8 +8,9 @@ near-duplicates of each other, their units are one.
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ft_assets.config import DataConfig
 from ft_assets.stages.dataset.sources import Sources
 from ft_assets.stages.duplicates import LEAK_SHARE, Passages, equal_to_earlier, near_earlier
 
@@ -66,7 +67,7 @@ class Verdicts:
     judged: int
 
 
-def decide(sources: Sources, settings: dict[str, Any], questions: set[int]) -> Verdicts:
+def decide(sources: Sources, settings: DataConfig, questions: set[int]) -> Verdicts:
     """What becomes of each source by the settings under `data`.
 
     `questions` are the hashes of the closed-book questions' words.
@@ -76,14 +77,14 @@ def decide(sources: Sources, settings: dict[str, Any], questions: set[int]) -> V
     reason = np.where(sources.asking(questions), ASKS, 0).astype(np.int8)
     kept_as = np.full(len(sources), -1, np.int64)
     _drop_equal(sources, reason, kept_as)
-    if settings["near_duplicates"] < 1:
-        _drop_near(sources, settings["near_duplicates"], reason, kept_as)
+    if settings.near_duplicates < 1:
+        _drop_near(sources, settings.near_duplicates, reason, kept_as)
     units = _units(sources, kept_as)
     kept_units = {f"{unit:016x}" for unit in set(units[reason == 0].tolist())}
-    drawn = split_groups(kept_units, settings["eval_fraction"], settings["seed"])
+    drawn = split_groups(kept_units, settings.eval_fraction, settings.seed)
     held_out = np.isin(units, np.array([int(unit, 16) for unit in drawn], np.uint64))
     judged = int((held_out & (reason == 0)).sum())
-    leaked = _part_leaks(sources, units, settings["eval_overlap"], reason, held_out)
+    leaked = _part_leaks(sources, units, settings.eval_overlap, reason, held_out)
     return Verdicts(reason, kept_as, held_out, leaked, judged)
 
 

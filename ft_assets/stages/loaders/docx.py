@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from ft_assets.stages.loaders import Notes, Page, Settings, UnreadableError, clean
+from ft_assets.stages.loaders.interface import Notes, Page, UnreadableError, clean
+
+if TYPE_CHECKING:
+    from ft_assets.config import LoaderSettings
 
 _TEXT_PARTS = re.compile(r"word/(document|header|footer|footnotes|endnotes)(\d*)\.xml")
 _STYLES = "word/styles.xml"
@@ -21,7 +25,7 @@ _ORDER = ("header", "document", "footnotes", "endnotes", "footer")
 _MB = 2**20
 
 
-def load_docx(path: Path, settings: Settings, notes: Notes) -> Iterator[Page]:
+def load_docx(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Page]:
     """Yields the whole document as one page."""
     try:
         parts = dict(_parts(path, settings))
@@ -33,7 +37,7 @@ def load_docx(path: Path, settings: Settings, notes: Notes) -> Iterator[Page]:
     yield page
 
 
-def _parts(path: Path, settings: Settings) -> Iterator[tuple[str, bytes]]:
+def _parts(path: Path, settings: "LoaderSettings") -> Iterator[tuple[str, bytes]]:
     """The parts with text, in reading order, and the styles.
 
     Raises UnreadableError where the archive is beyond the limits: by what it claims to hold before
@@ -67,7 +71,7 @@ def _place(name: str) -> tuple[int, int] | None:
 
 
 def _unpack(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, left: int, settings: Settings
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, left: int, settings: "LoaderSettings"
 ) -> bytes:
     with archive.open(member) as file:
         content = b"" if member.file_size > left else file.read(left + 1)

@@ -3,20 +3,24 @@
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ft_assets.records import InstructionRecord
-from ft_assets.stages.instruction_records import (
+from ft_assets.stages.loaders.instruction_records import (
     BadRecordError,
     Entry,
     json_entries,
     jsonl_entries,
     read_entry,
 )
-from ft_assets.stages.loaders import Item, Notes, Page, UnreadableError, clean
+from ft_assets.stages.loaders.interface import Item, Notes, Page, UnreadableError, clean
 from ft_assets.stages.loaders.text import decode_file, encoding_of
 
+if TYPE_CHECKING:
+    from ft_assets.config import LoaderSettings
 
-def load_json(path: Path, notes: Notes) -> Iterator[Item]:
+
+def load_json(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Item]:
     """Yields what a JSON document holds."""
     text = decode_file(path, notes)
     if not text.strip():
@@ -24,7 +28,7 @@ def load_json(path: Path, notes: Notes) -> Iterator[Item]:
     yield from _items(json_entries(text), notes)
 
 
-def load_jsonl(path: Path, notes: Notes) -> Iterator[Item]:
+def load_jsonl(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Item]:
     """Yields what the lines of a JSON Lines file hold; no more than a line is in memory."""
     notes.encoding = encoding_of(path)
     with path.open("rb") as file:

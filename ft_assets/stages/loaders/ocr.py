@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ft_assets.errors import UserError
-from ft_assets.stages.loaders import UnreadableError
+from ft_assets.stages.loaders.interface import UnreadableError
 
 PROGRAM = "ocrmypdf"
 _LAST_LINES = 3

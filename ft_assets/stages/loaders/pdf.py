@@ -8,12 +8,12 @@ import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pypdfium2
 import pypdfium2.raw
 
-from ft_assets.stages.loaders import Notes, Page, Settings, UnreadableError, clean
+from ft_assets.stages.loaders.interface import Notes, Page, UnreadableError, clean
 from ft_assets.stages.loaders.ocr import text_layer
 from ft_assets.stages.loaders.pdf_text import (
     Mark,
@@ -22,6 +22,9 @@ from ft_assets.stages.loaders.pdf_text import (
     tidy,
     without_running_lines,
 )
+
+if TYPE_CHECKING:
+    from ft_assets.config import LoaderSettings
 
 PAGE_CHARACTERS = 16
 """Visible characters below which a page has no text to speak of: a page number, a stamp."""
@@ -44,7 +47,7 @@ class _Extract:
         return sum(len("".join(text.split())) for text in self.texts)
 
 
-def load_pdf(path: Path, settings: Settings, notes: Notes) -> Iterator[Page]:
+def load_pdf(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Page]:
     """Yields one page each. Pages that hold a picture and no text are noted, or read by OCR."""
     extract = _ENGINES[notes.engine](path, settings)
     if extract.pictures and settings.ocr:
@@ -59,7 +62,7 @@ def load_pdf(path: Path, settings: Settings, notes: Notes) -> Iterator[Page]:
         yield Page(text, headings)
 
 
-def _judge(extract: _Extract, settings: Settings, notes: Notes) -> None:
+def _judge(extract: _Extract, settings: "LoaderSettings", notes: Notes) -> None:
     """Notes pages without text; raises UnreadableError where there is no text to speak of."""
     pages = len(extract.texts)
     notes.pages_without_text = len(extract.pictures)
@@ -83,7 +86,7 @@ def _hold(pages: list[int]) -> str:
     return "holds" if len(pages) == 1 else "hold"
 
 
-def _ocr_hint(settings: Settings) -> str:
+def _ocr_hint(settings: "LoaderSettings") -> str:
     if settings.ocr:
         return "OCR found none either"
     return "Set data.loaders.ocr, or add a text layer (ocrmypdf in.pdf out.pdf)"
@@ -105,7 +108,7 @@ def page_ranges(pages: list[int]) -> str:
 class _Budget:
     """How much text a file may have."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: "LoaderSettings") -> None:
         self._mb = settings.max_unpacked_mb
         self._left = self._mb * 2**20
 
@@ -120,7 +123,7 @@ class _Budget:
 ENCRYPTED = "it is encrypted: save a copy without a password (qpdf --decrypt) in its place"
 
 
-def _by_pdfium(path: Path, settings: Settings) -> _Extract:
+def _by_pdfium(path: Path, settings: "LoaderSettings") -> _Extract:
     try:
         pdf = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
@@ -196,7 +199,7 @@ def _outline_by_pdfium(pdf: Any) -> Iterator[Mark]:
             yield Mark(page, level, title)
 
 
-def _by_pypdf(path: Path, settings: Settings) -> _Extract:
+def _by_pypdf(path: Path, settings: "LoaderSettings") -> _Extract:
     import pypdf
 
     extract, budget = _Extract(), _Budget(settings)
@@ -254,7 +257,7 @@ def _entries(reader: Any) -> list[Any]:
         return []
 
 
-_ENGINES: dict[str, Callable[[Path, Settings], _Extract]] = {
+_ENGINES: "dict[str, Callable[[Path, LoaderSettings], _Extract]]" = {
     "pypdfium2": _by_pdfium,
     "pypdf": _by_pypdf,
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ft_assets.records import Heading
-from ft_assets.stages.loaders import clean
+from ft_assets.stages.loaders.interface import clean
 
 _LIGATURES = {
     "\ufb00": "ff",

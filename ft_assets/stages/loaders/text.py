@@ -5,9 +5,13 @@ import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ft_assets.records import Heading
-from ft_assets.stages.loaders import Notes, Page, UnreadableError, clean
+from ft_assets.stages.loaders.interface import Notes, Page, UnreadableError, clean
+
+if TYPE_CHECKING:
+    from ft_assets.config import LoaderSettings
 
 _MAGIC = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive or an Office file", b"\x89PNG": "a PNG"}
 _BOMS = {
@@ -105,12 +109,22 @@ def decode_file(path: Path, notes: Notes) -> str:
     return path.read_bytes().decode(notes.encoding, errors="replace")
 
 
-def load_text(path: Path, notes: Notes, *, markdown: bool) -> Iterator[Page]:
+def load_text(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Page]:
     """Yields the whole file as one page."""
+    yield Page(_whole(path, notes))
+
+
+def load_markdown(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Page]:
+    """Yields the whole file as one page, with its headings."""
+    text = _whole(path, notes)
+    yield Page(text, list(markdown_headings(text)))
+
+
+def _whole(path: Path, notes: Notes) -> str:
     text = clean(decode_file(path, notes))
     if not text.strip(f"{string.whitespace}\ufffd"):
         raise UnreadableError("it has no text", final=True)
-    yield Page(text, list(markdown_headings(text)) if markdown else [])
+    return text
 
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")

@@ -6,14 +6,18 @@ a text is known when all of it has been read, so it is not in the rows: `put_by`
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ft_assets.records import PAGE_BREAK, Document, InstructionRecord, Quality
-from ft_assets.stages.loaders import Item, Notes, Page, Settings, UnreadableError, load
-from ft_assets.stages.parsing.put_by import Batch, DiskError, RowSpool
+from ft_assets.stages.loaders.formats import load
+from ft_assets.stages.loaders.interface import Item, Notes, Page, UnreadableError, loader_settings
+from ft_assets.stages.parsing.row_spool import Batch, DiskError, RowSpool
 from ft_assets.stages.parsing.text_quality import Meter
+
+if TYPE_CHECKING:
+    from ft_assets.config import LoaderSettings
 
 _TABLES: dict[str, type] = {
     "documents": Document,
@@ -28,22 +32,24 @@ class Task:
 
     path: Path
     media_type: str
-    settings: dict[str, Any]
+    settings: "LoaderSettings"
     scratch: Path
     engine: str = ""
     owner: str = ""
 
     def to_json(self) -> bytes:
         """The task as one line."""
-        return json.dumps(asdict(self), default=str).encode() + b"\n"
+        return (
+            json.dumps({**vars(self), "settings": vars(self.settings)}, default=str).encode()
+            + b"\n"
+        )
 
     @classmethod
     def from_json(cls, line: bytes) -> "Task":
         """Reads what `to_json` wrote."""
         content = json.loads(line)
-        return cls(
-            **{**content, "path": Path(content["path"]), "scratch": Path(content["scratch"])}
-        )
+        paths = {name: Path(content[name]) for name in ("path", "scratch")}
+        return cls(**{**content, **paths, "settings": loader_settings(content["settings"])})
 
 
 @dataclass
@@ -74,7 +80,7 @@ def parse(task: Task) -> ParsedFile:
     notes = Notes(task.scratch, task.engine)
     rows = _Rows(task)
     try:
-        for item in load(task.path, task.media_type, Settings(**task.settings), notes):
+        for item in load(task.path, task.media_type, task.settings, notes):
             rows.add(item)
         return rows.parsed(notes)
     except (UnreadableError, MemoryError, DiskError):

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ft_assets.errors import StageError
-from ft_assets.stages.loaders import engines_of
+from ft_assets.stages.loaders.formats import engines_of
 from ft_assets.stages.parsing.files import ParsedFile, Task
 from ft_assets.stages.parsing.process import NO_MEMORY
-from ft_assets.stages.parsing.put_by import Batch
+from ft_assets.stages.parsing.row_spool import Batch
 
 _MAX_WORKERS = 8
 _LONGEST_START = 120.0
@@ -194,7 +194,7 @@ class ParserPool:
         task = replace(attempt.task, engine=attempt.engine, owner=str(worker.pid))
         with suppress(ConnectionError):  # it died while it was idle: that shows when it is asked
             worker.tasks.sendall(task.to_json())
-        attempt.deadline = time.monotonic() + task.settings["max_seconds"]
+        attempt.deadline = time.monotonic() + task.settings.max_seconds
         return worker
 
     def _settle(self, worker: _Worker, attempt: _Attempt, answer: _Answer) -> None:
@@ -294,13 +294,13 @@ def _answers(running: dict[_Worker, _Attempt]) -> Iterator[tuple[_Worker, _Answe
 
 
 def _late(attempt: _Attempt) -> str:
-    seconds = attempt.task.settings["max_seconds"]
+    seconds = attempt.task.settings.max_seconds
     return f"{attempt.engine} took longer than {seconds} s: data.loaders.max_seconds"
 
 
 def _died(attempt: _Attempt, status: int) -> str:
     """Why a worker ended, by its exit code; 0 says that it asked for too much memory."""
-    most = f"{attempt.task.settings['max_memory_mb']} MB of memory: data.loaders.max_memory_mb"
+    most = f"{attempt.task.settings.max_memory_mb} MB of memory: data.loaders.max_memory_mb"
     if status == 0:
         return f"{attempt.engine} needs more than {most}"
     how = signal.Signals(-status).name if status < 0 else f"exit code {status}"

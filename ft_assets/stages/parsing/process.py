@@ -21,9 +21,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from ft_assets.stages.loaders import UnreadableError, preload
+from ft_assets.stages.loaders.formats import preload
+from ft_assets.stages.loaders.interface import UnreadableError
 from ft_assets.stages.parsing.files import Task, parse
-from ft_assets.stages.parsing.put_by import DiskError
+from ft_assets.stages.parsing.row_spool import DiskError
 from ft_assets.stages.parsing.text_quality import preload as preload_quality
 
 _POLL_SECONDS = 1.0
@@ -112,7 +113,7 @@ def _end_with(host: int) -> None:
 def _answer(task: Task) -> dict[str, Any]:
     """What the file holds, or why this engine cannot say."""
     try:
-        _limit_memory(task.settings["max_memory_mb"])
+        _limit_memory(task.settings.max_memory_mb)
         return asdict(parse(task))
     except MemoryError:
         _limit_memory(None)

@@ -16,11 +16,11 @@ from typing import Any, Literal
 from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.stages.job import Report
 from ft_assets.stages.qa.answer import FORMS
-from ft_assets.stages.qa.batch_log import Batch, BatchLog
-from ft_assets.stages.qa.claude_batches import ClaudeBatches, UnreachableError
-from ft_assets.stages.qa.ledger import Answered, OpenLedger, Sent
+from ft_assets.stages.qa.ledger.batch_log import Batch, BatchLog
+from ft_assets.stages.qa.ledger.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import BATCH_SHARE, Budget, Price, at_most
 from ft_assets.stages.qa.prompt import Request
+from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
 from ft_assets.stages.qa.send import Reply, answered_of, wait_of
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6

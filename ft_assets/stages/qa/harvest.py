@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ft_assets.records import Chunk, ChunkYield, DroppedPair, QAPair
+from ft_assets.stages.qa.attempts import Tries
+from ft_assets.stages.qa.filters import Sifted, without_duplicates
 from ft_assets.stages.qa.judge import apply_verdicts
-from ft_assets.stages.qa.ledger import Ledger
+from ft_assets.stages.qa.ledger.ledger import Ledger
 from ft_assets.stages.qa.plan import Plan
 from ft_assets.stages.qa.prompt import Request
-from ft_assets.stages.qa.quality import Sifted, without_duplicates
 from ft_assets.stages.qa.review import Overlay
-from ft_assets.stages.qa.tries import Tries
 
 
 @dataclass

@@ -11,8 +11,8 @@ from typing import Any
 
 from ft_assets.records import Chunk, QAPair
 from ft_assets.stages.qa.answer import VERDICTS, Answer, Draft
+from ft_assets.stages.qa.filters import Sifted, dropped_pair
 from ft_assets.stages.qa.prompt import Recipe, Request, fenced_source, mark_of, render_prompt
-from ft_assets.stages.qa.quality import Sifted, dropped_pair
 
 REJECTED = "the judge rejects it"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ft_assets.config import QAPrices
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.qa.prompt import Request
 
@@ -45,16 +46,16 @@ PRICES = {
 }
 
 
-def price_of(model: str, prices: Mapping[str, float] | None) -> Price:
-    """The price of a model: `prices` (input, output) where they are set, else the table's.
+def price_of(model: str, prices: QAPrices | None) -> Price:
+    """The price of a model: the setting `qa.prices` if it is set, else the table's.
 
     Raises UserError for a model that the table does not know.
     """
     known = PRICES.get(model)
     if prices:
         limits = (known.longest, known.cached_from) if known else (_ANY_LENGTH, None)
-        own = prices["input"], prices["output"]
-        return Price(*own, *limits, batched=":" not in model, source="qa.prices")
+        batched = ":" not in model
+        return Price(prices.input, prices.output, *limits, batched=batched, source="qa.prices")
     if ":" in model:
         raise UserError(
             f"no price is known for qa.model {model!r}, a model of another provider: set qa.prices: "

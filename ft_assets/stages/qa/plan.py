@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
+from ft_assets.config import QAConfig
 from ft_assets.errors import UserError
-from ft_assets.records import Chunk, QAPair
-from ft_assets.stages.chunks import CHUNKS
+from ft_assets.records import CHUNKS, Chunk, QAPair
 from ft_assets.stages.job import Job
 from ft_assets.stages.qa.answer import RETRIED, Draft
+from ft_assets.stages.qa.attempts import Tries
 from ft_assets.stages.qa.judge import judge_recipe, judge_request
-from ft_assets.stages.qa.ledger import Ledger
+from ft_assets.stages.qa.ledger.ledger import Ledger
 from ft_assets.stages.qa.money import (
     Estimate,
     Price,
@@ -21,7 +21,6 @@ from ft_assets.stages.qa.money import (
     prompt_tokens,
 )
 from ft_assets.stages.qa.prompt import Recipe, Request, recipe_of, request_of
-from ft_assets.stages.qa.tries import Tries
 from ft_assets.tables import read_table
 
 _MOST_PAIRS = 20
@@ -42,9 +41,11 @@ class Plan:
     @classmethod
     def of(cls, job: Job) -> "Plan":
         """Raises UserError for a prompt that cannot be rendered, or a model without a price."""
-        settings = job.section("qa")
-        price = price_in(job.means, settings["model"])
-        return cls(job, recipe_of(settings), judge_recipe(settings), price)
+        qa = job.section(QAConfig)
+        settings = {
+            k.removeprefix("qa."): v for k, v in job.settings.items() if k.startswith("qa.")
+        }
+        return cls(job, recipe_of(settings), judge_recipe(settings), price_of(qa.model, qa.prices))
 
     def requests(self) -> Iterator[tuple[Chunk, Request | None]]:
         """Each chunk with its request for pairs; None for a chunk without words."""
@@ -138,13 +139,3 @@ def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request
             yield request
         elif found in RETRIED and ledger.settled(again.key) is None and again.key not in seen:
             yield again
-
-
-def price_in(means: dict[str, Any], model: str) -> Price:
-    """The price of a model, by the settings of a job's means."""
-    prices = {
-        name: means[f"qa.prices.{name}"]
-        for name in ("input", "output")
-        if f"qa.prices.{name}" in means
-    }
-    return price_of(model, prices)

@@ -16,7 +16,7 @@ from ft_assets.errors import UserError
 from ft_assets.records import Chunk, DroppedPair, QAPair
 from ft_assets.stages.duplicates import fold_words
 from ft_assets.stages.qa.answer import Draft
-from ft_assets.stages.qa.quality import dropped_pair, pair_of
+from ft_assets.stages.qa.filters import dropped_pair, pair_of
 
 REVIEWED = "review"
 """What stands for the request of a pair that a person wrote."""

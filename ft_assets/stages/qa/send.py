@@ -17,7 +17,7 @@ from typing import Literal
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
 from ft_assets.stages.qa.answer import RETRIED, SETTLED, Form, OutcomeName, read_answer
-from ft_assets.stages.qa.ledger import Answered, Ledger, OpenLedger, Sent
+from ft_assets.stages.qa.ledger.ledger import Answered, Ledger, OpenLedger, Sent
 from ft_assets.stages.qa.money import Budget, Price, at_most, dollars
 from ft_assets.stages.qa.pace import Limit, Pacer
 from ft_assets.stages.qa.prompt import Request

@@ -1,0 +1,143 @@
+"""Dagster runs that make what corpora want made, one a corpus. The command line and tests call this."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from ft_assets.cli.parallel import refresh_side_by_side
+from ft_assets.cli.progress import Progress
+from ft_assets.definitions import build_definitions
+from ft_assets.defs.instance import dagster_home
+from ft_assets.defs.internals import free_pool_slots, stale_status
+from ft_assets.defs.partitions import corpus_partitions
+from ft_assets.defs.runs import close_dead_runs, this_process
+from ft_assets.defs.tags import FORCE_TAG, PROCESS_TAG, REFRESH_JOB, REUSE_TAG
+from ft_assets.engine.graph import upstream
+from ft_assets.engine.project import Project
+from ft_assets.errors import INTERRUPTED, WAITING, StageError, UserError, exit_code, gravest
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Dagster's own console lines stay out of the terminal; the event log has them all."""
+
+
+@dataclass
+class RefreshResult:
+    """How a refresh ended: what it set out to make, what was fresh, what failed and why.
+
+    `exit_code` is what that comes to.
+    """
+
+    making: list[str]
+    fresh: list[str]
+    ran: bool = False
+    failures: dict[str, str] = field(default_factory=dict)
+    exit_code: int = 0
+
+
+def refresh_corpora(
+    project: Project, corpora: list[str], until: str, progress: Progress, *, force: bool, jobs: int
+) -> int:
+    """Refreshes each corpus in a run of its own, up to `jobs` at once; returns the gravest code.
+
+    A failed corpus does not stop the others; an interrupt stops all.
+    """
+    if jobs > 1 and len(corpora) > 1:
+        dagster_home()
+        with dg.DagsterInstance.get():
+            pass  # makes the database once, before several processes want to
+        return refresh_side_by_side(corpora, until, progress, force=force, jobs=jobs)
+    code = 0
+    for corpus in corpora:
+        try:
+            found = refresh_corpus(project, corpus, until, progress.plan, force=force)
+        except (UserError, StageError) as error:
+            progress.fail(corpus, None, str(error))
+            code = gravest(code, exit_code(error))
+            continue
+        progress.fresh(corpus, found.fresh, until, nothing_done=not found.ran)
+        for asset, message in found.failures.items():
+            progress.fail(corpus, asset, message, waits=found.exit_code == WAITING)
+        code = gravest(code, found.exit_code)
+        if code == INTERRUPTED:
+            break
+    return code
+
+
+def refresh_corpus(
+    project: Project,
+    corpus: str,
+    until: str,
+    on_plan: Callable[[str, list[str]], None],
+    *,
+    force: bool = False,
+    **overrides: Any,
+) -> RefreshResult:
+    """Makes what is stale of `corpus` up to `until`, in this process, in one run.
+
+    The run is recorded in the project's Dagster instance. What is fresh but unknown to Dagster, as
+    under a new DAGSTER_HOME, is run too, and may only be found unchanged. Without anything to do
+    there is no run. `overrides` are those of `build_definitions`. Raises UserError and StageError where the corpus's state cannot be told.
+    """
+    wanted = [*upstream(until), until]
+    states = project.status(corpus)
+    forced = [until] if force else []
+    making = [name for name in wanted if states[name].state != "fresh" or name in forced]
+    dagster_home()
+    with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance)
+        instance.add_dynamic_partitions(corpus_partitions.name or "", [corpus])
+        definitions = build_definitions(project=project, **overrides)
+        seen = stale_status(instance, definitions, wanted, corpus)
+        reusing = [name for name in wanted if name not in making and seen[name] != "FRESH"]
+        found = RefreshResult(making, [name for name in wanted if name not in making])
+        if not making and not reusing:
+            return found
+        found.ran = True
+        on_plan(corpus, making)
+        result = definitions.resolve_job_def(REFRESH_JOB).execute_in_process(
+            instance=instance,
+            partition_key=corpus,
+            asset_selection=[dg.AssetKey(name) for name in wanted if name in {*making, *reusing}],
+            run_config=_QUIET,
+            tags={
+                PROCESS_TAG: this_process(),
+                REUSE_TAG: ",".join(reusing),
+                **({FORCE_TAG: "true"} if force else {}),
+            },
+            raise_on_error=False,
+        )
+        if not result.success:
+            free_pool_slots(instance, result.run_id)
+    for event in result.all_events:
+        if event.is_step_failure and event.step_key:
+            _add_failure(found, event.step_key, event)
+    if not result.success:
+        found.exit_code = found.exit_code or 3
+        if not found.failures:
+            found.failures["run"] = f"the run {result.run_id} failed; see it in the UI"
+    return found
+
+
+def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> None:
+    """Notes a failed step: what the body said, or else the error that ended it."""
+    failure = event.step_failure_data
+    said = failure.user_failure_data
+    if said and said.description:
+        code = said.metadata.get("exit_code")
+        found.failures[asset] = said.description
+        found.exit_code = gravest(found.exit_code, int(code.value) if code else 3)  # type: ignore[arg-type]
+    elif failure.error and failure.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        found.failures[asset] = (
+            "interrupted; what was published before is still current, and running again goes on "
+            "with this asset"
+        )
+        found.exit_code = INTERRUPTED
+    elif failure.error:
+        cause = failure.error.cause or failure.error
+        found.failures[asset] = f"{cause.message.strip()} (--debug shows where)"
+        if os.environ.get("FT_ASSETS_DEBUG"):
+            found.failures[asset] = failure.error.to_string()
+        found.exit_code = 3

@@ -1,0 +1,30 @@
+"""`adapter`: the LoRA adapter, with its loss curve."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ft_assets.compute import Compute
+from ft_assets.defs.materialize import corpus_asset, materialize
+from ft_assets.defs.pictures import curve
+from ft_assets.engine.project import Project
+from ft_assets.stages.adapter import LOSS_HISTORY
+
+
+@corpus_asset("adapter")
+def adapter(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    compute: dg.ResourceParam[Compute],
+) -> dg.MaterializeResult:
+    return materialize(context, project, compute, loss_curve)
+
+
+def loss_curve(folder: Path) -> dict[str, Any]:
+    """The loss at each step as a picture."""
+    history = json.loads((folder / LOSS_HISTORY).read_text())
+    steps = [entry["step"] for entry in history]
+    losses = [entry["loss"] for entry in history]
+    return {"loss_curve": curve("loss", ("step", steps), ("training loss", losses))}

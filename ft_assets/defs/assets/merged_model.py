@@ -1,0 +1,16 @@
+"""`merged_model`: the adapter merged into its base."""
+
+import dagster as dg
+
+from ft_assets.compute import Compute
+from ft_assets.defs.materialize import corpus_asset, materialize
+from ft_assets.engine.project import Project
+
+
+@corpus_asset("merged_model")
+def merged_model(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    compute: dg.ResourceParam[Compute],
+) -> dg.MaterializeResult:
+    return materialize(context, project, compute)

@@ -1,0 +1,52 @@
+"""What every partition page shows of an artifact."""
+
+from typing import Any
+
+import dagster as dg
+
+from ft_assets.engine.lineage import COLUMNS, documents_behind
+from ft_assets.engine.storage import Storage
+from ft_assets.manifest import Manifest
+
+_TABLE_ROWS = 200
+"""Rows of a table that go into Dagster's event log; the artifact has them all."""
+
+
+def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> dict[str, Any]:
+    """What every partition page shows: counts, what it was made from, the documents behind it."""
+    folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
+    documents = list(documents_behind(storage, manifest))
+    return {
+        "reused": reused,
+        "reason": manifest.reason,
+        "made_from": dg.MetadataValue.md(_links(manifest)),
+        "folder": dg.MetadataValue.path(folder),
+        **{
+            name: dg.MetadataValue.float(float(value))
+            if isinstance(value, float)
+            else dg.MetadataValue.int(value)
+            for name, value in manifest.counts.items()
+        },
+        **manifest.cost,
+        "documents": table(
+            [{**line, "document_id": line["document_id"][:12]} for line in documents[:_TABLE_ROWS]],
+            tuple(name for name in COLUMNS if name != "text_id"),
+        ),
+    }
+
+
+def _links(manifest: Manifest) -> str:
+    """The inputs as links to their pages of the same corpus."""
+    lines = [
+        f"- [{name}](/assets/{name}?view=partitions&partition={manifest.corpus}) `{version}`"
+        for name, version in manifest.inputs.items()
+    ]
+    return "\n".join(lines)
+
+
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> dg.TableMetadataValue:
+    """Rows as a table on the page, all values as text."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord({name: str(row.get(name, "")) for name in columns}) for row in rows],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in columns]),
+    )

@@ -1,0 +1,25 @@
+"""The names that runs carry and that both sides of a run look for."""
+
+FORCE_TAG = "ft_assets/force"
+
+
+REUSE_TAG = "ft_assets/reuse"
+"""The assets, by comma, that the run may only find unchanged."""
+
+
+SETTLED_TAG = "ft_assets/settled"
+"""The version of `corpus_files` that the run was asked for."""
+
+
+WAITING_TAG = "ft_assets/waiting"
+"""On a run that ended because this asset of it waits for a batch: no failure."""
+
+
+WORKER_POOL = "worker"
+"""What heavy assets wait for: `dagster.yaml` lets one at a time through."""
+
+
+REFRESH_JOB = "refresh"
+
+
+PROCESS_TAG = "ft_assets/process"

@@ -1,0 +1,1 @@
+"""How an artifact is made, kept and found fresh. Nothing here imports Dagster."""

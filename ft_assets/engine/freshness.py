@@ -1,0 +1,156 @@
+"""What makes an artifact fresh: the graph, fingerprints, manifests and the plan. No Dagster here.
+
+fingerprint = digest(versions of the inputs, settings read, code version); version = digest of the
+content. An artifact is fresh while the fingerprint computed now equals its manifest's.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ft_assets.engine.asset_settings import not_null
+from ft_assets.engine.data_folder import files_version
+from ft_assets.engine.graph import CORPUS_FILES, GRAPH
+from ft_assets.manifest import Manifest, digest
+from ft_assets.stages.job import CorpusFile
+
+
+def fingerprint(asset: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """The fingerprint of an asset made now from these input versions and settings, but for nulls."""
+    node = GRAPH[asset]
+    return digest([asset, dict(inputs), not_null(settings), node.code_version])
+
+
+_READABLE = 60
+"""Characters above which a setting is no value that a person wrote down."""
+
+
+@dataclass(frozen=True)
+class AssetState:
+    """How an asset stands: `own` causes are changes it has not taken up, the rest are upstream's."""
+
+    state: Literal["fresh", "stale", "missing", "blocked"]
+    causes: list[str] = field(default_factory=list)
+    own: bool = False
+    version: str | None = None
+
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+def plan(
+    manifests: Mapping[str, Manifest | None],
+    files: list[CorpusFile],
+    settings: Settings,
+    damaged: Mapping[str, str] | None = None,
+) -> dict[str, AssetState]:
+    """The state of each asset of one corpus, from its manifests, its files and its settings.
+
+    `settings` maps each asset to its `settings_read`, `damaged` each
+    asset whose manifest cannot be read to why: it counts as missing.
+    """
+    states: dict[str, AssetState] = {}
+    versions = {CORPUS_FILES: files_version(files)}
+    versions |= {name: m.version for name, m in manifests.items() if m}
+    for asset in GRAPH:
+        states[asset] = _state(asset, manifests, versions, files, settings[asset], states)
+        if reason := (damaged or {}).get(asset):
+            states[asset] = replace(states[asset], causes=[reason])
+    return states
+
+
+def _state(
+    asset: str,
+    manifests: Mapping[str, Manifest | None],
+    versions: Mapping[str, str],
+    files: list[CorpusFile],
+    settings: Mapping[str, Any],
+    states: Mapping[str, AssetState],
+) -> AssetState:
+    manifest = manifests[asset]
+    above = [name for name in GRAPH[asset].inputs if name in GRAPH]
+    causes = [] if manifest is None else own_causes(manifest, versions, files, settings)
+    own = bool(causes)
+    causes += [f"upstream {name}" for name in above if states[name].state != "fresh"]
+    version = manifest.version if manifest else None
+    if manifest and not causes:
+        return AssetState("fresh", [], False, version)
+    blocked = _blocks(above, manifests, states)
+    if blocked:
+        return AssetState("blocked", blocked, own, version)
+    if manifest is None:
+        return AssetState("missing", ["never made"], True, None)
+    return AssetState("stale", causes, own, version)
+
+
+def _blocks(
+    above: list[str],
+    manifests: Mapping[str, Manifest | None],
+    states: Mapping[str, AssetState],
+) -> list[str]:
+    """Why an asset may not be made: a gate that failed in an input that is as it should be."""
+    reasons = []
+    for name in above:
+        manifest = manifests[name]
+        if states[name].state == "fresh" and manifest:
+            reasons += manifest.failed_gates()
+        elif states[name].state == "blocked":
+            reasons.append(f"upstream {name} is blocked")
+    return reasons
+
+
+def own_causes(
+    manifest: Manifest,
+    versions: Mapping[str, str],
+    files: list[CorpusFile],
+    settings: Mapping[str, Any],
+) -> list[str]:
+    """What changed, in words, between a manifest and now."""
+    causes = []
+    node = GRAPH[manifest.asset]
+    for name in node.inputs:
+        if versions.get(name) == manifest.inputs.get(name):
+            continue
+        if name == CORPUS_FILES:
+            causes += file_changes(manifest.sources, files)
+        else:
+            causes.append(f"{name} was made again")
+    before, now = not_null(manifest.settings), not_null(settings)
+    for key in sorted({*before, *now}):
+        if key not in manifest.settings:
+            causes.append(f"{key} is now read")
+        elif key not in settings:
+            causes.append(f"{key} is no longer read")
+        elif before.get(key) != now.get(key):
+            causes.append(_change(key, before.get(key), now.get(key)))
+    if manifest.code_version != node.code_version:
+        causes.append(f"code version {manifest.code_version} → {node.code_version}")
+    return causes
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    """A setting that changed, in words; of a file's text or digest there is nothing to be read."""
+    if any(isinstance(value, str) and len(value) > _READABLE for value in (before, now)):
+        return f"{key} changed"
+    return f"{key} {_short(before)} → {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _READABLE else f"{text[:57]}…"
+
+
+def file_changes(sources: list[dict[str, Any]], files: list[CorpusFile]) -> list[str]:
+    """The differences between the files that an artifact was made from and those there now."""
+    before = {line["path"]: line["document_id"] for line in sources}
+    now = {file.path: file.sha256 for file in files}
+    gone = {before[path]: path for path in before.keys() - now.keys()}
+    changes = []
+    for path in sorted(now.keys() - before.keys()):
+        old = gone.pop(now[path], None)
+        changes.append(f"{path} is new" if old is None else f"{old} was renamed to {path}")
+    changes += [f"{path} was removed" for path in sorted(gone.values())]
+    both = sorted(before.keys() & now.keys())
+    changes += [f"{path} changed" for path in both if before[path] != now[path]]
+    return changes or ["the files changed"]

@@ -1,0 +1,68 @@
+"""The graph: the made assets, what each is made from, and the code that makes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from ft_assets.stages.job import Job, Outcome, Report
+
+CORPUS_FILES = "corpus_files"
+"""The observed source that the graph begins with."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One made asset. `code_version` is bumped by hand when its stage's work changes.
+
+    What it reads of the settings is said in `engine/asset_settings.py`. A heavy asset runs in a
+    process of its own.
+    """
+
+    inputs: tuple[str, ...]
+    code_version: str
+    description: str
+    heavy: bool = False
+
+
+GRAPH: dict[str, Node] = {
+    "raw_documents": Node((CORPUS_FILES,), "3", "Text and instruction records of the corpus."),
+    "chunks": Node(("raw_documents",), "3", "Documents cut to size."),
+    "qa_pairs": Node(("chunks",), "4", "Question-answer pairs made from the chunks."),
+    "formatted_dataset": Node(
+        ("raw_documents", "chunks", "qa_pairs"),
+        "3",
+        "Rows rendered by the template, split into train and eval.",
+    ),
+    "adapter": Node(("formatted_dataset",), "1", "The LoRA adapter.", heavy=True),
+    "evaluation": Node(
+        ("adapter", "formatted_dataset"), "1", "Base and tuned compared.", heavy=True
+    ),
+    "merged_model": Node(
+        ("adapter", "evaluation"), "1", "The adapter merged into its base.", heavy=True
+    ),
+    "gguf": Node(
+        ("merged_model", "evaluation"),
+        "1",
+        "GGUF files, a Modelfile and the model card.",
+        heavy=True,
+    ),
+}
+"""The made assets, each after its inputs."""
+
+
+def run_stage(job: Job, report: Report) -> Outcome:
+    """Runs the stage of the job's asset in this process."""
+    build: Callable[[Job, Report], Outcome] = import_module(f"ft_assets.stages.{job.asset}").build
+    return build(job, report)
+
+
+def upstream(asset: str) -> list[str]:
+    """The made assets that `asset` hangs on, near or far, in the order of the graph."""
+    found: set[str] = set()
+    waiting = list(GRAPH[asset].inputs)
+    while waiting:
+        name = waiting.pop()
+        if name in GRAPH and name not in found:
+            found.add(name)
+            waiting += GRAPH[name].inputs
+    return [name for name in GRAPH if name in found]

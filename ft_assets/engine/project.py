@@ -1,0 +1,339 @@
+"""A project: the data folder, the storage, and the one way an artifact is made.
+
+Importable without Dagster, so that the build loop can be run and tested by itself.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ft_assets.config import FineTuneConfig
+from ft_assets.engine.asset_settings import (
+    means_of,
+    reads_any,
+    settings_read,
+    settings_version,
+    shaping,
+)
+from ft_assets.engine.data_folder import SETTLE_SECONDS, ChangedError, DataFolder, files_version
+from ft_assets.engine.freshness import AssetState, fingerprint, own_causes, plan
+from ft_assets.engine.graph import CORPUS_FILES, GRAPH, run_stage
+from ft_assets.engine.lease import IsOver, Lease, holder
+from ft_assets.engine.storage import DamagedError, Storage
+from ft_assets.errors import StageError
+from ft_assets.manifest import Manifest
+from ft_assets.stages.job import Job, Outcome, Previous, Report
+
+RunStage = Callable[[Job], Outcome]
+"""Runs a job to its end, wherever that is."""
+OnLine = Callable[[str, str], None]
+"""Takes an asset and a line of progress of its stage, where that runs in this process."""
+
+_REASONS = 5
+_LOOK_BACK = 16
+"""Earlier versions that are looked at for something to use again."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of an asset: its current manifest, and whether that is the one from before."""
+
+    manifest: Manifest
+    reused: bool
+    seconds: float
+
+
+class Project(DataFolder):
+    """The corpora in `data` and their artifacts in `storage`."""
+
+    def __init__(
+        self,
+        data: Path,
+        storage: Path,
+        on_made: Callable[[Made], None] | None = None,
+        settle_seconds: float = SETTLE_SECONDS,
+        on_line: OnLine | None = None,
+    ):
+        super().__init__(data, storage / ".cache", settle_seconds)
+        self.storage = Storage(storage)
+        self._on_made = on_made or (lambda made: None)
+        self._on_line = on_line or (lambda asset, line: None)
+
+    @classmethod
+    def from_environment(
+        cls,
+        on_made: Callable[[Made], None] | None = None,
+        settle_seconds: float = SETTLE_SECONDS,
+        on_line: OnLine | None = None,
+    ) -> "Project":
+        """The project that `FT_ASSETS_DATA` and `FT_ASSETS_STORAGE` name (`./data`, `./storage`)."""
+        data = Path(os.environ.get("FT_ASSETS_DATA", "data")).absolute()
+        storage = Path(os.environ.get("FT_ASSETS_STORAGE", "storage")).absolute()
+        return cls(data, storage, on_made, settle_seconds, on_line)
+
+    def status(self, corpus: str) -> dict[str, AssetState]:
+        """How each asset of a corpus stands. Raises UserError for settings that are wrong."""
+        self.require(corpus)
+        config = self.config(corpus)
+        manifests: dict[str, Manifest | None] = {}
+        damaged: dict[str, str] = {}
+        for asset in GRAPH:
+            try:
+                manifests[asset] = self.storage.current(corpus, asset)
+            except DamagedError as error:
+                manifests[asset], damaged[asset] = None, str(error)
+        settings = {asset: settings_read(self, corpus, asset, config) for asset in GRAPH}
+        return plan(manifests, self.files(corpus), settings, damaged)
+
+    def settings_version(self, corpus: str, asset: str, config: FineTuneConfig) -> str:
+        """The version of the observed source `settings/<asset>`."""
+        return settings_version(settings_read(self, corpus, asset, config))
+
+    def observed(self, corpus: str) -> dict[str, str]:
+        """The version of each observed source: `corpus_files` and the settings of each asset."""
+        config = self.config(corpus)
+        versions = {CORPUS_FILES: files_version(self.files(corpus))}
+        for asset in filter(reads_any, GRAPH):
+            versions[f"settings/{asset}"] = self.settings_version(corpus, asset, config)
+        return versions
+
+    def make(
+        self,
+        corpus: str,
+        asset: str,
+        run: RunStage | None = None,
+        *,
+        report: Report = lambda line: None,
+        force: bool = False,
+        reuse_only: bool = False,
+        settled: str | None = None,
+        run_id: str = "",
+        is_over: IsOver = lambda run_id: False,
+    ) -> Made:
+        """Makes one asset, unless its fingerprint is unchanged, and publishes it.
+
+        `run` runs the job, by default in this process. With `reuse_only` nothing is made:
+        StageError where something would have to be. `settled` is the version of `corpus_files` that
+        is asked for: where the files are others by now, they are waited for until they settle.
+        `is_over` tells runs that came to their end: a process of one that lives on is passed by.
+        Raises UserError and StageError; whatever happens, what was current before stays so until a
+        whole artifact replaces it.
+        """
+        self.require(corpus)
+        began = time.monotonic()
+
+        def say(line: str) -> None:
+            report(line)
+            self._on_line(asset, line)
+
+        run = run or partial(run_stage, report=say)
+        if other := holder(self.storage.home(corpus, asset)):
+            report(f"run {other.run_id or '(none)'} is making {asset} of {corpus}: waiting for it")
+        request = _Request(corpus, asset, run, run_id, is_over, force, reuse_only, settled)
+        manifest, reused = self._make_settled(request)
+        made = Made(manifest, reused, time.monotonic() - began)
+        self._on_made(made)
+        return made
+
+    def _make_settled(self, request: "_Request") -> tuple[Manifest, bool]:
+        while True:
+            with self.storage.hold(
+                request.corpus, request.asset, request.run_id, request.is_over
+            ) as held:
+                try:
+                    return self._make(request, held)
+                except ChangedError:
+                    if request.settled is None:
+                        raise
+            settled = self.settle(request.corpus, request.settled)
+            request = replace(request, settled=settled)
+
+    def _make(self, request: "_Request", held: Lease) -> tuple[Manifest, bool]:
+        corpus, asset = request.corpus, request.asset
+        above = self._above(corpus, asset)
+        job = self._job(corpus, asset, above)
+        inputs = {name: above[name].version for name in job.inputs}
+        if CORPUS_FILES in GRAPH[asset].inputs:
+            inputs[CORPUS_FILES] = files_version(job.files)
+            if request.settled not in (None, inputs[CORPUS_FILES]):
+                raise ChangedError(f"the files of {corpus} changed since they were asked for")
+        key = fingerprint(asset, inputs, job.settings)
+        before = self._current_or_none(corpus, asset)
+        if before and before.fingerprint == key and not request.force:
+            return before, True
+        if request.reuse_only:
+            raise ChangedError(f"{asset} of {corpus} changed since this run began: refresh again")
+        if not request.force:
+            _hold_at_gates(corpus, asset, [above[name] for name in job.inputs])
+            if same := self._made_before(corpus, asset, key):
+                self.storage.use_again(held, same)
+                return same, True
+            job = replace(job, previous=self._previous(job))
+        for name in job.inputs:
+            self.storage.require_whole(above[name])
+        started = _utc_now()
+        with self.storage.staging(held) as folder:
+            outcome = request.run(replace(job, output=folder))
+            manifest = Manifest(
+                asset=asset,
+                corpus=corpus,
+                fingerprint=key,
+                version="",
+                inputs=inputs,
+                settings=job.settings,
+                code_version=GRAPH[asset].code_version,
+                files={},
+                sources=_sources(asset, outcome, above),
+                counts=outcome.counts,
+                checks=outcome.checks,
+                cost=outcome.cost,
+                forced=request.force,
+                reason=_reason(before, request.force, inputs, job),
+                run_id=request.run_id,
+                started=started,
+                ended=_utc_now(),
+                tools=outcome.tools,
+            )
+            return self.storage.publish(held, folder, manifest), False
+
+    def _current_or_none(self, corpus: str, asset: str) -> Manifest | None:
+        """The current manifest of an asset that is about to be made; a damaged one counts for none."""
+        try:
+            return self.storage.current(corpus, asset)
+        except DamagedError:
+            return None
+
+    def _made_before(self, corpus: str, asset: str, key: str) -> Manifest | None:
+        """A whole earlier version with this fingerprint: a change that was taken back."""
+        for manifest in islice(self.storage.history(corpus, asset), _LOOK_BACK):
+            if manifest.fingerprint == key and not self.storage.damage(manifest):
+                return manifest
+        return None
+
+    def _previous(self, job: Job) -> Previous | None:
+        """The newest whole version made by the same code with settings that shape rows the same."""
+        node = GRAPH[job.asset]
+        if node.heavy:
+            return None
+        for manifest in islice(self.storage.history(job.corpus, job.asset), _LOOK_BACK):
+            same_code = manifest.code_version == node.code_version
+            same = same_code and shaping(manifest.settings) == shaping(job.settings)
+            if same and not self.storage.damage(manifest):
+                folder = self.storage.folder(job.corpus, job.asset, manifest.version)
+                return Previous(folder, vars(manifest))
+        return None
+
+    def job(self, corpus: str, asset: str, config: FineTuneConfig | None = None) -> Job:
+        """What the stage of an asset would be given now, or with other settings.
+
+        Raises StageError where an input is missing.
+        """
+        return self._job(corpus, asset, self._above(corpus, asset), config)
+
+    def _job(
+        self,
+        corpus: str,
+        asset: str,
+        above: dict[str, Manifest],
+        config: FineTuneConfig | None = None,
+    ) -> Job:
+        """What the asset's stage is given; where it is to write is filled in later."""
+        reads_files = CORPUS_FILES in GRAPH[asset].inputs
+        config = config or self.config(corpus)
+        return Job(
+            asset=asset,
+            corpus=corpus,
+            source=self.data / corpus,
+            output=Path(),
+            settings=settings_read(self, corpus, asset, config),
+            inputs={
+                name: self.storage.folder(corpus, name, above[name].version)
+                for name in GRAPH[asset].inputs
+                if name in above
+            },
+            manifests={name: vars(manifest) for name, manifest in above.items()},
+            files=self.files(corpus) if reads_files else [],
+            means=means_of(asset, config),
+            keep=self.storage.keep(corpus, asset),
+        )
+
+    def _above(self, corpus: str, asset: str) -> dict[str, Manifest]:
+        """The manifests of everything that `asset` hangs on: its inputs as they are now, and what
+        those were made from, which need not be what is current.
+
+        Raises StageError where one is missing, or where two inputs were made from different
+        versions of one asset: an artifact made from both could not say what is behind it.
+        """
+        found: dict[str, Manifest] = {}
+
+        def collect(manifest: Manifest) -> None:
+            known = found.setdefault(manifest.asset, manifest)
+            if known.version != manifest.version:
+                raise StageError(
+                    f"the inputs of {asset} of {corpus} were made from different versions of "
+                    f"{manifest.asset}: ft-assets refresh {corpus} --until {asset}"
+                )
+            for name, version in manifest.inputs.items():
+                if name in GRAPH:
+                    collect(self.storage.manifest(corpus, name, version))
+
+        for name in GRAPH[asset].inputs:
+            if name == CORPUS_FILES:
+                continue
+            manifest = self.storage.current(corpus, name)
+            if manifest is None:
+                raise StageError(
+                    f"{asset} of {corpus} needs {name}, which has not been made: "
+                    f"ft-assets refresh {corpus} --until {asset}"
+                )
+            collect(manifest)
+        return {name: found[name] for name in GRAPH if name in found}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One call of `Project.make`."""
+
+    corpus: str
+    asset: str
+    run: RunStage
+    run_id: str
+    is_over: IsOver
+    force: bool
+    reuse_only: bool
+    settled: str | None
+
+
+def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:
+    """Raises StageError where a blocking check of an input failed."""
+    gates = [gate for manifest in inputs for gate in manifest.failed_gates()]
+    if gates:
+        raise StageError(f"{asset} of {corpus} is blocked: {'; '.join(gates)} (--force overrides)")
+
+
+def _sources(asset: str, outcome: Outcome, above: dict[str, Manifest]) -> list[dict[str, Any]]:
+    """The documents behind an artifact: the stage's own word, or what the nearest input has."""
+    if outcome.sources is not None:
+        return outcome.sources
+    return above[GRAPH[asset].inputs[0]].sources
+
+
+def _reason(before: Manifest | None, force: bool, inputs: dict[str, str], job: Job) -> str:
+    """Why an artifact is made, in words; of many causes the first few."""
+    if force:
+        return "forced"
+    if before is None:
+        return "never made"
+    causes = own_causes(before, inputs, job.files, job.settings)
+    more = f"; and {len(causes) - _REASONS} more" if len(causes) > _REASONS else ""
+    return "; ".join(causes[:_REASONS]) + more
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

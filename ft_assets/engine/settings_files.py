@@ -1,0 +1,200 @@
+"""How the two YAML files of a corpus become one `FineTuneConfig`, and what is wrong with them.
+
+`data/finetune.yaml` holds the defaults of all corpora, `data/<corpus>/finetune.yaml` what differs.
+Every error names file, line, key, the value and what is allowed, and all are reported at once.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ft_assets.config import FineTuneConfig, Section, shown
+from ft_assets.errors import UserError
+from ft_assets.names import SETTINGS_FILE
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with the user's input."""
+
+    file: Path
+    line: int | None
+    key: str | None
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class SettingsError(UserError):
+    """Everything that is wrong with the settings of one corpus, not just the first thing."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but `2e-4` is a number, as YAML 1.2 has it, and not a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+Key = tuple[str, ...]
+
+
+def _walk(node: yaml.Node, key: Key = ()) -> Iterator[tuple[Key, yaml.Node, yaml.Node]]:
+    """Yields (key, key node, value node) of every entry of a mapping, outer ones first."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for name, value in node.value:
+        here = (*key, str(name.value))
+        yield here, name, value
+        yield from _walk(value, here)
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int], list[Problem]]:
+    """Reads one settings file: its content, the line of each key, and what is wrong with it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error)
+        line = mark.line + 1 if mark else None
+        return {}, {}, [Problem(path, line, None, f"cannot be read as YAML: {what}")]
+    if node is None:
+        return {}, {}, []
+    if not isinstance(content, dict):
+        return {}, {}, [Problem(path, 1, None, "must be a mapping of sections to settings")]
+    lines: dict[Key, int] = {}
+    twice: set[Key] = set()
+    problems = []
+    for key, name, _ in _walk(node):
+        line = name.start_mark.line + 1
+        if key in lines and not any(key[:depth] in twice for depth in range(len(key))):
+            twice.add(key)
+            message = f"stands twice, first in line {lines[key]}: remove one"
+            problems.append(Problem(path, line, ".".join(key), message))
+        lines[key] = line
+    return content, lines, problems
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Merges mappings deeply; `over` wins, and anything but a mapping is replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _without_empty(content: dict[str, Any], model: Any) -> dict[str, Any]:
+    """`content` without sections that have a heading and nothing below it."""
+    kept = {}
+    for key, value in content.items():
+        field = model.model_fields.get(key)
+        below = field.annotation if field else None
+        is_section = isinstance(below, type) and issubclass(below, Section)
+        if value is None and is_section:
+            continue
+        nested = is_section and isinstance(value, dict)
+        kept[key] = _without_empty(value, below) if nested else value
+    return kept
+
+
+def locate(data: Path, corpus: str, key: str) -> tuple[Path, int | None]:
+    """The file and line in which a corpus's dotted `key` is set, or its own file and no line."""
+    for path in (data / corpus / SETTINGS_FILE, data / SETTINGS_FILE):
+        if path.exists():
+            line = _read_yaml(path)[1].get(tuple(key.split(".")))
+            if line:
+                return path, line
+    return data / corpus / SETTINGS_FILE, None
+
+
+def _known_keys(key: Key) -> list[str]:
+    """The settings that may stand where `key` stands."""
+    model: Any = FineTuneConfig
+    for part in key[:-1]:
+        inner = model.model_fields[part].annotation
+        # A section that may be left out is a union of itself and None.
+        model = next(iter(get_args(inner)), inner)
+    return list(model.model_fields)
+
+
+def _describe(key: Key, error: Any) -> str:
+    """What pydantic says of one value, in the words of a settings file."""
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(key)
+        close = difflib.get_close_matches(key[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(known)}"
+        return f"unknown setting; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"it wants {error['loc'][-1]} too"
+    if error["type"] == "too_short":
+        return "at least one is wanted"
+    if error["type"] == "model_type":
+        return f"{shown(error['input'])} is not allowed: settings of its own belong below it"
+    if isinstance(error["input"], dict | BaseModel):
+        return str(message)
+    return f"{shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _problems(error: ValidationError, lines: dict[Key, tuple[Path, int]]) -> list[Problem]:
+    """Places each of pydantic's errors in the file and line that it comes from."""
+    found: dict[Key, Problem] = {}
+    for item in error.errors():
+        location = tuple(str(part) for part in item["loc"])
+        key = location
+        # A value in a list or a union has parts in its location that stand in no file.
+        while key and key not in lines:
+            key = key[:-1]
+        file, line = lines.get(key, (Path(SETTINGS_FILE), 0))
+        problem = Problem(file, line or None, ".".join(key), _describe(key, item))
+        if key in found:  # the other branches of a union, or a second bad entry of a list
+            problem = Problem(file, line or None, ".".join(key), _join(found[key], problem))
+        found[key] = problem
+    return list(found.values())
+
+
+def _join(first: Problem, second: Problem) -> str:
+    return (
+        first.message if second.message in first.message else f"{first.message}; {second.message}"
+    )
+
+
+def load_config(data: Path, corpus: str) -> FineTuneConfig:
+    """The settings of one corpus, from both files.
+
+    Raises SettingsError with every problem of both files.
+    """
+    content: dict[str, Any] = {}
+    lines: dict[Key, tuple[Path, int]] = {}
+    problems: list[Problem] = []
+    for path in (data / SETTINGS_FILE, data / corpus / SETTINGS_FILE):
+        if not path.exists():
+            continue
+        here, here_lines, here_problems = _read_yaml(path)
+        content = _merge(content, here)
+        lines |= {key: (path, line) for key, line in here_lines.items()}
+        problems += here_problems
+    try:
+        config = FineTuneConfig.model_validate(_without_empty(content, FineTuneConfig))
+    except ValidationError as error:
+        problems += _problems(error, lines)
+    if problems:
+        raise SettingsError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
+    return config

@@ -1,0 +1,258 @@
+"""Artifacts on a local POSIX disk; the one place that knows where they lie.
+
+    <root>/<corpus>/<asset>/<version>/…            an artifact, its manifest.json written last
+    <root>/<corpus>/<asset>/current                the version in use, replaced in one step
+    <root>/<corpus>/<asset>/.staging-*/            work in progress, never read
+    <root>/<corpus>/<asset>/ledger/                what outlives the versions: qa_pairs' answers
+
+Importable without Dagster.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from ft_assets.engine import lease
+from ft_assets.errors import StageError, no_room
+from ft_assets.files import hash_file, sync_folder, write_atomically
+from ft_assets.manifest import Manifest, digest
+
+MANIFEST = "manifest.json"
+CURRENT = "current"
+KEEP = "ledger"
+_STAGING = ".staging-"
+
+
+class DamagedError(StageError):
+    """An artifact is not what its manifest says."""
+
+
+class Storage:
+    """Artifacts below one root folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._read: dict[Path, tuple[tuple[int, ...], Manifest]] = {}
+
+    def home(self, corpus: str, asset: str) -> Path:
+        """Where the versions of an artifact lie."""
+        return self.root / corpus / asset
+
+    def keep(self, corpus: str, asset: str) -> Path:
+        """A folder of the asset's own that no version is in and that nothing here removes."""
+        return self.home(corpus, asset) / KEEP
+
+    def folder(self, corpus: str, asset: str, version: str) -> Path:
+        """Where a version of an artifact lies."""
+        return self.home(corpus, asset) / version
+
+    def corpora(self) -> list[str]:
+        """The corpora that have artifacts."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != "."
+        )
+
+    def current_version(self, corpus: str, asset: str) -> str | None:
+        """The version in use, or None where nothing was published.
+
+        Raises DamagedError where `current` holds none.
+        """
+        path = self.home(corpus, asset) / CURRENT
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+        version = text.removesuffix("\n")
+        if text != f"{version}\n" or not _VERSION.fullmatch(version):
+            raise DamagedError(
+                f"{path} does not hold a version: refresh to make the artifact again"
+            )
+        return version
+
+    def current(self, corpus: str, asset: str) -> Manifest | None:
+        """The manifest of the version in use, or None where nothing usable was published.
+
+        Raises DamagedError where the manifest that `current` names cannot be read.
+        """
+        version = self.current_version(corpus, asset)
+        if version is None or not self.folder(corpus, asset, version).is_dir():
+            return None
+        return self.manifest(corpus, asset, version)
+
+    def manifest(self, corpus: str, asset: str, version: str) -> Manifest:
+        """The manifest of one version, read once while its file is the same.
+
+        A manifest is replaced by a new file, never written over. Raises DamagedError where it
+        cannot be read.
+        """
+        path = self.folder(corpus, asset, version) / MANIFEST
+        try:
+            stat = path.stat()
+            state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            known, manifest = self._read.get(path, (None, None))
+            if manifest is None or known != state:
+                manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+                self._read[path] = (state, manifest)
+            return manifest
+        except (OSError, ValueError, TypeError) as error:
+            raise DamagedError(
+                f"{path} is damaged ({error}): refresh to make the artifact again"
+            ) from error
+
+    def versions(self, corpus: str, asset: str) -> list[str]:
+        """The versions that lie there, the one published last first."""
+        home = self.home(corpus, asset)
+        if not home.is_dir():
+            return []
+        folders = [
+            path
+            for path in home.iterdir()
+            if path.is_dir() and path.name[0] != "." and path.name != KEEP
+        ]
+        folders.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+        return [path.name for path in folders]
+
+    def history(self, corpus: str, asset: str) -> Iterator[Manifest]:
+        """The manifests of the versions that lie there, newest first, but for damaged ones."""
+        for version in self.versions(corpus, asset):
+            with suppress(DamagedError):
+                yield self.manifest(corpus, asset, version)
+
+    def damage(self, manifest: Manifest) -> list[str]:
+        """What of an artifact is not as its manifest says, found by reading all of it."""
+        folder = self.folder(manifest.corpus, manifest.asset, manifest.version)
+        found = []
+        for name, item in manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                found.append(f"{path} is not there")
+            elif path.stat().st_size != item["bytes"]:
+                found.append(f"{path} has {path.stat().st_size} bytes, not {item['bytes']}")
+            elif hash_file(path) != item["sha256"]:
+                found.append(f"{path} does not have the sha256 that its manifest names")
+        known = {*manifest.files, MANIFEST}
+        extra = (name for name in _files(folder) if name not in known)
+        return found + [f"{folder / name} is not in the manifest" for name in extra]
+
+    def require_whole(self, manifest: Manifest) -> None:
+        """Raises DamagedError where an artifact is not what its manifest says."""
+        if damage := self.damage(manifest):
+            raise DamagedError(
+                f"{'; '.join(damage)}: the artifact is damaged. Make it again: ft-assets refresh "
+                f"{manifest.corpus} --until {manifest.asset} --force"
+            )
+
+    @contextmanager
+    def hold(
+        self, corpus: str, asset: str, run_id: str, is_over: lease.IsOver
+    ) -> Iterator[lease.Lease]:
+        """Keeps other processes from making the same artifact; the second one in waits.
+
+        What earlier, killed holders left behind is removed first.
+        """
+        with lease.hold(self.home(corpus, asset), run_id, is_over) as held:
+            with held.publishing():  # what is there now is no later holder's
+                left = [path for path in held.home.glob(".*") if _LEFT.match(path.name)]
+            for path in left:
+                shutil.rmtree(path, ignore_errors=True)
+                if path.is_file():
+                    path.unlink(missing_ok=True)
+            yield held
+
+    @contextmanager
+    def staging(self, held: lease.Lease) -> Iterator[Path]:
+        """An empty folder on the storage's own disk, gone afterwards whatever happens.
+
+        A full disk becomes a StageError, and any error a LostLeaseError where the run was given up.
+        """
+        folder = Path(tempfile.mkdtemp(dir=held.home, prefix=_STAGING))
+        try:
+            yield folder
+        except Exception as error:
+            with held.publishing():  # a run that was given up finds its folder gone
+                pass
+            if isinstance(error, OSError) and (full := no_room(error, self.root)):
+                raise full from error
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, held: lease.Lease, folder: Path, manifest: Manifest) -> Manifest:
+        """Makes what lies in a staging folder the current version of its artifact.
+
+        Completes the manifest with the files and the version, which is the digest of their content.
+        Where that version is there already, whole, only its manifest is replaced. Raises
+        LostLeaseError where the lease is another's by now.
+        """
+        with held.publishing():  # before the hashing, which can be long
+            pass
+        folder.chmod(0o755)
+        files = {
+            name: {
+                "sha256": _sync_and_hash(folder / name),
+                "bytes": (folder / name).stat().st_size,
+            }
+            for name in _files(folder)
+        }
+        version = digest({name: file["sha256"] for name, file in files.items()})[:20]
+        manifest = replace(manifest, files=files, version=version)
+        for path in folder.rglob("*"):
+            if path.is_dir():
+                sync_folder(path)
+        write_atomically(folder / MANIFEST, manifest.to_json())
+        with held.publishing():
+            self._put_in_place(held.home, folder, manifest)
+            write_atomically(held.home / CURRENT, f"{version}\n")
+        shutil.rmtree(held.home / f"{_STAGING}damaged-{version}", ignore_errors=True)
+        return manifest
+
+    def _put_in_place(self, home: Path, folder: Path, manifest: Manifest) -> None:
+        target = home / manifest.version
+        if target.is_dir() and not self.damage(manifest):
+            (folder / MANIFEST).replace(target / MANIFEST)
+            sync_folder(target)
+            return
+        if target.is_dir():
+            target.rename(home / f"{_STAGING}damaged-{manifest.version}")
+        folder.rename(target)
+        sync_folder(home)
+
+    def use_again(self, held: lease.Lease, manifest: Manifest) -> None:
+        """Makes an older version the current one."""
+        with held.publishing():
+            write_atomically(held.home / CURRENT, f"{manifest.version}\n")
+
+    def stats(self, corpus: str, asset: str, version: str) -> list[os.stat_result]:
+        """What the disk has of each file of one version."""
+        folder = self.folder(corpus, asset, version)
+        return [(folder / name).stat() for name in _files(folder)]
+
+    def remove(self, corpus: str, asset: str, version: str) -> None:
+        """Removes one version; nobody sees it half-removed."""
+        folder = self.folder(corpus, asset, version)
+        shutil.rmtree(folder.rename(folder.parent / f"{_STAGING}removed-{version}"))
+
+
+_LEFT = re.compile(r"\.(staging|current|lease\.json)-.*")
+_VERSION = re.compile(r"[0-9a-f]{20}")
+
+
+def _files(folder: Path) -> list[str]:
+    """The files below a folder, by their POSIX paths inside it."""
+    return [
+        path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()
+    ]
+
+
+def _sync_and_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""Variants of a conversation: other wordings of its last question, with the same answer.
+
+Off by default, each kind with a setting of its own. A variant changes the surface only: no rule here
+knows what a question means. The rules and framings are English; what they do not fit has fewer
+variants.
+"""
+
+import hashlib
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from ft_assets.config import AugmentConfig
+from ft_assets.records import InstructionRecord, Message
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
+
+_SPACES = re.compile(r"(?<=\S)[ \t\u00a0]+")
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+_RULES = [
+    (r"(What|Where|Who|When|How) is\b(?! it\b)", r"\1's"),
+    (r"Why\b", "For what reason"),
+    (r"Where (did|does|do|will|was|were|is|are|can)\b", r"In what place \1"),
+    (r"How (do|does|did|can|could|should|would|is|are|was|were)\b", r"In what way \1"),
+    (r"How many\b", "What number of"),
+    (r"Which\b", "What"),
+    (r"Who (is|was|has|had|can|will|did|does)\b", r"Which person \1"),
+    (r"Who (are|were|have)\b", r"Which people \1"),
+    (r"What (kind|sort|type) of\b", r"Which \1 of"),
+    (r"(?:Please )?[Ee]xplain\b", "Give an explanation of"),
+    (r"(?:Please )?[Dd]escribe\b", "Give a description of"),
+    (r"(?:Please )?[Ss]ummari[sz]e\b", "Give a summary of"),
+    (r"(?:Please )?[Tt]ranslate\b", "Give a translation of"),
+    (r"(?:Please )?[Ll]ist\b", "Make a list of"),
+    (r"(?:Please )?[Dd]efine\b", "Give a definition of"),
+    (r"(?:Please )?[Tt]ell me\b", "Let me know"),
+    (r"(?:Please )?[Nn]ame\b", "Give the name of"),
+]
+_PARAPHRASES = [(re.compile(rf"^{pattern}"), wording) for pattern, wording in _RULES]
+"""How a question may begin, and how it may begin as well."""
+
+_CASES: list[Callable[[str], str]] = [
+    str.lower,
+    lambda text: re.sub(r"(?<!\S)\w", lambda first: first[0].upper(), text),
+]
+
+
+class DataAugmenter:
+    """Applies the settings under `augment`. All that it makes hangs on them, the seed and a row's
+    key: not on the row's place, nor on what else there is.
+    """
+
+    def __init__(self, settings: AugmentConfig, seed: int = 0) -> None:
+        self._settings = settings
+        self._seed = seed
+
+    def normalize(self, text: str) -> str:
+        """Where the settings want it: runs of spaces become one, more than one blank line becomes
+        one, the ends are cut off. What indents a line stays, as code has it.
+        """
+        if not self._settings.normalize_whitespace:
+            return text
+        if text[:1].isspace():
+            text = textwrap.dedent(text)
+        lines = (_SPACES.sub(" ", line).rstrip() for line in text.split("\n"))
+        return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
+
+    def augment_instruction(self, record: InstructionRecord) -> InstructionRecord:
+        """The record as it is to be rendered, itself normalised."""
+        context = self.normalize(record.input) if record.input else record.input
+        return replace(record, messages=self._normalized(record.messages), input=context)
+
+    def augment_dataset(self, record: InstructionRecord) -> Iterator[InstructionRecord]:
+        """The record and its variants, all with its id: the first is variant 0, and so on."""
+        own = self.augment_instruction(record)
+        for messages in self.variants(record.messages, record.record_id):
+            yield replace(own, messages=messages)
+
+    def variants(self, messages: Sequence[Message], key: str) -> Iterator[list[Message]]:
+        """The messages, normalised, then their variants in order; no two of them are equal.
+
+        `key` names what the messages were made from. Only the last question changes.
+        """
+        own = self._normalized(messages)
+        yield own
+        asked = [place for place, message in enumerate(own) if message["role"] == "user"]
+        question = own[asked[-1]]["content"] if asked else ""
+        if not question:
+            return
+        seen = {question}
+        for wording in self._wordings(question, key):
+            if wording not in seen:
+                seen.add(wording)
+                other = list(own)
+                other[asked[-1]] = {"role": "user", "content": wording}
+                yield other
+
+    def paraphrase(self, question: str) -> list[str]:
+        """Other beginnings for a question, by rule; none where no rule knows its beginning."""
+        made = (rule.sub(wording, question, count=1) for rule, wording in _PARAPHRASES)
+        return [wording for wording in dict.fromkeys(made) if wording != question]
+
+    def _normalized(self, messages: Sequence[Message]) -> list[Message]:
+        return [
+            {"role": message["role"], "content": self.normalize(message["content"])}
+            for message in messages
+        ]
+
+    def _wordings(self, question: str, key: str) -> Iterator[str]:
+        """Wordings of a question, kind by kind; one that a kind makes twice counts once."""
+        framed = PromptTemplateManager.get_instruction_variations(question)
+        kinds = (
+            (self._settings.instruction_variations, self._drawn(framed, key)),
+            (self._settings.paraphrases, self._drawn(self.paraphrase(question), key)),
+            (self._settings.case_variations, [change(question) for change in _CASES]),
+        )
+        for most, wordings in kinds:
+            new = (wording for wording in dict.fromkeys(wordings) if wording != question)
+            yield from islice(new, most)
+
+    def _drawn(self, wordings: list[str], key: str) -> list[str]:
+        """The wordings in an order drawn by a hash, so that asking for more keeps the first ones."""
+
+        def draw(place: int) -> bytes:
+            text = f"{self._seed}:{place}:{key}"
+            return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+        return [wordings[place] for place in sorted(range(len(wordings)), key=draw)]

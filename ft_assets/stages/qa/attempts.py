@@ -1,0 +1,62 @@
+"""What came of one request, read from the ledger: its answers, its state, and the pairs they prove."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ft_assets.records import Chunk
+from ft_assets.stages.qa.answer import RETRIED, SETTLED, Answer, read_answer
+from ft_assets.stages.qa.filters import Sifted, sift
+from ft_assets.stages.qa.ledger.ledger import Answered, Ledger
+from ft_assets.stages.qa.prompt import Request
+
+STATES = ("answered", "refused", "truncated", "invalid", "failed", "unknown", "pending")
+"""What a request can be in; each is in just one."""
+
+Try = tuple[Answer, Answered]
+
+
+@dataclass(frozen=True)
+class Tries:
+    """What came of a request, and of the second sample where the first was of no use."""
+
+    request: Request
+    all: list[Try]
+
+    @classmethod
+    def of(cls, request: Request, ledger: Ledger) -> "Tries":
+        """What a ledger has of a request."""
+        return cls(request, list(_tries(request, ledger)))
+
+    @property
+    def state(self) -> str:
+        """The state of the request, one of `STATES`."""
+        if not self.all:
+            return "pending"
+        answer, answered = self.all[-1]
+        useless = answered.outcome in RETRIED and answer.outcome != "answered"
+        return "pending" if useless and len(self.all) == 1 else answer.outcome
+
+    @property
+    def answer(self) -> Answer:
+        """The answer that counts; without items where the request has not been answered."""
+        return self.all[-1][0] if self.state == "answered" else Answer("failed")
+
+    def sift(self, chunk: Chunk) -> Sifted:
+        """The pairs of an answer that its chunk proves, and the others."""
+        key = self.all[-1][1].key if self.all else ""
+        return sift(self.answer.drafts, chunk, key)
+
+
+def _tries(request: Request, ledger: Ledger) -> Iterator[Try]:
+    for sample in (request, request.again()):
+        outcome = ledger.last(sample.key)
+        if outcome is None:
+            return
+        answered = ledger.answer(sample.key)
+        answer = Answer(outcome, answered.error)
+        if outcome in SETTLED:  # the text decides, as it is read now
+            form = request.recipe.form
+            answer = read_answer(form, answered.stop_reason, answered.text, request.pairs)
+        yield answer, answered
+        if answer.outcome == "answered" or outcome not in RETRIED:
+            return

@@ -1,0 +1,359 @@
+"""The ledger of paid work: append-only JSON Lines that outlive every version of the asset.
+
+    <keep>/requests.jsonl     a line for each request sent, and one for what became of it
+    <keep>/batches.jsonl      which Message Batches are under way: see `qa.batch_log`
+    <keep>/lock               locked by the one process that may write
+    <keep>/reserve            room that is given up where the disk is full, for answers under way
+
+A line is on disk before the request that it announces is sent, and before an answer is used. So what
+a crash leaves is a request without an outcome: it is listed as `unknown`, since it may have been paid
+for; but for those in a batch, whose results can still be collected. An answer that is here is never
+asked for again.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ft_assets.errors import StageError
+from ft_assets.files import sync_folder
+from ft_assets.stages.job import Report
+from ft_assets.stages.qa.answer import SETTLED, FormName, OutcomeName
+from ft_assets.stages.qa.ledger.journal import replay
+
+REQUESTS = "requests.jsonl"
+_RESERVE_BYTES = 4 * 2**20
+_POLL_SECONDS = 0.5
+_LOST = "the process that sent it ended before its answer was on disk"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request that goes out: at most `usd` will be due for it.
+
+    One in a `batch` is for an answer of that `form`, on so many `pairs`, at these `prices` of input and
+    output, whatever the settings are once it is collected.
+    """
+
+    key: str
+    recipe: str
+    usd: float
+    batch: str = ""
+    pairs: int = 0
+    form: FormName = "pairs"
+    prices: tuple[float, float] | None = None
+
+
+_SENT = Sent.__dataclass_fields__
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of a request; of no answer the usage is empty.
+
+    `wait_until` is the time of day before which nothing may be sent, where that was asked for. What is
+    `turned_away` was refused for what it is.
+    """
+
+    key: str
+    outcome: OutcomeName
+    usd: float = 0.0
+    text: str = ""
+    stop_reason: str | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    request_id: str = ""
+    error: str = ""
+    wait_until: float = 0.0
+    turned_away: bool = False
+
+
+@dataclass
+class Making:
+    """Of the books of a ledger, what one making of the pairs put there, in however many processes."""
+
+    sent: int = 0
+    usd: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    turned_away: dict[str, str] = field(default_factory=dict)
+    """The keys of requests that were refused for what they are, each with the error."""
+
+    @property
+    def answers(self) -> int:
+        """How many answers came."""
+        return sum(self.outcomes[outcome] for outcome in SETTLED)
+
+
+class Ledger:
+    """What stands in a ledger. `open_ledger` gives one that can be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / REQUESTS
+        self.outcomes: Counter[str] = Counter()
+        """How many requests came to each outcome; one sent again counts each time."""
+        self.sent = 0
+        self.usd = 0.0
+        """What all answers cost; an unknown one counts with the most that it can have cost."""
+        self.making = Making()
+        """What of all that came since the pairs were last complete."""
+        self.wait_until = 0.0
+        """The time of day before which nothing may be sent, as answers so far have it."""
+        self._left_out_before: set[str] = set()
+        self._open: dict[int, Sent] = {}
+        self._found: dict[str, tuple[OutcomeName, int]] = {}
+        self._next = 0
+        self._size = replay(self.path, self._take, "what it answers will be paid for again")
+
+    def _take(self, line: dict[str, Any], offset: int) -> None:
+        if line["event"] == "sent":
+            self._open[line["n"]] = _sent(line)
+            self._next = line["n"] + 1
+            self.sent += 1
+            self.making.sent += 1
+        elif line["event"] == "outcome":
+            sent = self._open.pop(line["n"], None)
+            if sent is None:  # written twice by a writer that was interrupted
+                return
+            self.outcomes[line["outcome"]] += 1
+            self.usd += line["usd"]
+            self.making.usd += line["usd"]
+            self.making.outcomes[line["outcome"]] += 1
+            self.making.turned_away.pop(line["key"], None)
+            if line.get("turned_away"):
+                self.making.turned_away[line["key"]] = line.get("error", "")
+            self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
+            if self.settled(line["key"]) is None:
+                self._found[line["key"]] = (line["outcome"], offset)
+        elif line["event"] == "complete":
+            self._left_out_before = set(self.making.turned_away)
+            self.making = Making()
+        else:
+            raise ValueError(f"event {line['event']!r}")
+
+    @property
+    def under_way(self) -> int:
+        """Requests without an outcome: in flight, or lost with their process."""
+        return len(self._open)
+
+    @property
+    def hopeless(self) -> str:
+        """Why nothing is to be expected of this making; empty where something is.
+
+        All are turned away for what they are: not only those with which the pairs were complete before.
+        """
+        refused = self.making.turned_away
+        if self.making.answers or refused.keys() <= self._left_out_before:
+            return ""
+        return list(refused.values())[-1]
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The requests that this making goes without, by key, each with the error."""
+        return {} if self.hopeless else self.making.turned_away
+
+    def require_hope(self) -> None:
+        """Raises StageError where every request is turned away."""
+        if self.hopeless:
+            raise StageError(
+                f"every request is turned away: {self.hopeless}. Nothing is published; running again "
+                f"sends them once more. All answers that ever came are kept in {self.path}"
+            )
+
+    @property
+    def in_batches(self) -> set[str]:
+        """The keys of requests in batches whose results are not here yet."""
+        return {sent.key for sent in self._open.values() if sent.batch}
+
+    def last(self, key: str) -> OutcomeName | None:
+        """What became of a request; where it was sent several times, the answer counts."""
+        found = self._found.get(key)
+        return found[0] if found else None
+
+    def settled(self, key: str) -> OutcomeName | None:
+        """The outcome of a request that has an answer; None where it may be sent."""
+        outcome = self.last(key)
+        return outcome if outcome in SETTLED else None
+
+    def answer(self, key: str) -> Answered:
+        """What came of a request that was sent, read from the file."""
+        with self.path.open("rb") as file:
+            file.seek(self._found[key][1])
+            line = json.loads(file.readline())
+        names = Answered.__dataclass_fields__
+        return Answered(**{name: line[name] for name in names if name in line})
+
+
+class OpenLedger(Ledger):
+    """A ledger that this process alone may write."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._file = self.path.open("ab", buffering=0)
+        self._reserve = folder / "reserve"
+        self._file.truncate(self._size)
+        if not self._reserve.is_file() or self._reserve.stat().st_size < _RESERVE_BYTES:
+            self._reserve.write_bytes(bytes(_RESERVE_BYTES))
+        sync_folder(folder)
+        lost = [(n, sent) for n, sent in self._open.items() if not sent.batch]
+        self.outcome((n, Answered(sent.key, "unknown", sent.usd, error=_LOST)) for n, sent in lost)
+
+    def send(self, requests: Iterable[Sent]) -> list[int]:
+        """Writes down that requests go out; gives the number of each. Then they may be sent."""
+        numbered = list(enumerate(requests, start=self._next))
+        self._append(
+            [{"event": "sent", "n": n, "at": _now(), **_said(request)} for n, request in numbered]
+        )
+        return [n for n, _ in numbered]
+
+    def outcome(self, outcomes: Iterable[tuple[int, Answered]]) -> None:
+        """Writes down what became of requests, by their numbers."""
+        self._append(
+            [
+                {"event": "outcome", "n": n, "at": _now(), **_said(item)}
+                for n, item in outcomes
+                if n in self._open
+            ]
+        )
+
+    def batches(self) -> set[str]:
+        """The batches that have requests without an outcome."""
+        return {sent.batch for sent in self._open.values() if sent.batch}
+
+    def open_in(self, batch: str) -> dict[str, tuple[int, Sent]]:
+        """The requests of a batch that have no outcome, by key, each with its number."""
+        return {sent.key: (n, sent) for n, sent in self._open.items() if sent.batch == batch}
+
+    def close_batch(
+        self, batch: str, outcome: Literal["failed", "unknown"], why: str, wait_until: float = 0.0
+    ) -> list[tuple[Sent, float]]:
+        """Writes down one outcome for all of a batch that have none; gives what is due for each."""
+        waiting = list(self.open_in(batch).values())
+        due = [sent.usd if outcome == "unknown" else 0.0 for _, sent in waiting]
+        self.outcome(
+            (number, Answered(sent.key, outcome, usd, error=why, wait_until=wait_until))
+            for (number, sent), usd in zip(waiting, due, strict=True)
+        )
+        return [(sent, usd) for (_, sent), usd in zip(waiting, due, strict=True)]
+
+    def require_reserve(self) -> None:
+        """Raises StageError where the room set aside for answers is used up."""
+        if not self.has_reserve:
+            raise StageError(
+                f"no room left for {self.path}: what was answered is kept. Free some space and run "
+                "again"
+            )
+
+    def complete(self) -> None:
+        """Writes down that the pairs are complete: what is spent from now on is another making's."""
+        if self.making.sent:
+            self._append([{"event": "complete", "at": _now()}])
+
+    def _append(self, lines: list[dict[str, Any]]) -> None:
+        """Appends lines in one piece; they are on disk once this returns."""
+        written = [json.dumps(line, ensure_ascii=True).encode() + b"\n" for line in lines]
+        if not written:
+            return
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            self._write(b"".join(written), size)
+        except OSError:
+            if not self.has_reserve:
+                raise
+            self._reserve.unlink()  # makes room for what is under way
+            self._write(b"".join(written), size)
+        for line, text in zip(lines, written, strict=True):
+            self._take(line, size)
+            size += len(text)
+
+    def _write(self, data: bytes, size: int) -> None:
+        """Appends to a file of `size`, which keeps that size where this fails."""
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) or 0 :]
+            os.fsync(self._file.fileno())
+        except BaseException:
+            with suppress(OSError):
+                self._file.truncate(size)
+            raise
+
+    @property
+    def has_reserve(self) -> bool:
+        """Whether the room set aside is still there; without it nothing more is to be sent."""
+        return self._reserve.exists()
+
+    def close(self) -> None:
+        """Ends the writing."""
+        self._file.close()
+
+
+@contextmanager
+def open_ledger(folder: Path, report: Report = lambda line: None) -> Iterator[OpenLedger]:
+    """The ledger in `folder`, to be written; waits while another process writes it.
+
+    What an ended process left open is listed as unknown. Raises OSError where the disk is full, and
+    StageError where a line is damaged.
+    """
+    with _locked(folder, report):
+        try:
+            ledger = OpenLedger(folder)
+        except PermissionError as error:
+            raise _unwritable(error) from error
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+@contextmanager
+def _locked(folder: Path, report: Report) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a")
+    except PermissionError as error:
+        raise _unwritable(error) from error
+    with lock:
+        _lock(lock.fileno(), folder, report)
+        yield
+
+
+def _unwritable(error: PermissionError) -> StageError:
+    return StageError(
+        f"{error.filename} cannot be written ({error.strerror}), and without it nothing is sent: let "
+        "the user that runs this write there"
+    )
+
+
+def _lock(descriptor: int, folder: Path, report: Report) -> None:
+    """Takes the lock; the kernel frees it when its holder ends, however it does."""
+    said = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not said:
+                report(f"another process writes {folder / REQUESTS}: waiting for it to end")
+            said = True
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _sent(line: dict[str, Any]) -> Sent:
+    said = {name: line[name] for name in _SENT if name in line}
+    return Sent(**{**said, "prices": tuple(said["prices"]) if "prices" in said else None})
+
+
+def _said(item: Sent | Answered) -> dict[str, Any]:
+    return {name: value for name, value in vars(item).items() if value or name == "usd"}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,174 @@
+"""Message Batches through the official SDK."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from ft_assets.errors import UserError
+from ft_assets.stages.qa.money import Price
+from ft_assets.stages.qa.prompt import Request
+from ft_assets.stages.qa.providers.claude import (
+    KEY,
+    TIMEOUT_SECONDS,
+    api_key,
+    client_of,
+    error_text,
+    hopeless,
+    lost,
+    parameters,
+    reply_of,
+    retry_after,
+    turned_away,
+)
+from ft_assets.stages.qa.send import Reply
+
+_TRIES = 5
+"""How often a question that costs nothing is put."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_PAGE = 100
+_PASSING = ("api_error", "overloaded_error", "timeout_error", "rate_limit_error")
+_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+}
+"""What an error in a batch would have as its status in a message."""
+
+
+T = TypeVar("T")
+
+
+class UnreachableError(Exception):
+    """The service cannot say now; it may later."""
+
+
+class NotThereError(UnreachableError):
+    """The service does not know, or does not show this key, what was asked for."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A batch that the service has, of whomever."""
+
+    id: str
+    requests: int
+    created: datetime
+
+
+class ClaudeBatches:
+    """The batches of an account. Raises UserError where there is no key.
+
+    A method raises UserError and StageError where asking again is of no use, else UnreachableError.
+    """
+
+    def __init__(
+        self, base_url: str | None, tries: int = _TRIES, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
+        self._key = api_key()
+        self._tries = tries
+        self._client = client_of(base_url, self._key).with_options(timeout=timeout)
+
+    def body_of(self, request: Request, price: Price) -> dict[str, Any]:
+        """A request as it stands in a batch; its id there is its key."""
+        return {"custom_id": request.key, "params": parameters(request, price)}
+
+    def create(self, bodies: list[Any]) -> str | Reply:
+        """Sends a batch, once: its id, or what came instead; `unknown` where it may be there."""
+        import anthropic
+
+        try:
+            return self._client.messages.batches.create(requests=bodies).id
+        except anthropic.APIStatusError as error:
+            model = bodies[0]["params"]["model"]
+            return turned_away(error, error_text(error, self._key), model)
+        except anthropic.APIConnectionError as error:
+            return lost(error, str(self._client.base_url))
+        except (anthropic.APIError, ValueError) as error:  # an answer that cannot be read
+            return Reply("unknown", error=f"{type(error).__name__}: {error}"[:300], again="later")
+
+    def state(self, batch_id: str) -> Literal["under way", "ended", "gone", "not found"]:
+        """How far a batch is; its results are kept for some weeks, after that it is gone."""
+        try:
+            batch = self._ask(lambda: self._client.messages.batches.retrieve(batch_id))
+        except NotThereError:
+            return "not found"
+        if batch.processing_status != "ended":
+            return "under way"
+        return "ended" if batch.results_url and not batch.archived_at else "gone"
+
+    def since(self, moment: datetime) -> list[Listed]:
+        """The batches that were made since then, the newest first."""
+        return self._ask(lambda: list(self._listed(moment)))
+
+    def _listed(self, moment: datetime) -> Iterator[Listed]:
+        for batch in self._client.messages.batches.list(limit=_PAGE):
+            if batch.created_at < moment:
+                return
+            counts = batch.request_counts
+            total = sum(vars(counts).get(name) or 0 for name in type(counts).model_fields)
+            yield Listed(batch.id, total, batch.created_at)
+
+    def results(self, batch_id: str, model: str) -> Iterator[tuple[str, Reply]]:
+        """The key and the reply of each request of a batch that has ended, in no order."""
+        host = self._client.base_url.host
+        lines = self._ask(lambda: self._client.messages.batches.results(batch_id))
+        with self._asking():
+            for line in lines:
+                said = line.result.to_json().replace(self._key, "…")
+                yield line.custom_id, _reply(json.loads(said), model, host)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Puts a question that costs nothing, again where that may help soon."""
+        import anthropic
+
+        for attempt in range(self._tries):
+            try:
+                with self._asking():
+                    return question()
+            except UnreachableError as error:
+                cause = error.__cause__
+                wait = _FIRST_WAIT * 2**attempt
+                if isinstance(cause, anthropic.APIStatusError):
+                    wait = max(wait, retry_after(cause.response.headers) or 0.0)
+                last = attempt + 1 == self._tries or wait > _LONGEST_WAIT
+                if last or isinstance(error, NotThereError):
+                    raise
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        import anthropic
+        import httpx2
+
+        try:
+            yield
+        except anthropic.APIStatusError as error:
+            said = error_text(error, self._key)
+            if error.status_code == 404:
+                raise NotThereError(said) from error
+            if error.status_code in (401, 403):
+                raise UserError(f"the key in {KEY} is not accepted ({said})") from error
+            raise UnreachableError(said) from error
+        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:
+            raise UnreachableError(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _reply(result: dict[str, Any], model: str, host: str) -> Reply:
+    """What became of one request of a batch."""
+    kind = result.get("type")
+    if kind == "succeeded":
+        return reply_of(result.get("message"), "", {})
+    if kind in ("canceled", "expired"):
+        return Reply("failed", error=f"it was {kind} in its batch", again="later")
+    error = (result.get("error") or {}).get("error") or {}
+    kind = str(error.get("type"))
+    said = f"{kind}: {error.get('message')}"[:500]
+    stop = hopeless(_STATUS.get(kind, 0), said, model, host)
+    return Reply("failed", error=said, again="later" if kind in _PASSING else "", stop=stop)

@@ -1,0 +1,179 @@
+"""Puts requests to other models through LangChain's chat-model interface: `provider:model`.
+
+LangChain's own retries are off: each try is ledgered. Its tracing is off too: texts go to the provider
+and to nobody else.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ft_assets.errors import UserError
+from ft_assets.stages.qa.answer import FORMS, Form
+from ft_assets.stages.qa.prompt import Recipe, Request
+from ft_assets.stages.qa.providers.claude import TIMEOUT_SECONDS, api_key, hopeless, refused
+from ft_assets.stages.qa.send import Call, Reply
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+"""An answer as models write it that are not held to a schema."""
+_ENDED = ("stop", "end_turn", "stop_sequence", "eos", "complete", "completed")
+_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length")
+_REFUSED = ("content_filter", "refusal", "safety", "prohibited_content", "recitation")
+_NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError")
+
+
+def langchain_call(base_url: str | None, recipe: Recipe) -> Call:
+    """Puts requests to a `provider:model`, at `base_url` or where the provider is.
+
+    Raises UserError where that is no known provider, or its package or key is missing.
+    """
+    from langsmith import tracing_context
+
+    model = _model_of(recipe, base_url)
+    asks = {form.name: _asking(model, form) for form in FORMS.values()}
+    names = list(model.lc_secrets.values())
+    keys = [api_key(name) for name in names if os.environ.get(name, "").strip()]
+    at = base_url or recipe.model.partition(":")[0]
+
+    def call(request: Request) -> Reply:
+        turns = [("system", _system(request)), ("human", request.user)]
+        try:
+            with tracing_context(enabled=False):
+                message = asks[request.recipe.form.name](turns)
+        except Exception as error:
+            if completion := getattr(error, "completion", None):
+                return _unparsed(completion, request)
+            return _failure(error, keys, recipe.model, at, " or ".join(names))
+        return _reply(message, request)
+
+    return call
+
+
+def _model_of(recipe: Recipe, base_url: str | None) -> "BaseChatModel":
+    """The chat model of a recipe."""
+    from langchain.chat_models import init_chat_model
+
+    provider, _, name = recipe.model.partition(":")
+    options: dict[str, Any] = {"base_url": base_url} if base_url else {}
+    if base_url and provider == "openai" and not os.environ.get("OPENAI_API_KEY", "").strip():
+        options["api_key"] = "none"  # a local server needs none, but the client wants one
+    try:
+        model: BaseChatModel = init_chat_model(
+            name,
+            model_provider=provider,
+            max_tokens=recipe.max_tokens,
+            max_retries=0,
+            timeout=TIMEOUT_SECONDS,
+            **options,
+        )
+    except Exception as error:  # whatever an integration raises: a package, a key, a name
+        said = " ".join(str(error).split())[:500]
+        raise UserError(f"qa.model {recipe.model!r} cannot be used: {said}") from error
+    return model
+
+
+def _system(request: Request) -> str:
+    """The instructions, and the form of the answer for models that are not held to a schema."""
+    schema = json.dumps(request.recipe.form.schema)
+    form = f"Answer with one JSON object and nothing else. Its JSON schema is:\n{schema}"
+    return f"{request.recipe.system}\n{form}"
+
+
+def _asking(model: "BaseChatModel", form: Form) -> "Callable[[Any], AIMessage]":
+    """What asks a model, by the provider's JSON schema where its integration has that."""
+    schema = {"title": form.name, **form.schema}
+    strict = {"strict": True} if "openai_api_key" in model.lc_secrets else {}
+    try:
+        held: Any = model.with_structured_output(
+            schema, method="json_schema", include_raw=True, **strict
+        )
+    except (TypeError, ValueError, NotImplementedError):
+        return model.invoke
+    return lambda turns: held.invoke(turns)["raw"]
+
+
+def _reply(message: "AIMessage", request: Request) -> Reply:
+    """What a message says."""
+    said, used = message.response_metadata, message.usage_metadata
+    reason = said.get("finish_reason") or said.get("stop_reason") or said.get("done_reason")
+    if message.additional_kwargs.get("refusal"):
+        reason = "refusal"
+    usage = _usage(used["input_tokens"], used["output_tokens"]) if used else _most(request)
+    return Reply("answered", _bare(str(message.text)), _stop(reason), usage, said.get("id") or "")
+
+
+def _unparsed(completion: Any, request: Request) -> Reply:
+    """What a completion says for which OpenAI's client has an error: cut off, or filtered."""
+    choice, used = completion.choices[0], completion.usage
+    usage = _usage(used.prompt_tokens, used.completion_tokens) if used else _most(request)
+    text, reason = choice.message.content or "", _stop(choice.finish_reason)
+    return Reply("answered", text, reason, usage, completion.id or "")
+
+
+def _usage(tokens_in: int, tokens_out: int) -> dict[str, int]:
+    return {"input_tokens": tokens_in, "output_tokens": tokens_out}
+
+
+def _most(request: Request) -> dict[str, int]:
+    """The most tokens that a request can have used, where the answer does not say."""
+    asked = _system(request) + request.user
+    return _usage(len(asked.encode("utf-8", "surrogatepass")), request.recipe.max_tokens)
+
+
+def _bare(text: str) -> str:
+    fenced = _FENCED.fullmatch(text)
+    return fenced[1] if fenced else text
+
+
+def _stop(reason: Any) -> str:
+    """Why an answer ended, as Claude says it. One that does not say is judged by its text."""
+    said = str(reason or "stop").casefold()
+    for stop, reasons in (
+        ("end_turn", _ENDED),
+        ("max_tokens", _CUT_OFF),
+        ("refusal", _REFUSED),
+    ):
+        if said in reasons:
+            return stop
+    return said
+
+
+def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: str) -> Reply:
+    """What an error means. Without a status an answer may have been made, if it was asked for."""
+    causes = list(_causes(error))
+    status, headers = _status(causes)
+    said = str(error if status else f"{type(causes[-1]).__name__}: {causes[-1]}")
+    for key in keys:
+        said = said.replace(key, "…")
+    if status:
+        said = said[:500]
+        stop = hopeless(status, said, model, at, key_names)
+        if status == 401 and not keys:
+            stop = UserError(f"{at} wants a key ({said}): put it into {key_names}")
+        return refused(status, headers, said, stop)
+    never = any(type(cause).__name__ in _NEVER_SENT for cause in causes)
+    return Reply("failed" if never else "unknown", error=f"{at}: {said}"[:300], again="later")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it comes from."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(causes: list[BaseException]) -> tuple[int, Mapping[str, str]]:
+    """The error status that was answered, and the headers; 0 where there is none."""
+    for cause in causes:
+        response = getattr(cause, "response", None)
+        for place, name in ((cause, "status_code"), (response, "status_code"), (cause, "code")):
+            status = getattr(place, name, None)
+            if isinstance(status, int) and status >= 400:
+                return status, getattr(response, "headers", {})
+    return 0, {}

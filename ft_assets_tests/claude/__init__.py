@@ -1,1 +1,0 @@
-"""The parts of the Anthropic server on loopback: see `ft_assets_tests.claude_server`."""

@@ -1,0 +1,70 @@
+"""The graph with a stand-in for the heavy stages, for tests of what is made and when.
+
+What it writes depends on just what the real stage would read, so that it changes when that does;
+freshness never looks inside. The real stages are run in test_end_to_end.py.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+
+from ft_assets.defs.checks import CHECKS
+from ft_assets.engine import graph
+from ft_assets.records import Answer
+from ft_assets.stages.job import Job, Outcome, check
+from ft_assets.tables import write_table
+
+CODE_VERSIONS = "FT_ASSETS_TEST_CODE_VERSIONS"
+"""Names a JSON file of code versions by asset, to be used instead of the graph's own."""
+
+
+class StandIn:
+    """Runs a heavy job by writing a digest of what it was given."""
+
+    def run(self, context: dg.AssetExecutionContext, job: Job) -> Outcome:
+        """Writes what partition pages look for, and a file that stands for the rest."""
+        inputs = {name: folder.name for name, folder in job.inputs.items()}
+        said = json.dumps([job.asset, inputs, job.settings], sort_keys=True, default=str)
+        (job.output / "digest").write_text(hashlib.sha256(said.encode()).hexdigest())
+        (job.output / "loss_history.json").write_text('[{"step": 1, "loss": 1.0}]')
+        (job.output / "metrics.json").write_text("{}")
+        write_table(job.output / "answers.parquet", Answer, [])
+        return Outcome(checks={name: check(True, "it stands in") for name in CHECKS[job.asset]})
+
+
+def use_code_versions() -> None:
+    """Puts the code versions of the file into the graph."""
+    path = Path(os.environ.get(CODE_VERSIONS, ""))
+    if path.is_file():
+        for asset, version in json.loads(path.read_text()).items():
+            graph.GRAPH[asset] = replace(graph.GRAPH[asset], code_version=version)
+
+
+use_code_versions()
+
+from ft_assets.definitions import build_definitions  # noqa: E402  (it reads the graph)
+
+defs = build_definitions(compute=StandIn())
+
+
+def refresh(corpora: list[str]) -> None:
+    """Refreshes corpora and prints what became of each asset, as JSON."""
+    from ft_assets.cli.refresh import refresh_corpus
+    from ft_assets.engine.project import Made, Project
+
+    made: list[Made] = []
+    project = Project.from_environment(made.append)
+    for corpus in corpora:
+        found = refresh_corpus(project, corpus, "gguf", lambda *_: None, compute=StandIn())
+        assert not found.failures, found.failures
+    became = [(one.manifest.corpus, one.manifest.asset, one.reused) for one in made]
+    print(json.dumps(became))
+
+
+if __name__ == "__main__":
+    refresh(sys.argv[1:])

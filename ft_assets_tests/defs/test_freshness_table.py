@@ -1,0 +1,397 @@
+"""The table of docs/freshness.md: what each change makes again, and that Dagster sees it so too.
+
+`python -m ft_assets_tests.defs.test_freshness_table` writes the table anew.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from ft_assets.cli.refresh import refresh_corpus
+from ft_assets.config import FineTuneConfig, QAConfig
+from ft_assets.definitions import build_definitions
+from ft_assets.defs.instance import dagster_home
+from ft_assets.defs.observations import report_version
+from ft_assets.defs.tags import REFRESH_JOB
+from ft_assets.engine import graph
+from ft_assets.engine.graph import GRAPH
+from ft_assets.engine.project import Made, Project
+from ft_assets_tests.conftest import PROSE, Corpus, make_pico_model, qa_records, write_pdf
+from ft_assets_tests.defs.fake_training import CODE_VERSIONS, StandIn
+from ft_assets_tests.defs.web_server import WebServer, serve
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).parents[2] / "docs" / "freshness.md"
+OLD = "# Fares\n\nTickets cost three buttons."
+MADE, REUSED, UNTOUCHED = "**made**", "reused", "·"
+
+SETTINGS: dict[str, object] = {
+    "model.base": None,  # another folder, beside the one there was
+    "model.revision": "v2",
+    "model.lora.r": 8,
+    "model.lora.lora_alpha": 16,
+    "model.lora.lora_dropout": 0.1,
+    "model.lora.target_modules": "attention",
+    "data.loaders.pdf": "pypdf",
+    "data.loaders.docx": "docx2txt",
+    "data.loaders.dehyphenate": False,
+    "data.loaders.strip_headers": True,
+    "data.loaders.max_seconds": 50,
+    "data.loaders.max_memory_mb": 2048,
+    "data.loaders.max_archive_members": 9_000,
+    "data.loaders.max_unpacked_mb": 200,
+    "data.loaders.max_expansion": 150,
+    "data.near_duplicates": 0.7,
+    "data.eval_overlap": "keep",
+    "data.gates.rejected_documents": 0.5,
+    "data.gates.unsound_text": 0.5,
+    "data.gates.duplicate_rows": 0.5,
+    "data.gates.eval_overlap": 0.5,
+    "data.gates.cut_tokens": 0.5,
+    "data.template": "alpaca",
+    "data.system_prompt": "Be brief.",
+    "data.eval_fraction": 0.3,
+    "data.seed": 18,
+    "data.export_formats": ["jsonl"],
+    "langchain.splitter": "character",
+    "langchain.chunk_size": 240,
+    "langchain.chunk_overlap": 20,
+    "augment.instruction_variations": 2,
+    "augment.paraphrases": 1,
+    "augment.normalize_whitespace": False,
+    "augment.case_variations": 1,
+    "training.num_train_epochs": 1.0,
+    "training.learning_rate": 1e-4,
+    "training.per_device_train_batch_size": 4,
+    "training.gradient_accumulation_steps": 2,
+    "training.max_length": 512,
+    "training.packing": True,
+    "training.gradient_checkpointing": True,
+    "training.precision": "fp32",
+    "training.optim": "sgd",
+    "training.lr_scheduler_type": "linear",
+    "training.warmup_steps": 1,
+    "training.seed": 18,
+    "evaluation.max_new_tokens": 8,
+    "export.gguf": ["f16"],
+    "automation.until": "chunks",
+}
+NOT_TRIED = {
+    "data.loaders.ocr",  # wants a program that may not be there
+    "model.load_in_4bit",
+    "compute.target",
+    *(f"qa.{name}" for name in QAConfig.model_fields),  # want a server: test_qa_pairs.py
+}
+
+
+def leaves(section: BaseModel, before: str = "") -> Iterator[str]:
+    """The dotted keys of all settings."""
+    for name, value in section:
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+class World:
+    """Two corpora, an instance, and a web server that looks at it."""
+
+    def __init__(self, root: Path, home: Path, base: Path) -> None:
+        self.made: dict[tuple[str, str], bool] = {}
+        self.project = Project(root / "data", root / "storage", self._note)
+        self.home, self.base = home, base
+        self.code_versions = root / "code_versions.json"
+        self.settings: dict[str, object] = {
+            "model.base": str(base),
+            "data.gates.rejected_documents": 0.6,  # one line adds a file that cannot be read
+        }
+        self.server: WebServer
+        for name in ("ferry", "second"):
+            corpus = Corpus(self.project, name)
+            corpus.write("ferry.txt", PROSE)
+            corpus.write("crates.json", json.dumps(qa_records(12)))
+            corpus.write("old.md", OLD)
+            corpus.write(
+                "house.jinja", "{{ system }}\nGuest: {{ instruction }}\nHost: {{ output }}"
+            )
+            write_pdf(corpus.folder / "timetable.pdf", ["The ferry leaves the quay at six."])
+        self.write_settings()
+        Corpus(self.project, "second").settings(f"model: {{base: '{base}'}}")
+
+    def _note(self, made: Made) -> None:
+        self.made[made.manifest.corpus, made.manifest.asset] = made.reused
+
+    def cells(self) -> list[str]:
+        """What became of each asset of the first corpus since the list was cleared."""
+        said = {False: MADE, True: REUSED, None: UNTOUCHED}
+        return [said[self.made.get(("ferry", asset))] for asset in GRAPH]
+
+    @property
+    def ferry(self) -> Corpus:
+        return Corpus(self.project, "ferry")
+
+    def write_settings(self) -> None:
+        nested: dict[str, object] = {}
+        for key, value in self.settings.items():
+            *path, last = key.split(".")
+            place: dict[str, object] = nested
+            for name in path:
+                place = place.setdefault(name, {})  # type: ignore[assignment]
+            place[last] = value
+        self.ferry.settings(yaml.safe_dump(nested))
+
+    def set(self, key: str, value: object) -> None:
+        self.settings[key] = value
+        self.write_settings()
+
+    def bump(self, asset: str) -> None:
+        """Gives a stage a new code version: here, in the web server and in processes to come."""
+        bumped = graph.GRAPH[asset].code_version + "+"
+        known = json.loads(self.code_versions.read_text()) if self.code_versions.exists() else {}
+        self.code_versions.write_text(json.dumps({**known, asset: bumped}))
+        graph.GRAPH[asset] = replace(GRAPH[asset], code_version=bumped)
+        self.server.reload()
+
+    def observe(self) -> None:
+        """What the sensor does once it has seen a change settle."""
+        with dg.DagsterInstance.get() as instance:
+            for corpus in self.project.corpora():
+                for key, version in self.project.observed(corpus).items():
+                    report_version(instance, dg.AssetKey(key.split("/")), corpus, version)
+
+    def refresh(self, *corpora: str) -> None:
+        """Refreshes corpora: in this process, or where code changed in one that has the new code."""
+        if self.code_versions.exists():
+            command = [sys.executable, "-m", "ft_assets_tests.defs.fake_training", *corpora]
+            done = subprocess.run(command, stdout=subprocess.PIPE, env=self.environment())
+            for corpus, asset, reused in json.loads(done.stdout):
+                self.made[corpus, asset] = reused
+            return
+        for corpus in corpora:
+            found = refresh_corpus(
+                self.project, corpus, "gguf", lambda name, making: None, compute=StandIn()
+            )
+            assert not found.failures, found.failures
+
+    def environment(self) -> dict[str, str]:
+        """What other processes are told."""
+        return {
+            **os.environ,
+            "FT_ASSETS_DATA": str(self.project.data),
+            "FT_ASSETS_STORAGE": str(self.project.storage.root),
+            CODE_VERSIONS: str(self.code_versions),
+        }
+
+    def materialize_all(self, corpus: str) -> None:
+        """The button of the UI: every asset in one run, whatever its state."""
+        with dg.DagsterInstance.get() as instance:
+            instance.add_dynamic_partitions("corpus", [corpus])
+            definitions = build_definitions(project=self.project, compute=StandIn())
+            job = definitions.resolve_job_def(REFRESH_JOB)
+            assert job.execute_in_process(instance=instance, partition_key=corpus).success
+
+    def agree(self) -> None:
+        """Asserts that Dagster marks just the assets that have a cause of their own."""
+        for corpus in ("ferry", "second"):
+            marks = self.server.stale_status(list(GRAPH), corpus)
+            assert marks == {
+                asset: "MISSING" if state.version is None else ("STALE" if state.own else "FRESH")
+                for asset, state in self.project.status(corpus).items()
+            }, corpus
+
+
+Change = Callable[[World], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. Unless `observed`, nobody looks between the change and the run."""
+
+    name: str
+    change: Change
+    observed: bool = True
+    by_button: bool = False
+
+
+def _setting(key: str, value: object) -> Change:
+    return lambda world: world.set(key, f"{world.base}-2" if value is None else value)
+
+
+def _reorder(world: World) -> None:
+    text = (world.ferry.folder / "finetune.yaml").read_text()
+    blocks = yaml.safe_load(text)
+    turned = yaml.safe_dump(dict(reversed(blocks.items())), sort_keys=False)
+    world.ferry.settings(f"# a comment\n{turned}")
+
+
+def _rename(world: World) -> None:
+    (world.ferry.folder / "ferry.txt").rename(world.ferry.folder / "boat.txt")
+
+
+ROWS = [
+    Row("nothing", lambda world: None),
+    Row("*Materialize all* with nothing changed", lambda world: None, by_button=True),
+    Row("a file touched", lambda world: os.utime(world.ferry.folder / "ferry.txt")),
+    Row(
+        "white space that parses the same",
+        lambda world: world.ferry.write("ferry.txt", PROSE.replace("\n", "\r\n")),
+    ),
+    Row("a comment and another key order in the YAML", _reorder),
+    Row("a document edited", lambda world: world.ferry.write("ferry.txt", PROSE + " More.")),
+    Row("a document added", lambda world: world.ferry.write("new.md", "# The goat\n\nIt is grey.")),
+    Row("a document renamed", _rename),
+    Row("a document removed", lambda world: (world.ferry.folder / "old.md").unlink()),
+    Row("that document put back", lambda world: world.ferry.write("old.md", OLD)),
+    Row(
+        "a file added that cannot be read", lambda world: world.ferry.write("x.pdf", b"%PDF-1.7 no")
+    ),
+    Row(
+        "`questions.jsonl` added",
+        lambda world: world.ferry.write("questions.jsonl", '{"question": "Who?", "key_fact": "B"}'),
+    ),
+    *(Row(f"`{key}`", _setting(key, value)) for key, value in SETTINGS.items()),
+    Row("`data.template: house.jinja`", _setting("data.template", "house.jinja")),
+    Row(
+        "the text of `house.jinja`",
+        lambda world: world.ferry.write(
+            "house.jinja", "{{ system }}\nQ: {{ instruction }}\nA: {{ output }}"
+        ),
+    ),
+    Row("a setting changed", _setting("training.seed", 20)),
+    Row("that setting changed back", _setting("training.seed", 18)),
+    Row(
+        "edited, and materialized before anybody observed it",
+        lambda world: world.ferry.write("boat.txt", PROSE + " Unseen."),
+        observed=False,
+        by_button=True,
+    ),
+    Row(
+        "settings edited, and refreshed before anybody observed it",
+        _setting("model.lora.r", 4),
+        observed=False,
+    ),
+    *(
+        Row(f"code version of `{asset}`", lambda world, asset=asset: world.bump(asset))  # type: ignore[misc]
+        for asset in GRAPH
+    ),
+]
+
+
+def play(world: World, row: Row) -> list[str]:
+    """Makes one change and refreshes; the cells of its line, agreement asserted on the way."""
+    second = _snapshot(world, "second")
+    row.change(world)
+    if row.observed:
+        world.observe()
+        world.agree()
+    world.made.clear()
+    if row.by_button:
+        world.materialize_all("ferry")
+    world.refresh("second", *([] if row.by_button else ["ferry"]))
+    world.agree()
+    assert {state.state for state in world.project.status("ferry").values()} == {"fresh"}
+    if "code version" not in row.name:  # that is no change of one corpus
+        assert _snapshot(world, "second") == second
+    return world.cells()
+
+
+def _snapshot(world: World, corpus: str) -> dict[str, int]:
+    root = world.project.storage.root / corpus
+    return {str(path): path.stat().st_mtime_ns for path in root.rglob("*.json")}
+
+
+@contextmanager
+def world_in(root: Path, base: Path) -> Iterator[World]:
+    """A world whose corpora are built before anything was observed."""
+    os.environ["DAGSTER_HOME"] = str(root / "home")
+    world = World(root, dagster_home(), base)
+    with serve(
+        world.home, "ft_assets_tests.defs.fake_training", world.environment()
+    ) as world.server:
+        yield world
+
+
+def table(root: Path, base: Path) -> Iterator[str]:
+    """The lines of the page's table."""
+    yield f"| change | {' | '.join(f'`{asset}`' for asset in GRAPH)} |"
+    yield f"|{' --- |' * (len(GRAPH) + 1)}"
+
+    def line(name: str, cells: list[str]) -> str:
+        return f"| {name} | {' | '.join(cells)} |"
+
+    with world_in(root, base) as world:
+        world.refresh("second", "ferry")
+        world.agree()
+        yield line("built before anybody observed anything", world.cells())
+        for row in ROWS:
+            yield line(row.name, play(world, row))
+        yield line("a new `DAGSTER_HOME` over the old storage", new_home(world))
+
+
+def new_home(world: World) -> list[str]:
+    """Everything is fresh by the manifests and missing to Dagster, until a refresh says so."""
+    os.environ["DAGSTER_HOME"] = str(world.home.parent / "new-home")
+    with serve(
+        dagster_home(), "ft_assets_tests.defs.fake_training", world.environment()
+    ) as world.server:
+        marks = world.server.stale_status(list(GRAPH), "ferry")
+        assert set(marks.values()) == {"MISSING"}
+        world.made.clear()
+        world.refresh("second", "ferry")
+        world.agree()
+    return world.cells()
+
+
+@pytest.fixture
+def untouched_graph() -> Iterator[None]:
+    nodes, environment = dict(graph.GRAPH), dict(os.environ)
+    yield
+    graph.GRAPH.update(nodes)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def test_every_setting_is_in_the_table() -> None:
+    assert {*SETTINGS, *NOT_TRIED} == set(leaves(FineTuneConfig()))
+
+
+def test_each_change_makes_again_what_the_page_says_and_dagster_agrees(
+    tmp_path: Path, untouched_graph: None
+) -> None:
+    page = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    assert list(table(tmp_path, _bases(tmp_path))) == page
+
+
+def _bases(root: Path) -> Path:
+    """A base model, and beside it another one."""
+    make_pico_model(root / "pico-2", seed=2)
+    return make_pico_model(root / "pico", seed=1)
+
+
+def main() -> None:
+    """Writes the page's table anew."""
+    text = PAGE.read_text()
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = []
+        for line in table(Path(scratch), _bases(Path(scratch))):
+            print(line, flush=True)
+            lines.append(line)
+    before, _, after = text.partition("\n|")
+    rest = [line for line in after.splitlines() if not line.startswith("|")][1:]
+    PAGE.write_text("\n".join([before, *lines, *rest]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

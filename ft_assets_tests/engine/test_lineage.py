@@ -1,0 +1,146 @@
+"""From a model to its documents and from a document to its models, and what a removal does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ft_assets.engine.graph import GRAPH, upstream
+from ft_assets.engine.lineage import documents_behind, impact
+from ft_assets.errors import UserError
+from ft_assets.records import Example
+from ft_assets.stages.job import Job, Outcome
+from ft_assets.tables import read_table
+from ft_assets_tests.conftest import PROSE, Corpus, RunCLI
+
+DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]
+
+
+def _trained(job: Job) -> Outcome:
+    """A heavy stage's place: what matters here is which documents it names."""
+    (job.output / "model").write_text(json.dumps([job.inputs, job.settings], default=str))
+    learned = [
+        line
+        for line in job.manifests["formatted_dataset"]["sources"]
+        if job.asset != "adapter" or line.get("train_rows")
+    ]
+    return Outcome(sources=learned)
+
+
+def build(corpus: Corpus) -> None:
+    for asset, node in GRAPH.items():
+        corpus.project.make(corpus.name, asset, _trained if node.heavy else None)
+
+
+@pytest.fixture
+def built(corpus: Corpus, pico_model: Path) -> Corpus:
+    corpus.settings(f"model: {{base: '{pico_model}'}}")
+    corpus.write("goat.md", "# The goat\n\nIt is grey and its name is Biscuit.")
+    build(corpus)
+    return corpus
+
+
+def _paths(corpus: Corpus, asset: str) -> set[str]:
+    manifest = corpus.project.storage.current(corpus.name, asset)
+    assert manifest
+    return {line["path"] for line in documents_behind(corpus.project.storage, manifest)}
+
+
+def _found(corpus: Corpus, file: str) -> dict[str, list[bool]]:
+    found: dict[str, list[bool]] = {}
+    for item in impact(corpus.project, file):
+        found.setdefault(item.asset, []).append(item.current)
+    return found
+
+
+def test_a_model_knows_its_documents(built: Corpus, cli: RunCLI) -> None:
+    assert _paths(built, "gguf") <= {"ferry.txt", "crates.json", "goat.md"}
+    done = cli("lineage", "ferry", "formatted_dataset", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["corpus"], said["asset"]) == ("ferry", "formatted_dataset")
+    lines = {line["path"]: line for line in said["documents"]}
+    assert set(lines) == {"ferry.txt", "crates.json", "goat.md"}
+    files = {file.path: file.sha256 for file in built.project.files("ferry")}
+    assert {path: line["document_id"] for path, line in lines.items()} == files
+    assert lines["ferry.txt"]["pages"] == 1
+    assert lines["crates.json"]["records"] == 24
+    rows = sum(line.get("train_rows", 0) + line.get("eval_rows", 0) for line in lines.values())
+    assert rows == 26
+    assert cli("lineage", "nowhere").returncode == 1
+    assert "gguf of ferry" in cli("lineage", "ferry").stdout
+
+
+def test_what_was_only_held_out_was_not_learned_from(built: Corpus) -> None:
+    dataset = built.project.storage.current("ferry", "formatted_dataset")
+    assert dataset
+    held_out = {line["path"] for line in dataset.sources if not line.get("train_rows")}
+    assert _paths(built, "adapter") == {"ferry.txt", "crates.json", "goat.md"} - held_out
+
+
+def test_a_document_knows_its_artifacts_current_and_old(built: Corpus, cli: RunCLI) -> None:
+    assert _found(built, str(built.folder / "ferry.txt"))["raw_documents"] == [True]
+    built.write("ferry.txt", PROSE + " And more.")
+    build(built)
+    found = _found(built, "ferry/ferry.txt")
+    assert sorted(found["raw_documents"]) == [False, True]
+    assert sorted(found["gguf"]) == [False, True]
+    done = cli("impact", str(built.folder / "ferry.txt"), "--json")
+    said = json.loads(done.stdout)
+    assert said["file"] == str(built.folder / "ferry.txt")
+    assert {"corpus", "asset", "version", "current"} <= set(said["artifacts"][0])
+    assert "old" in cli("impact", "ferry/ferry.txt").stdout
+
+
+def test_a_removed_document_is_found_by_path_and_by_id(built: Corpus, cli: RunCLI) -> None:
+    [goat] = [file for file in built.project.files("ferry") if file.path == "goat.md"]
+    (built.folder / "goat.md").unlink()
+    by_path = _found(built, "ferry/goat.md")
+    assert by_path == _found(built, goat.sha256) == _found(built, goat.sha256[:12])
+    assert by_path["formatted_dataset"] == [True]
+    assert cli("impact", "ferry/never-there.md").returncode == 1
+    with pytest.raises(UserError, match="neither a file nor"):
+        impact(built.project, "0123456789abcdef")
+
+
+def test_after_a_refresh_no_row_of_a_removed_document_is_left(built: Corpus) -> None:
+    raw = built.project.storage.current("ferry", "raw_documents")
+    assert raw
+    [goat] = [line["text_id"] for line in raw.sources if line["path"] == "goat.md"]
+    (built.folder / "goat.md").unlink()
+    states = built.project.status("ferry")
+    assert states["raw_documents"].causes == ["goat.md was removed"]
+    assert {state.state for state in states.values()} == {"stale"}
+    build(built)
+    dataset = built.project.storage.current("ferry", "formatted_dataset")
+    assert dataset
+    folder = built.project.storage.folder("ferry", "formatted_dataset", dataset.version)
+    for split in ("train", "eval"):
+        assert all(row.text_id != goat for row in read_table(folder / f"{split}.parquet", Example))
+    for asset in GRAPH:
+        assert "goat.md" not in _paths(built, asset)
+    assert not any(item.current for item in impact(built.project, "ferry/goat.md"))
+
+
+def test_a_renamed_document_has_its_new_name(built: Corpus) -> None:
+    (built.folder / "goat.md").rename(built.folder / "biscuit.md")
+    build(built)
+    assert "biscuit.md" in _paths(built, "formatted_dataset")
+    assert "goat.md" not in _paths(built, "formatted_dataset")
+    assert _found(built, "ferry/biscuit.md")["formatted_dataset"] == [True]
+
+
+def test_a_file_saved_anew_with_the_same_text_is_the_same_document(built: Corpus) -> None:
+    before = built.project.storage.current("ferry", "gguf")
+    built.write("ferry.txt", PROSE.replace("\n", "\r\n"))
+    build(built)
+    assert built.project.storage.current("ferry", "gguf") == before
+    assert _found(built, "ferry/ferry.txt")["formatted_dataset"] == [True]
+
+
+def test_one_document_in_two_corpora_is_found_in_both(built: Corpus, pico_model: Path) -> None:
+    second = Corpus(built.project, "second")
+    second.write("copy.txt", PROSE)
+    second.settings(f"model: {{base: '{pico_model}'}}")
+    build(second)
+    assert {item.corpus for item in impact(built.project, "ferry/ferry.txt")} == {"ferry", "second"}

@@ -1,0 +1,70 @@
+"""A corpus about lamps, with question-answer pairs from a server on loopback, and what became of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ft_assets.engine.project import Project
+from ft_assets.manifest import Manifest
+from ft_assets.records import CHUNKS, Chunk, QAPair
+from ft_assets.stages.qa.ledger.ledger import Ledger
+from ft_assets.stages.qa_pairs import PAIRS
+from ft_assets.tables import read_table
+from ft_assets_tests.conftest import Corpus
+from ft_assets_tests.stages.qa.claude_server import ClaudeServer, Remote
+
+
+def prose(document: int, sentences: int = 24) -> str:
+    """A document whose sentences begin otherwise than all others."""
+    return " ".join(
+        f"Lamp {document}-{n} is lit at dusk by its keeper, who burns {n} litres of oil a night."
+        for n in range(sentences)
+    )
+
+
+def lamps_corpus(project: Project, documents: int, sentences: int = 24) -> Corpus:
+    """A corpus of so many documents, of about two chunks each unless they are longer."""
+    corpus = Corpus(project, "lamps")
+    for number in range(documents):
+        corpus.write(f"{number}.txt", prose(number, sentences))
+    return corpus
+
+
+def settle(corpus: Corpus, server: ClaudeServer | Remote, **settings: Any) -> None:
+    """Switches QA on, with these settings; None leaves one out."""
+    qa = {"enabled": True, "base_url": server.url, **settings}
+    said = {key: value for key, value in qa.items() if value is not None}
+    corpus.settings(json.dumps({"qa": said}))
+
+
+def make(corpus: Corpus, **options: Any) -> Manifest:
+    """Makes all up to the pairs."""
+    for asset in ("raw_documents", "chunks"):
+        corpus.project.make(corpus.name, asset)
+    return corpus.project.make(corpus.name, "qa_pairs", **options).manifest
+
+
+def folder(corpus: Corpus, asset: str = "qa_pairs") -> Path:
+    """The current artifact."""
+    version = corpus.project.storage.current_version(corpus.name, asset)
+    return corpus.project.storage.folder(corpus.name, asset, version or "")
+
+
+def pairs(corpus: Corpus) -> list[QAPair]:
+    """The pairs that are published."""
+    return list(read_table(folder(corpus) / PAIRS, QAPair))
+
+
+def chunks_of(corpus: Corpus) -> list[Chunk]:
+    """The chunks that are published."""
+    return list(read_table(folder(corpus, "chunks") / CHUNKS, Chunk))
+
+
+def ledger(corpus: Corpus) -> Ledger:
+    """The ledger as it stands."""
+    return Ledger(corpus.project.storage.keep(corpus.name, "qa_pairs"))
+
+
+def sent(server: ClaudeServer) -> int:
+    """How many requests the server has seen."""
+    return len(server.asked())

@@ -1,0 +1,300 @@
+"""Pairs from other providers: the same ledger, counts and caps, through LangChain."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ft_assets.engine.project import Project
+from ft_assets.engine.settings_files import load_config
+from ft_assets.engine.validation import problems
+from ft_assets.errors import StageError, UserError, WaitingError
+from ft_assets.records import Chunk
+from ft_assets.stages.qa import send as qa_send
+from ft_assets.stages.qa.ledger.ledger import REQUESTS
+from ft_assets.stages.qa.prompt import Recipe, Request, request_of
+from ft_assets.stages.qa.providers import langchain as qa_langchain
+from ft_assets.stages.qa.providers.langchain import langchain_call
+from ft_assets_tests.conftest import Corpus
+from ft_assets_tests.stages.qa import pairs_corpus as of_claude
+from ft_assets_tests.stages.qa.claude_api.openai_peer import PRICE
+from ft_assets_tests.stages.qa.claude_server import KEY, ClaudeServer
+from ft_assets_tests.stages.qa.pairs_corpus import lamps_corpus, ledger, make, pairs, sent
+
+MODEL = "openai:local-model"
+PRICES = {"input": PRICE[0], "output": PRICE[1]}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ClaudeServer() as made:
+        yield made
+
+
+@pytest.fixture
+def lamps(project: Project, server: ClaudeServer) -> Corpus:
+    """Six documents of about two chunks each, with QA on."""
+    corpus = lamps_corpus(project, 6)
+    settle(corpus, server)
+    return corpus
+
+
+def settle(corpus: Corpus, server: ClaudeServer, **settings: Any) -> None:
+    qa = {"model": MODEL, "base_url": f"{server.url}/v1", "prices": PRICES, **settings}
+    of_claude.settle(corpus, server, **qa)
+
+
+def test_pairs_are_made_kept_and_priced_and_a_second_run_sends_nothing(
+    lamps: Corpus, server: ClaudeServer
+) -> None:
+    manifest = make(lamps)
+    counts = manifest.counts
+    assert counts["requested"] == counts["answered"] == counts["sent"] == sent(server) > 6
+    assert counts["pairs"] == len(pairs(lamps)) > 2 * counts["requested"]
+    assert manifest.cost["usd"] == pytest.approx(server.usd())
+    assert all(verdict["passed"] for verdict in manifest.checks.values())
+    assert "langchain" in manifest.tools
+    assert make(lamps, force=True).counts["sent"] == 0
+    assert sent(server) == counts["requested"]
+
+
+def test_the_request_holds_the_model_to_the_schema_and_the_length(
+    lamps: Corpus, server: ClaudeServer
+) -> None:
+    settle(lamps, server, max_tokens=777)
+    make(lamps)
+    body = server.asked()[0].body
+    assert body["response_format"]["json_schema"]["strict"]
+    assert body.get("max_completion_tokens", body.get("max_tokens")) == 777
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+    assert "Lamp" not in body["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "tries"),
+    [
+        ("invalid_json", "invalid", 2),
+        ("wrong_count", "invalid", 2),
+        ("max_tokens", "truncated", 2),
+        ("refusal", "refused", 1),
+    ],
+)
+def test_an_answer_of_no_use_is_paid_for_and_asked_for_once_more(
+    lamps: Corpus, server: ClaudeServer, fault: str, state: str, tries: int
+) -> None:
+    server.behave(rigged={"Lamp 2-3 is": fault})
+    manifest = make(lamps)
+    counts = manifest.counts
+    assert counts[state] == 1
+    assert counts["answered"] == counts["requested"] - 1
+    assert sent(server) == counts["requested"] - 1 + tries
+    assert manifest.cost["usd"] == pytest.approx(server.usd())
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("api_error", "failed"),
+        ("overloaded", "failed"),
+        ("rate_limited", "failed"),
+        ("closed_before", "unknown"),
+        ("closed_after", "unknown"),
+        ("half_answer", "unknown"),
+        ("timeout_after", "unknown"),
+    ],
+)
+def test_a_request_without_an_answer_is_sent_again_by_the_ledger_alone(
+    lamps: Corpus,
+    server: ClaudeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    outcome: str,
+) -> None:
+    monkeypatch.setattr(qa_langchain, "TIMEOUT_SECONDS", 1.0)
+    server.behave(first=["", fault], retry_after=0.7, slow_seconds=1.5)
+    manifest = make(lamps)
+    server.wait_idle()
+    assert manifest.counts["answered"] == manifest.counts["requested"] == sent(server) - 1
+    assert ledger(lamps).outcomes == {outcome: 1, "answered": manifest.counts["requested"]}
+    assert not server.violations()
+    assert manifest.cost["usd"] >= server.usd() - 1e-12
+
+
+def test_a_cap_holds_and_raising_it_goes_on(lamps: Corpus, server: ClaudeServer) -> None:
+    settle(lamps, server, max_usd=0.006)
+    with pytest.raises(StageError, match=r"qa\.max_usd is reached"):
+        make(lamps)
+    paid = sent(server)
+    assert paid > 0
+    assert server.usd() <= 0.006
+    settle(lamps, server)
+    counts = make(lamps).counts
+    assert sent(server) == counts["sent"] == counts["requested"] > paid
+
+
+def test_a_wrong_key_or_model_stops_at_once(
+    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    with pytest.raises(UserError, match="does not accept the key in OPENAI_API_KEY"):
+        make(lamps)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    settle(lamps, server, model="openai:other-model")
+    with pytest.raises(UserError, match=r"does not know qa\.model 'openai:other-model'"):
+        make(lamps)
+    assert len(server.calls()) == 2
+
+
+def test_the_key_is_in_no_file(lamps: Corpus, server: ClaudeServer) -> None:
+    server.behave(first=["", "api_error"])
+    make(lamps)
+    files = [path for path in lamps.project.storage.root.rglob("*") if path.is_file()]
+    assert any(path.name == REQUESTS for path in files)
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_local_server_needs_no_key_and_costs_nothing(
+    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    server.behave(api_key="none")
+    settle(lamps, server, prices={"input": 0.0, "output": 0.0}, max_usd=0.0)
+    manifest = make(lamps)
+    assert manifest.counts["answered"] == manifest.counts["requested"]
+    assert manifest.cost["usd"] == 0
+
+
+def test_without_a_server_or_a_key_nothing_is_sent(
+    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qa_send, "_FIRST_WAIT", 0.01)
+    settle(lamps, server, base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(StageError, match=r"127\.0\.0\.1:9.*refused"):
+        make(lamps)
+    assert ledger(lamps).outcomes == {"failed": 6}
+    monkeypatch.delenv("OPENAI_API_KEY")
+    settle(lamps, server, base_url=None)
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        make(lamps)
+    assert ledger(lamps).sent == 6
+    assert not server.calls()
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("groq:llama", r"'groq:llama' cannot be used: .*pip install langchain-groq"),
+        ("nobody:llama", r"'nobody:llama' cannot be used: .*nobody.*openai"),
+    ],
+)
+def test_a_missing_package_or_provider_is_named(
+    lamps: Corpus, server: ClaudeServer, model: str, says: str
+) -> None:
+    settle(lamps, server, model=model)
+    with pytest.raises(UserError, match=says):
+        make(lamps)
+    assert ledger(lamps).sent == 0
+
+
+def test_prices_are_wanted(lamps: Corpus, server: ClaudeServer) -> None:
+    settle(lamps, server, prices=None)
+    with pytest.raises(UserError, match=r"no price is known .*openai:local-model.*qa\.prices"):
+        make(lamps)
+    [problem] = problems(lamps.project, "lamps")
+    assert problem.key == "qa.model"
+    assert "0 and 0 for a server of your own" in problem.message
+    assert not server.calls()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model": MODEL, "send": "batches"}, "batches is for Claude alone"),
+        ({"model": "openai:"}, "a provider and a model"),
+        ({"model": ":local-model"}, "a provider and a model"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    project: Project, settings: dict[str, str], says: str
+) -> None:
+    Corpus(project, "lamps").settings(json.dumps({"qa": settings}))
+    with pytest.raises(UserError, match=says):
+        load_config(project.data, "lamps")
+
+
+def test_batches_under_way_are_not_lost_by_another_model(
+    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    server.behave(batch_seconds=60.0)
+    claude = {"model": None, "prices": None, "base_url": server.url, "send": "batches"}
+    settle(lamps, server, **claude)
+    with pytest.raises(WaitingError):
+        make(lamps)
+    settle(lamps, server)
+    with pytest.raises(UserError, match=r"under way.*set qa\.model and qa\.base_url back"):
+        make(lamps)
+    assert not server.asked()
+    assert ledger(lamps).under_way > 6
+
+
+# What an integration without a JSON schema, or a server without a count of tokens, answers
+
+
+def ask() -> Request:
+    chunk = Chunk("a", "a", 1, 0, 9, "Lamp text", "")
+    return request_of(Recipe(MODEL, 500, "Ask."), chunk, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ('```json\n{"pairs": []}\n```\n', '{"pairs": []}'),
+        ('```\n{"pairs": []}\n```', '{"pairs": []}'),
+        ('{"pairs": "```"}', '{"pairs": "```"}'),
+    ],
+)
+def test_json_in_the_text_is_taken_and_uncounted_tokens_count_most(
+    monkeypatch: pytest.MonkeyPatch, said: str, text: str
+) -> None:
+    from langchain_core.language_models import FakeListChatModel
+
+    monkeypatch.setattr(
+        qa_langchain, "_model_of", lambda recipe, url: FakeListChatModel(responses=[said])
+    )
+    reply = langchain_call(None, ask().recipe)(ask())
+    assert (reply.outcome, reply.text, reply.stop_reason) == ("answered", text, "end_turn")
+    assert reply.usage["output_tokens"] == 500
+    assert reply.usage["input_tokens"] > len(ask().user)
+
+
+def test_texts_go_to_nobody_but_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    from langchain_core.messages import AIMessage
+    from langsmith import tracing_context
+    from langsmith.utils import tracing_is_enabled
+
+    seen = []
+
+    def model(turns: Any) -> AIMessage:
+        seen.append(tracing_is_enabled())
+        return AIMessage("{}")
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(qa_langchain, "_asking", lambda chat, form: model)
+    with tracing_context(enabled=True):
+        langchain_call(None, ask().recipe)(ask())
+    assert seen == [False]
+
+
+def test_an_error_that_names_the_key_is_kept_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def model(turns: Any) -> Any:
+        raise RuntimeError(f"the key {KEY} is odd")
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(qa_langchain, "_asking", lambda chat, form: model)
+    reply = langchain_call(None, ask().recipe)(ask())
+    assert (reply.outcome, reply.again) == ("unknown", "later")
+    assert reply.error == "openai: RuntimeError: the key … is odd"

