@@ -26,7 +26,7 @@ def _tables(text_id: str, rows: int) -> Iterator[Rows]:
                         prompt=f"<|im_start|>user\nWhat is in crate {number}?<|im_end|>\n",
                         completion=f"Crate {number} holds {number * 7} pears.<|im_end|>" * 4,
                         text_id=text_id,
-                        source_id=f"{number:016x}{text_id[:16]}",
+                        origin_id=f"{number:016x}{text_id[:16]}",
                         variant=0,
                         split_group=f"{number:016x}",
                         tokens=60,

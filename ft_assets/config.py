@@ -331,24 +331,24 @@ class FineTuneConfig(Section):
 
 def settings_below(config: FineTuneConfig, key: str) -> dict[str, Any]:
     """The settings at or below the dotted `key`, each under its own dotted key."""
-    value: Any = setting(config, "corpus", "shapes")
+    value: Any = config
     for part in key.split("."):
         value = getattr(value, part)
     if not isinstance(value, BaseModel):
         return {key: value}
-    flat: dict[str, Any] = setting({}, "corpus", "shapes")
+    flat: dict[str, Any] = {}
     for name in type(value).model_fields:
         flat |= settings_below(config, f"{key}.{name}")
     return flat
 
 
 def all_settings(section: type[Section] = FineTuneConfig) -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting there is by its dotted key, in order; of a section that may be null those in it."""
+    """Every setting there is by its dotted key, in order; a section that may be null is one too."""
     for name, field in section.model_fields.items():
         below = section_in(field)
-        if below is None:
+        if below is None or field.default is None:
             yield name, field
-        else:
+        if below:
             yield from ((f"{name}.{key}", each) for key, each in all_settings(below))
 
 
@@ -369,7 +369,7 @@ def declaration(field: FieldInfo) -> dict[str, Any]:
 @cache
 def path_of(section: type[Section]) -> str:
     """The dotted key of a section in the settings, with a dot at its end; nothing for all of them."""
-    waiting: list[tuple[str, type[Section]]] = setting([("", FineTuneConfig)], "corpus", "shapes")
+    waiting: list[tuple[str, type[Section]]] = [("", FineTuneConfig)]
     while waiting:
         path, here = waiting.pop()
         if here is section:
@@ -386,7 +386,7 @@ def partial_section(section: type[AnySection], values: Mapping[str, Any]) -> Any
     The values were validated before. Reading a setting that is not among them raises AttributeError:
     what an asset does not declare to read it does not get.
     """
-    own: dict[str, Any] = setting({}, "corpus", "shapes")
+    own: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         below = section_in(field)
         nested = {

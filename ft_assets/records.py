@@ -184,10 +184,10 @@ class Example:
     """One training row, rendered: the loss is taken on `completion` alone.
 
     `kind` is where it came from: an instruction `record`, a `qa` pair, or a chunk's `text` (whose
-    prompt is the begin-of-sequence token or empty). `source_id` is the id of that record, pair or
-    chunk; `variant` is 0 for the source as it is and counts what augmentation made of it from 1.
+    prompt is the begin-of-sequence token or empty). `origin_id` is the id of that record, pair or
+    chunk; `variant` is 0 for the origin as it is and counts what augmentation made of it from 1.
     `split_group` is the unit that never stands on both sides of the split; variants have their
-    source's. `cut_tokens` are those that `training.max_length` cuts off; `tokens` does not count them.
+    origin's. `cut_tokens` are those that `training.max_length` cuts off; `tokens` does not count them.
     `escaped` says that a message held text that marks a turn.
     """
 
@@ -196,7 +196,7 @@ class Example:
     prompt: str
     completion: str
     text_id: str
-    source_id: str
+    origin_id: str
     variant: int
     split_group: str
     tokens: int
@@ -207,13 +207,13 @@ class Example:
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A row that is not in the dataset, and why; `kept_id` is the source it is a duplicate of.
+    """A row that is not in the dataset, and why; `kept_id` is the origin it is a duplicate of.
 
     `tokens` are 0 where the row was left out before any were counted.
     """
 
     text_id: str
-    source_id: str
+    origin_id: str
     variant: int
     kind: Kind
     reason: str
@@ -223,16 +223,16 @@ class DroppedRow:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What is compared of a source (record, pair or chunk) to find duplicates and leaks.
+    """What is compared of an origin (record, pair or chunk) to find duplicates and leaks.
 
     `exact` is a hash of its text with case and white space folded, `asks` one of the words of each
     question in it (little-endian int64; none for plain text). `minhash` and `ngrams` are
-    little-endian uint32: see `stages/duplicates.py`. `split_group` is the source's own, before
+    little-endian uint32: see `stages/duplicates.py`. `split_group` is the origin's own, before
     duplicates join groups.
     """
 
     text_id: str
-    source_id: str
+    origin_id: str
     split_group: int
     exact: int
     asks: bytes
@@ -330,7 +330,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "prompt": "string",
         "completion": "string",
         "text_id": "string",
-        "source_id": "string",
+        "origin_id": "string",
         "variant": "int32",
         "split_group": "string",
         "tokens": "int32",
@@ -340,7 +340,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
     },
     DroppedRow: {
         "text_id": "string",
-        "source_id": "string",
+        "origin_id": "string",
         "variant": "int32",
         "kind": "string",
         "reason": "string",
@@ -349,7 +349,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
     },
     Sketch: {
         "text_id": "string",
-        "source_id": "string",
+        "origin_id": "string",
         "split_group": "uint64",
         "exact": "int64",
         "asks": "binary",

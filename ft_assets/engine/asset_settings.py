@@ -187,7 +187,7 @@ def settings_read(
 def means_of(asset: str, config: FineTuneConfig) -> dict[str, Any]:
     """The settings by whose means an asset is made, by dotted key."""
     read = _below(READS[asset], config)
-    return {key: value for key, value in read.items() if roles().get(key, "means") == "means"}
+    return {key: value for key, value in read.items() if roles()[key] == "means"}
 
 
 def _below(keys: tuple[str, ...], config: FineTuneConfig) -> dict[str, Any]:

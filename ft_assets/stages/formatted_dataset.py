@@ -1,6 +1,6 @@
 """From documents, chunks and pairs to rendered training rows, split by what must stay together.
 
-All sources are sketched and compared first; then, text by text, each gets its rows or the reason
+All origins are sketched and compared first; then, text by text, each gets its rows or the reason
 that it has none.
 """
 
@@ -16,9 +16,9 @@ from ft_assets.names import QUESTIONS_FILE
 from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.dataset.augmentation import DataAugmenter
 from ft_assets.stages.dataset.checks import dataset_checks
-from ft_assets.stages.dataset.earlier import EarlierDataset, EarlierTable, SidedRows
+from ft_assets.stages.dataset.origins import COMPARED, OriginGroup, Origins, groups_of, read_origins
+from ft_assets.stages.dataset.previous import PreviousDataset, PreviousTable, SidedRows
 from ft_assets.stages.dataset.rows import RowMaker
-from ft_assets.stages.dataset.sources import COMPARED, Batch, Sources, batches_of, read_sources
 from ft_assets.stages.dataset.split import REASONS, Verdicts, decide
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
@@ -39,7 +39,7 @@ _WRITTEN = 1_000
 
 @dataclass(frozen=True)
 class Chosen:
-    """What becomes of the sources of a batch.
+    """What becomes of the origins of a group.
 
     `kept` has those that get rows, in order, each with whether it is held out, and `groups` the split
     group of each; `dropped` says why of the others.
@@ -51,58 +51,58 @@ class Chosen:
 
 
 class _Chooser:
-    """Hands out the verdicts on sources in their order."""
+    """Hands out the verdicts on origins in their order."""
 
-    def __init__(self, sources: Sources, verdicts: Verdicts) -> None:
+    def __init__(self, origins: Origins, verdicts: Verdicts) -> None:
         self._reason = verdicts.reason.tolist()
         self._kept_as = verdicts.kept_as.tolist()
         self._held_out = verdicts.held_out.tolist()
-        self._groups = sources.array("split_group", "uint64").tolist()
+        self._groups = origins.array("split_group", "uint64").tolist()
         self._named = {place for place in self._kept_as if place >= 0}
         self._names: dict[int, str] = {}
         self._place = 0
 
-    def choose(self, batch: Batch, source_ids: list[str]) -> Chosen:
-        """The verdicts on the sources of the next batch."""
+    def choose(self, group: OriginGroup, origin_ids: list[str]) -> Chosen:
+        """The verdicts on the origins of the next group."""
         chosen = Chosen({}, {}, [])
-        for place, source_id in enumerate(source_ids, start=self._place):
+        for place, origin_id in enumerate(origin_ids, start=self._place):
             if place in self._named:
-                self._names[place] = source_id
+                self._names[place] = origin_id
             if code := self._reason[place]:
                 kept_id = self._names.get(self._kept_as[place])
                 chosen.dropped.append(
-                    DroppedRow(batch.text_id, source_id, 0, batch.kind, REASONS[code], kept_id, 0)
+                    DroppedRow(group.text_id, origin_id, 0, group.kind, REASONS[code], kept_id, 0)
                 )
             else:
-                chosen.kept[source_id] = self._held_out[place]
-                chosen.groups[source_id] = self._groups[place]
-        self._place += len(source_ids)
+                chosen.kept[origin_id] = self._held_out[place]
+                chosen.groups[origin_id] = self._groups[place]
+        self._place += len(origin_ids)
         return chosen
 
 
 def _rows_of(
-    batches: Iterable[Batch], chooser: _Chooser, earlier: EarlierDataset, maker: RowMaker
+    groups: Iterable[OriginGroup], chooser: _Chooser, previous: PreviousDataset, maker: RowMaker
 ) -> Iterator[SidedRows]:
-    """The rows of each batch, taken over from the earlier dataset or else made."""
-    for batch in batches:
-        source_ids = batch.source_ids()
-        chosen = chooser.choose(batch, source_ids)
+    """The rows of each group, taken over from the previous dataset or else made."""
+    for group in groups:
+        origin_ids = group.origin_ids()
+        chosen = chooser.choose(group, origin_ids)
         if chosen.dropped:
             yield SidedRows(dropped=_rows(DroppedRow, chosen.dropped))
-        taken = earlier.take(batch.text_id, set(source_ids), chosen.kept)
+        taken = previous.take(group.text_id, set(origin_ids), chosen.kept)
         if taken is not None:
             yield taken
             continue
-        for some in batched(maker.rows_of(batch, chosen.groups), _WRITTEN):
+        for some in batched(maker.rows_of(group, chosen.groups), _WRITTEN):
             yield _sided(some, chosen.kept)
 
 
 def _sided(made: list[Example | DroppedRow], kept: dict[str, bool]) -> SidedRows:
-    """Rows put on the side of their source."""
+    """Rows put on the side of their origin."""
     rows = [row for row in made if isinstance(row, Example)]
     return SidedRows(
-        _rows(Example, [row for row in rows if not kept[row.source_id]]),
-        _rows(Example, [row for row in rows if kept[row.source_id]]),
+        _rows(Example, [row for row in rows if not kept[row.origin_id]]),
+        _rows(Example, [row for row in rows if kept[row.origin_id]]),
         _rows(DroppedRow, [row for row in made if isinstance(row, DroppedRow)]),
     )
 
@@ -136,7 +136,7 @@ def build(job: Job, report: Report) -> Outcome:
     """Makes `formatted_dataset`: `train`, `eval`, `dropped` and `sketches.parquet`, the exports asked
     for, and the tokenizer with the template that rendered the rows, which all after this uses.
 
-    What an earlier version has of a source is neither sketched nor rendered again.
+    What a previous version has of an origin is neither sketched nor rendered again.
     """
     data, model = job.section(DataConfig), job.section(ModelConfig)
     base = fetch_base_model(model.base, model.revision)
@@ -155,19 +155,19 @@ def build(job: Job, report: Report) -> Outcome:
         tokenizer.save_pretrained(job.output / "tokenizer")
     augmenter = DataAugmenter(job.section(AugmentConfig), seed=data.seed)
     maker = RowMaker(manager, augmenter, tokenizer, job.section(TrainingConfig).max_length)
-    earlier_sketches = EarlierTable(folder / SKETCHES if folder else None, COMPARED)
-    sources = read_sources(job.inputs, earlier_sketches, job.output / SKETCHES)
-    verdicts = decide(sources, data, _asked(job))
-    chooser, earlier = _Chooser(sources, verdicts), EarlierDataset(folder, REASONS)
+    previous_sketches = PreviousTable(folder / SKETCHES if folder else None, COMPARED)
+    origins = read_origins(job.inputs, previous_sketches, job.output / SKETCHES)
+    verdicts = decide(origins, data, _asked(job))
+    chooser, previous_rows = _Chooser(origins, verdicts), PreviousDataset(folder, REASONS)
     with DatasetWriter(job.output, list(data.export_formats)) as writer:
-        for text_id, batches in groupby(batches_of(job.inputs), key=lambda each: each.text_id):
-            writer.write(text_id, _rows_of(batches, chooser, earlier, maker))
+        for text_id, groups in groupby(groups_of(job.inputs), key=lambda each: each.text_id):
+            writer.write(text_id, _rows_of(groups, chooser, previous_rows, maker))
     for reason, count in writer.dropped.items():
         report(f"{count} rows left out: {reason}")
     if not writer.counts["train_rows"]:
         reasons = "".join(f"\n  {count} rows: {why}" for why, count in writer.dropped.items())
         raise StageError(f"no training row is left for corpus {job.corpus}{reasons}")
-    return _outcome(job, len(sources), writer, verdicts, tools)
+    return _outcome(job, len(origins), writer, verdicts, tools)
 
 
 _COUNTED = (
@@ -180,19 +180,19 @@ _COUNTED = (
 
 
 def _outcome(
-    job: Job, sources: int, writer: DatasetWriter, verdicts: Verdicts, tools: dict[str, str]
+    job: Job, origins: int, writer: DatasetWriter, verdicts: Verdicts, tools: dict[str, str]
 ) -> Outcome:
     counts, by_text = writer.counts, writer.by_text
     return Outcome(
         counts={
-            "sources": sources,
+            "origins": origins,
             **{name: counts[name] for name in _COUNTED},
             "dropped_rows": writer.dropped.total(),
             "escaped_rows": counts["escaped_rows"],
             "rows_cut_by_max_length": counts["cut_rows"],
             "tokens_cut_by_max_length": counts["cut_tokens"] + counts["dropped_tokens"],
         },
-        checks=dataset_checks(job, sources, writer, verdicts),
+        checks=dataset_checks(job, origins, writer, verdicts),
         tools=tools,
         sources=[
             {**line, **by_text[line["text_id"]]}

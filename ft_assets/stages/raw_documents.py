@@ -18,7 +18,7 @@ from ft_assets.stages.loaders import ocr
 from ft_assets.stages.loaders.formats import UNKNOWN, endings, media_type_of, tools
 from ft_assets.stages.parsing.files import ParsedFile, Task
 from ft_assets.stages.parsing.pool import parse_files
-from ft_assets.stages.parsing.row_spool import Batch, write_texts
+from ft_assets.stages.parsing.row_spool import SpooledRows, write_texts
 from ft_assets.tables import read_batches, write_table
 
 TABLES: dict[str, type] = {
@@ -36,7 +36,7 @@ _Key = tuple[str, str]
 def read_files(
     files: list[CorpusFile], source: Path, settings: LoaderSettings, scratch: Path
 ) -> Iterator[tuple[CorpusFile, ParsedFile]]:
-    """Reads files (paths inside `source`), in any order; their rows are put by in `scratch`.
+    """Reads files (paths inside `source`), in any order; their rows are spooled to `scratch`.
 
     Raises StageError where a file changed under the reader.
     """
@@ -95,18 +95,18 @@ def load_documents(
     """
     known = _known(previous)
     to_read = {_key(file): file for file in reversed(files) if _key(file) not in known}
-    put_by: dict[str, dict[str, list[Batch]]] = {name: {} for name in TABLES}
+    spooled: dict[str, dict[str, list[SpooledRows]]] = {name: {} for name in TABLES}
     scratch = output / ".rows"
     scratch.mkdir()
     for file, parsed in read_files(list(to_read.values()), source, settings, scratch):
         known[_key(file)] = _line(parsed)
         for name, batches in parsed.batches.items():
-            put_by[name].setdefault(str(parsed.text_id), batches)
+            spooled[name].setdefault(str(parsed.text_id), batches)
     sources = [
         {"document_id": file.sha256, "path": file.path, "bytes": file.size, **known[_key(file)]}
         for file in sorted(files, key=lambda file: file.path)
     ]
-    _write(sources, put_by, output, previous)
+    _write(sources, spooled, output, previous)
     shutil.rmtree(scratch)
     for line in sources:
         for reason in line["rejected"][:_SHOWN_REASONS]:
@@ -127,15 +127,15 @@ def _key(file: CorpusFile) -> _Key:
 
 def _write(
     sources: list[_Line],
-    put_by: dict[str, dict[str, list[Batch]]],
+    spooled: dict[str, dict[str, list[SpooledRows]]],
     output: Path,
     previous: Previous | None,
 ) -> None:
     """Writes all tables, the rows of texts in order."""
     texts = sorted({line["text_id"] for line in sources if line["text_id"]})
     for name, record in TABLES.items():
-        kept = previous.folder / f"{name}.parquet" if previous else None
-        write_texts(texts, put_by[name], kept, output / f"{name}.parquet", record)
+        known = previous.folder / f"{name}.parquet" if previous else None
+        write_texts(texts, spooled[name], known, output / f"{name}.parquet", record)
     write_table(output / "rejected.parquet", RejectedDocument, _rejected(sources))
 
 

@@ -243,7 +243,7 @@ def test_every_row_goes_back_to_a_document(corpus: Corpus, pico_model: Path) -> 
     for split in ("train", "eval"):
         for row in read_table(folders["formatted_dataset"] / f"{split}.parquet", Example):
             assert row.text_id in texts
-            assert row.kind == "record" or row.source_id in cut
+            assert row.kind == "record" or row.origin_id in cut
 
 
 def test_a_file_that_changes_under_the_reader_is_not_taken(

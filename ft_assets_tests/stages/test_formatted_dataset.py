@@ -64,7 +64,7 @@ def test_equal_answers_and_whole_documents_stay_on_one_side(corpus: Corpus) -> N
     assert len(train) + len(held_out) == 60 + sum(row.kind == "text" for row in train + held_out)
     for row in train + held_out:
         assert row.text_id
-        assert row.source_id
+        assert row.origin_id
 
 
 def test_counts_add_up_and_documents_carry_theirs(corpus: Corpus) -> None:

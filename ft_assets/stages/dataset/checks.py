@@ -22,20 +22,20 @@ Check = dict[str, Any]
 
 
 def dataset_checks(
-    job: Job, sources: int, writer: DatasetWriter, verdicts: Verdicts
+    job: Job, origins: int, writer: DatasetWriter, verdicts: Verdicts
 ) -> dict[str, Check]:
-    """All verdicts on a dataset made of so many sources."""
+    """All verdicts on a dataset made of so many origins."""
     gates = job.section(GateSettings)
     documents = job.inputs["raw_documents"]
     return {
         "documents_are_read": _documents_are_read(documents, gates.rejected_documents),
         "text_is_sound": _text_is_sound(documents, gates.unsound_text),
-        "few_duplicates": _few_duplicates(sources, writer, gates.duplicate_rows),
+        "few_duplicates": _few_duplicates(origins, writer, gates.duplicate_rows),
         "eval_is_apart": _eval_is_apart(verdicts, writer, gates.eval_overlap),
         "questions_are_apart": _questions_are_apart(writer),
         "rows_fit_max_length": _rows_fit(writer, gates.cut_tokens),
         "rows_end_with_stop": _rows_end_with_stop(writer),
-        "rows_add_up": _rows_add_up(sources, writer),
+        "rows_add_up": _rows_add_up(origins, writer),
     }
 
 
@@ -78,12 +78,12 @@ def _text_is_sound(folder: Path, allowed: float) -> Check:
     return _gate(unsound, characters, allowed, "unsound_text", what, shown)
 
 
-def _few_duplicates(sources: int, writer: DatasetWriter, allowed: float) -> Check:
+def _few_duplicates(origins: int, writer: DatasetWriter, allowed: float) -> Check:
     reasons = [REASONS[EQUAL], REASONS[NEAR]]
     found = sum(writer.dropped[reason] for reason in reasons)
     named = _names([each for reason in reasons for each in writer.named[reason]], found)
     what = "rows are duplicates of another and were left out"
-    return _gate(found, sources, allowed, "duplicate_rows", what, named)
+    return _gate(found, origins, allowed, "duplicate_rows", what, named)
 
 
 def _eval_is_apart(verdicts: Verdicts, writer: DatasetWriter, allowed: float) -> Check:
@@ -114,11 +114,11 @@ def _rows_end_with_stop(writer: DatasetWriter) -> Check:
     return check(not faults, said or "every row begins once and ends with the stop token")
 
 
-def _rows_add_up(sources: int, writer: DatasetWriter) -> Check:
-    """Without variants there is a row, or a reason, for each source."""
+def _rows_add_up(origins: int, writer: DatasetWriter) -> Check:
+    """Without variants there is a row, or a reason, for each origin."""
     found = writer.counts["unvaried_rows"]
     rows = writer.counts["train_rows"] + writer.counts["eval_rows"]
     message = (
-        f"{sources} sources: {rows} rows with their variants, {writer.dropped.total()} left out"
+        f"{origins} origins: {rows} rows with their variants, {writer.dropped.total()} left out"
     )
-    return check(found == sources, message)
+    return check(found == origins, message)

@@ -1,4 +1,4 @@
-"""From sources to rendered rows with their tokens counted, or to the reason that there is no row."""
+"""From origins to rendered rows with their tokens counted, or to the reason that there is no row."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.dataset.augmentation import DataAugmenter
-from ft_assets.stages.dataset.sources import Batch, conversation_of
+from ft_assets.stages.dataset.origins import OriginGroup, conversation_of
 from ft_assets.stages.templates.prompt_templates import (
     CannotRenderError,
     PromptTemplateManager,
@@ -26,15 +26,15 @@ FAULT = "the template renders it with a fault"
 
 @dataclass(frozen=True)
 class _Unit:
-    """One source, or a variant of it, as it is to be rendered."""
+    """One origin, or a variant of it, as it is to be rendered."""
 
-    source_id: str
+    origin_id: str
     variant: int
     rendered: Rendered
 
 
 class RowMaker:
-    """Makes the rows of sources by one template, for one base model."""
+    """Makes the rows of origins by one template, for one base model."""
 
     def __init__(
         self,
@@ -46,28 +46,30 @@ class RowMaker:
         self._manager, self._augmenter = manager, augmenter
         self._tokenizer, self._max_length = tokenizer, max_length
 
-    def rows_of(self, batch: Batch, groups: dict[str, int]) -> Iterator[Example | DroppedRow]:
-        """The rows of those sources of a batch that `groups` has, each with its split group."""
-        for some in batched(self._units(batch, _once(batch, set(groups))), _BATCH):
-            yield from self._counted(batch, some, groups)
+    def rows_of(
+        self, origins: OriginGroup, groups: dict[str, int]
+    ) -> Iterator[Example | DroppedRow]:
+        """The rows of those origins of the group that `groups` has, each with its split group."""
+        for some in batched(self._units(origins, _once(origins, set(groups))), _BATCH):
+            yield from self._counted(origins, some, groups)
 
     def _units(
-        self, batch: Batch, named: Iterable[tuple[str, Any]]
+        self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
     ) -> Iterator[_Unit | DroppedRow]:
-        for source_id, source in named:
-            if batch.kind == "text":
-                yield _Unit(source_id, 0, self._manager.text(source.text))
+        for origin_id, origin in named:
+            if origins.kind == "text":
+                yield _Unit(origin_id, 0, self._manager.text(origin.text))
                 continue
-            messages, context = conversation_of(batch.kind, source)
+            messages, context = conversation_of(origins.kind, origin)
             context = self._augmenter.normalize(context) if context else context
-            for variant, turns in enumerate(self._augmenter.variants(messages, source_id)):
+            for variant, turns in enumerate(self._augmenter.variants(messages, origin_id)):
                 try:
-                    yield _Unit(source_id, variant, self._manager.format(turns, context))
+                    yield _Unit(origin_id, variant, self._manager.format(turns, context))
                 except CannotRenderError as reason:
-                    yield _dropped(batch, source_id, variant, str(reason))
+                    yield _dropped(origins, origin_id, variant, str(reason))
 
     def _counted(
-        self, batch: Batch, units: list[_Unit | DroppedRow], groups: dict[str, int]
+        self, origins: OriginGroup, units: list[_Unit | DroppedRow], groups: dict[str, int]
     ) -> Iterator[Example | DroppedRow]:
         tokenized = iter(
             tokenize(self._tokenizer, [unit.rendered for unit in units if isinstance(unit, _Unit)])
@@ -83,20 +85,22 @@ class RowMaker:
             if fault is None and len(prompt) >= self._max_length:
                 reason = f"its prompt alone fills training.max_length ({self._max_length} tokens)"
             if reason:
-                yield _dropped(batch, unit.source_id, unit.variant, reason, total)
+                yield _dropped(origins, unit.origin_id, unit.variant, reason, total)
             else:
-                yield self._example(batch, unit, groups[unit.source_id], len(prompt), total)
+                yield self._example(origins, unit, groups[unit.origin_id], len(prompt), total)
 
-    def _example(self, batch: Batch, unit: _Unit, group: int, prompt: int, total: int) -> Example:
+    def _example(
+        self, origins: OriginGroup, unit: _Unit, group: int, prompt: int, total: int
+    ) -> Example:
         rendered, kept = unit.rendered, min(total, self._max_length)
-        text = f"{rendered.prompt}\0{rendered.completion}\0{unit.source_id}"
+        text = f"{rendered.prompt}\0{rendered.completion}\0{unit.origin_id}"
         return Example(
             example_id=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32],
-            kind=batch.kind,
+            kind=origins.kind,
             prompt=rendered.prompt,
             completion=rendered.completion,
-            text_id=batch.text_id,
-            source_id=unit.source_id,
+            text_id=origins.text_id,
+            origin_id=unit.origin_id,
             variant=unit.variant,
             split_group=f"{group:016x}",
             tokens=kept,
@@ -106,15 +110,15 @@ class RowMaker:
         )
 
 
-def _once(batch: Batch, wanted: set[str]) -> Iterator[tuple[str, Any]]:
-    """The wanted sources with their ids; a record that stands there twice is taken once."""
-    for source_id, source in zip(batch.source_ids(), batch.sources(), strict=True):
-        if source_id in wanted:
-            wanted.remove(source_id)
-            yield source_id, source
+def _once(origins: OriginGroup, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+    """The wanted origins with their ids; a record that stands there twice is taken once."""
+    for origin_id, origin in zip(origins.origin_ids(), origins.origins(), strict=True):
+        if origin_id in wanted:
+            wanted.remove(origin_id)
+            yield origin_id, origin
 
 
 def _dropped(
-    batch: Batch, source_id: str, variant: int, reason: str, tokens: int = 0
+    origins: OriginGroup, origin_id: str, variant: int, reason: str, tokens: int = 0
 ) -> DroppedRow:
-    return DroppedRow(batch.text_id, source_id, variant, batch.kind, reason, None, tokens)
+    return DroppedRow(origins.text_id, origin_id, variant, origins.kind, reason, None, tokens)

@@ -1,4 +1,4 @@
-"""Which sources are in the dataset, and on which side: duplicates, leaks, and the split.
+"""Which origins are in the dataset, and on which side: duplicates, leaks, and the split.
 
 The unit of the split is the document for text and for pairs made from it, and the answer for
 instruction records, so that two wordings of one answer never stand on both sides. Where texts are
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ft_assets.config import DataConfig
-from ft_assets.stages.dataset.sources import Sources
+from ft_assets.stages.dataset.origins import Origins
 from ft_assets.stages.duplicates import LEAK_SHARE, Passages, equal_to_earlier, near_earlier
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ REASONS = (
     "it is a near-duplicate of another",
     "its words stand in training rows",
 )
-"""Why a source is left out, by code; 0 is one that is kept."""
+"""Why an origin is left out, by code; 0 is one that is kept."""
 ASKS, EQUAL, NEAR, LEAKED = range(1, len(REASONS))
 
 _SAME_DOCUMENT = 0.5
-"""The share of the smaller text's sources that are duplicates of the other's from which the two are
+"""The share of the smaller text's origins that are duplicates of the other's from which the two are
 one unit of the split. Below it they share passages, which stand in the dataset once."""
 
 
@@ -54,10 +54,10 @@ def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What becomes of each source, by place.
+    """What becomes of each origin, by place.
 
-    `reason` is a code of `REASONS`, `kept_as` the place of the source that one is a duplicate of, or
-    -1. `leaked` counts eval sources whose words stand in training rows, of `judged` in all.
+    `reason` is a code of `REASONS`, `kept_as` the place of the origin that one is a duplicate of, or
+    -1. `leaked` counts eval origins whose words stand in training rows, of `judged` in all.
     """
 
     reason: "NDArray[np.int8]"
@@ -67,63 +67,63 @@ class Verdicts:
     judged: int
 
 
-def decide(sources: Sources, settings: DataConfig, questions: set[int]) -> Verdicts:
-    """What becomes of each source by the settings under `data`.
+def decide(origins: Origins, settings: DataConfig, questions: set[int]) -> Verdicts:
+    """What becomes of each origin by the settings under `data`.
 
     `questions` are the hashes of the closed-book questions' words.
     """
     import numpy as np
 
-    reason = np.where(sources.asking(questions), ASKS, 0).astype(np.int8)
-    kept_as = np.full(len(sources), -1, np.int64)
-    _drop_equal(sources, reason, kept_as)
+    reason = np.where(origins.asking(questions), ASKS, 0).astype(np.int8)
+    kept_as = np.full(len(origins), -1, np.int64)
+    _drop_equal(origins, reason, kept_as)
     if settings.near_duplicates < 1:
-        _drop_near(sources, settings.near_duplicates, reason, kept_as)
-    units = _units(sources, kept_as)
+        _drop_near(origins, settings.near_duplicates, reason, kept_as)
+    units = _units(origins, kept_as)
     kept_units = {f"{unit:016x}" for unit in set(units[reason == 0].tolist())}
     drawn = split_groups(kept_units, settings.eval_fraction, settings.seed)
     held_out = np.isin(units, np.array([int(unit, 16) for unit in drawn], np.uint64))
     judged = int((held_out & (reason == 0)).sum())
-    leaked = _part_leaks(sources, units, settings.eval_overlap, reason, held_out)
+    leaked = _part_leaks(origins, units, settings.eval_overlap, reason, held_out)
     return Verdicts(reason, kept_as, held_out, leaked, judged)
 
 
-def _drop_equal(sources: Sources, reason: "NDArray[np.int8]", kept_as: "NDArray[np.int64]") -> None:
+def _drop_equal(origins: Origins, reason: "NDArray[np.int8]", kept_as: "NDArray[np.int64]") -> None:
     import numpy as np
 
     places = np.flatnonzero(reason == 0)
-    first = equal_to_earlier(sources.array("exact", "int64")[places])
+    first = equal_to_earlier(origins.array("exact", "int64")[places])
     again = first >= 0
     reason[places[again]] = EQUAL
     kept_as[places[again]] = places[first[again]]
 
 
 def _drop_near(
-    sources: Sources,
+    origins: Origins,
     similarity: float,
     reason: "NDArray[np.int8]",
     kept_as: "NDArray[np.int64]",
 ) -> None:
     import numpy as np
 
-    are_text = sources.are_text()
+    are_text = origins.are_text()
     for kind in (are_text, ~are_text):
-        places, signatures = sources.signatures(np.flatnonzero((reason == 0) & kind))
+        places, signatures = origins.signatures(np.flatnonzero((reason == 0) & kind))
         for row, other in near_earlier(signatures, similarity).items():
             reason[places[row]] = NEAR
             kept_as[places[row]] = places[other]
-    # An equal of a source that turned out to be a near-duplicate is one too, of the same.
+    # An equal of an origin that turned out to be a near-duplicate is one too, of the same.
     named = np.flatnonzero(kept_as >= 0)
     dropped = kept_as[kept_as[named]] >= 0
     kept_as[named[dropped]] = kept_as[kept_as[named[dropped]]]
 
 
-def _units(sources: Sources, kept_as: "NDArray[np.int64]") -> "NDArray[np.uint64]":
-    """The unit of the split that each source belongs to: its group, or the least of those joined."""
+def _units(origins: Origins, kept_as: "NDArray[np.int64]") -> "NDArray[np.uint64]":
+    """The unit of the split that each origin belongs to: its group, or the least of those joined."""
     import numpy as np
 
-    groups = sources.array("split_group", "uint64")
-    texts, are_text = sources.texts(), sources.are_text()
+    groups = origins.array("split_group", "uint64")
+    texts, are_text = origins.texts(), origins.are_text()
     parent: dict[int, int] = {}
 
     def root(group: int) -> int:
@@ -152,13 +152,13 @@ def _units(sources: Sources, kept_as: "NDArray[np.int64]") -> "NDArray[np.uint64
 
 
 def _part_leaks(
-    sources: Sources,
+    origins: Origins,
     units: "NDArray[np.uint64]",
     policy: str,
     reason: "NDArray[np.int8]",
     held_out: "NDArray[np.bool_]",
 ) -> int:
-    """Drops or moves the eval sources whose words stand in training rows; returns their number.
+    """Drops or moves the eval origins whose words stand in training rows; returns their number.
 
     A unit moves whole, since parts of it overlap; and what moved may hold words of the rest.
     """
@@ -166,7 +166,7 @@ def _part_leaks(
 
     if not held_out.any():
         return 0
-    passages, found = Passages(sources.ngrams()), 0
+    passages, found = Passages(origins.ngrams()), 0
     while True:
         kept = reason == 0
         leaked = passages.shares(kept & held_out, kept & ~held_out) >= LEAK_SHARE

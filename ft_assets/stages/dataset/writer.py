@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.records import DroppedRow, Example
-from ft_assets.stages.dataset.earlier import SidedRows
+from ft_assets.stages.dataset.previous import SidedRows
 from ft_assets.tables import Rows, TextWriter
 
 SIDES = ("train", "eval")
@@ -20,7 +20,7 @@ class DatasetWriter:
     """Writes the rows text by text and counts them. Use as a context manager.
 
     `counts` holds rows and tokens by side, `dropped` the rows left out by reason, `named` the first
-    few sources of each reason, and `by_text` the rows and tokens of each text.
+    few origins of each reason, and `by_text` the rows and tokens of each text.
     """
 
     def __init__(self, output: Path, formats: list[str]) -> None:
@@ -43,7 +43,7 @@ class DatasetWriter:
         self.by_text: dict[str, Counter[str]] = {}
 
     def write(self, text_id: str, batches: Iterator[SidedRows]) -> None:
-        """Writes all rows of one text, a batch of its sources at a time."""
+        """Writes all rows of one text, a batch of its origins at a time."""
         for batch in batches:
             for side, rows in (("train", batch.train), ("eval", batch.eval)):
                 for some in rows:
@@ -71,10 +71,10 @@ class DatasetWriter:
         of_text[f"{side}_tokens"] += tokens
 
     def _count_dropped(self, rows: Rows) -> None:
-        for reason, source_id in zip(rows.values("reason"), rows.values("source_id"), strict=True):
+        for reason, origin_id in zip(rows.values("reason"), rows.values("origin_id"), strict=True):
             self.dropped[reason] += 1
             if len(self.named[reason]) < NAMED:
-                self.named[reason].append(source_id)
+                self.named[reason].append(origin_id)
         self.counts["dropped_tokens"] += sum(rows.values("tokens"))
         self.counts["unvaried_rows"] += rows.values("variant").count(0)
 

@@ -1,7 +1,7 @@
 """One file parsed: its rows go to a file on disk, and what is said of them is small.
 
 So neither the process that parses nor the one that asked for it holds a document's rows. The id of
-a text is known when all of it has been read, so it is not in the rows: `put_by` has the reader.
+a text is known when all of it has been read, so it is not in the rows: `spooled` has the reader.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ft_assets.records import PAGE_BREAK, Document, InstructionRecord, Quality
 from ft_assets.stages.loaders.formats import load
 from ft_assets.stages.loaders.interface import Item, Notes, Page, UnreadableError, loader_settings
-from ft_assets.stages.parsing.row_spool import Batch, DiskError, RowSpool
+from ft_assets.stages.parsing.row_spool import DiskError, RowSpool, SpooledRows
 from ft_assets.stages.parsing.text_quality import Meter
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ParsedFile:
     characters: int = 0
     pages_without_text: int = 0
     rejected: list[str] = field(default_factory=list)
-    batches: dict[str, list[Batch]] = field(default_factory=dict)
+    batches: dict[str, list[SpooledRows]] = field(default_factory=dict)
 
 
 def parse(task: Task) -> ParsedFile:

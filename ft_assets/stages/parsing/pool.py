@@ -24,7 +24,7 @@ from ft_assets.errors import StageError
 from ft_assets.stages.loaders.formats import engines_of
 from ft_assets.stages.parsing.files import ParsedFile, Task
 from ft_assets.stages.parsing.process import NO_MEMORY
-from ft_assets.stages.parsing.row_spool import Batch
+from ft_assets.stages.parsing.row_spool import SpooledRows
 
 _MAX_WORKERS = 8
 _LONGEST_START = 120.0
@@ -309,7 +309,8 @@ def _died(attempt: _Attempt, status: int) -> str:
 
 def _parsed(attempt: _Attempt, answer: dict[str, Any]) -> ParsedFile:
     batches = {
-        table: [Batch(**batch) for batch in found] for table, found in answer["batches"].items()
+        table: [SpooledRows(**batch) for batch in found]
+        for table, found in answer["batches"].items()
     }
     return ParsedFile(**{**answer, "media_type": attempt.task.media_type, "batches": batches})
 

@@ -1,4 +1,4 @@
-"""Rows of texts, put by on disk until all texts are known and can be written in order."""
+"""Rows of texts, spooled to disk until all texts are known and can be written in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class DiskError(Exception):
 
 
 @dataclass(frozen=True)
-class Batch:
+class SpooledRows:
     """Where some rows of one text lie."""
 
     path: str
@@ -50,7 +50,7 @@ class RowSpool:
         self._schema = _schema_without_id(record)
         self._rows: list[dict[str, Any]] = []
         self._size = 0
-        self._batches: list[Batch] = []
+        self._batches: list[SpooledRows] = []
 
     def put(self, row: dict[str, Any], size: int = 1_000) -> None:
         """Puts a row by; `size` is about how much memory it takes."""
@@ -59,7 +59,7 @@ class RowSpool:
         if len(self._rows) >= _BATCH_ROWS or self._size >= _BATCH_SIZE:
             self._flush()
 
-    def close(self) -> list[Batch]:
+    def close(self) -> list[SpooledRows]:
         """Where the rows lie."""
         self._flush()
         return self._batches
@@ -78,14 +78,14 @@ class RowSpool:
                 file.write(content)
         except OSError as error:
             raise DiskError(error) from error
-        self._batches.append(Batch(str(self._path), offset, content.size, len(self._rows)))
+        self._batches.append(SpooledRows(str(self._path), offset, content.size, len(self._rows)))
         self._rows, self._size = [], 0
 
 
-class _PutByPart(Part):
+class _SpooledPart(Part):
     """A batch that lies on disk; it is mapped when its rows are asked for, and not held."""
 
-    def __init__(self, text_id: str, batch: Batch, record: type) -> None:
+    def __init__(self, text_id: str, batch: SpooledRows, record: type) -> None:
         self.path = None
         self._text_id, self._batch, self._record = text_id, batch, record
 
@@ -115,28 +115,28 @@ class _PutByPart(Part):
         return self._batch.rows
 
 
-def rows_put_by(text_id: str, batches: list[Batch], record: type) -> Iterator[Rows]:
+def spooled_rows(text_id: str, batches: list[SpooledRows], record: type) -> Iterator[Rows]:
     """The rows of one text; they are read when they are used."""
     for batch in batches:
-        yield Rows(_PutByPart(text_id, batch, record), 0, batch.rows)
+        yield Rows(_SpooledPart(text_id, batch, record), 0, batch.rows)
 
 
 def write_texts(
     texts: list[str],
-    put_by: dict[str, list[Batch]],
-    kept: Path | None,
+    spooled: dict[str, list[SpooledRows]],
+    previous: Path | None,
     output: Path,
     record: type,
 ) -> int:
-    """Writes the rows of `texts`, which are in order, from the table `kept` or from what was put by.
+    """Writes the rows of `texts`, which are in order, from the table `previous` or from what was spooled.
 
     Returns their number.
     """
-    earlier = TextRows(kept)
+    known = TextRows(previous)
     with TextWriter(output, record) as writer:
         for text_id in texts:
-            if rows := earlier.take(text_id):
+            if rows := known.take(text_id):
                 writer.add(text_id, rows)
-            elif batches := put_by.get(text_id):
-                writer.add(text_id, rows_put_by(text_id, batches, record))
+            elif batches := spooled.get(text_id):
+                writer.add(text_id, spooled_rows(text_id, batches, record))
     return writer.count

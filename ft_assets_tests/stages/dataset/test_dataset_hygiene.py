@@ -76,16 +76,16 @@ def test_of_near_duplicates_one_is_kept_and_the_others_name_it(corpus: Corpus) -
         text[30] = text[30].replace(" ", " also ", 1)
         corpus.write(f"{number} again.txt", " ".join(text))
     manifest, folder = make(corpus)
-    kept = {row.source_id: row for side in ("train", "eval") for row in rows(folder, side)}
+    kept = {row.origin_id: row for side in ("train", "eval") for row in rows(folder, side)}
     gone = dropped(folder)
     assert len(gone) > len(kept) / 2
     for row in gone:
         assert row.reason in ("it is a near-duplicate of another", "it equals another")
         assert row.kept_id in kept
-        assert row.source_id not in kept
+        assert row.origin_id not in kept
     verdict = manifest.checks["few_duplicates"]
     assert not verdict["passed"]
-    assert gone[0].source_id[:12] in verdict["message"]
+    assert gone[0].origin_id[:12] in verdict["message"]
     assert "check few_duplicates failed" in blocked(corpus)
 
 
@@ -132,7 +132,7 @@ def test_passages_of_training_documents_are_found_in_eval(corpus: Corpus, policy
     sides = {side: {row.text_id for row in rows(folder, side)} for side in ("train", "eval")}
     if policy == "drop":
         assert leaked
-        assert leaked[0].source_id[:12] in manifest.checks["eval_is_apart"]["message"]
+        assert leaked[0].origin_id[:12] in manifest.checks["eval_is_apart"]["message"]
     if policy == "move":
         assert mine in sides["train"]
         assert mine not in sides["eval"]
@@ -213,7 +213,7 @@ def test_every_source_has_a_row_or_a_reason(corpus: Corpus) -> None:
     manifest, folder = make(corpus)
     made: list[Any] = [*rows(folder, "train"), *rows(folder, "eval")]
     gone = dropped(folder)
-    plain = Counter(row.source_id for row in [*made, *gone] if row.variant == 0)
+    plain = Counter(row.origin_id for row in [*made, *gone] if row.variant == 0)
     assert plain.total() == manifest.counts["sources"]
     assert len(made) + len(gone) == plain.total() + sum(row.variant > 0 for row in [*made, *gone])
     assert all(row.reason for row in gone)

@@ -10,7 +10,7 @@ from ft_assets.files import hash_file
 from ft_assets.records import Document, InstructionRecord, Quality
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.parsing.files import ParsedFile
-from ft_assets.stages.parsing.row_spool import rows_put_by
+from ft_assets.stages.parsing.row_spool import spooled_rows
 from ft_assets.stages.raw_documents import read_files
 from ft_assets.tables import from_rows
 
@@ -58,7 +58,7 @@ def read(path: Path, **changed: Any) -> Read:
         rows: dict[type, list[Any]] = {
             record: list(
                 from_rows(
-                    rows_put_by(str(parsed.text_id), parsed.batches.get(name, []), record), record
+                    spooled_rows(str(parsed.text_id), parsed.batches.get(name, []), record), record
                 )
             )
             for name, record in (

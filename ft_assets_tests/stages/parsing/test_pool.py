@@ -19,7 +19,7 @@ from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.parsing import pool as parser_pool
 from ft_assets.stages.parsing.files import Task
 from ft_assets.stages.parsing.pool import ParserPool
-from ft_assets.stages.parsing.row_spool import rows_put_by
+from ft_assets.stages.parsing.row_spool import spooled_rows
 from ft_assets.stages.raw_documents import load_documents
 from ft_assets.tables import from_rows
 from ft_assets_tests.conftest import write_pdf
@@ -224,7 +224,7 @@ def test_rows_left_by_a_worker_that_died_are_passed_over(tmp_path: Path) -> None
         with Path(batch.path).open("ab") as file:
             file.write(b"half a batch")
         [(task, parsed)] = pool.parse(tasks(tmp_path, 1))
-        rows = rows_put_by(str(parsed.text_id), parsed.batches["documents"], Document)
+        rows = spooled_rows(str(parsed.text_id), parsed.batches["documents"], Document)
         assert [row.text for row in from_rows(rows, Document)] == [task.path.read_text()]
     finally:
         pool.close()

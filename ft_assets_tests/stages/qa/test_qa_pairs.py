@@ -546,7 +546,7 @@ def test_pairs_reach_the_dataset(lamps: Corpus, server: ClaudeServer, pico_model
         row for name in ("train", "eval") for row in read_table(where / f"{name}.parquet", Example)
     ]
     assert {pair.pair_id for pair in pairs(lamps)} == {
-        row.source_id for row in rows if row.kind == "qa"
+        row.origin_id for row in rows if row.kind == "qa"
     }
 
 

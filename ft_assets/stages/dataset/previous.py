@@ -1,4 +1,4 @@
-"""The rows of an earlier dataset, taken over for the sources that are still there."""
+"""The rows of a previous dataset, taken over for the origins that are still there."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -7,27 +7,27 @@ from pathlib import Path
 from ft_assets.tables import Rows, read_runs
 
 
-class EarlierTable:
-    """The rows of a table, or of none, asked for in the order of texts and of their sources.
+class PreviousTable:
+    """The rows of a table, or of none, asked for in the order of texts and of their origins.
 
     `columns` are those whose values will be asked for of the rows.
     """
 
     def __init__(self, path: Path | None, columns: tuple[str, ...] = ()) -> None:
         self._runs: Iterator[tuple[str, Rows]] = (
-            read_runs(path, ("source_id", *columns)) if path else iter(())
+            read_runs(path, ("origin_id", *columns)) if path else iter(())
         )
         self._next = next(self._runs, None)
         self._ids: list[str] | None = None
 
-    def take(self, text_id: str, source_ids: set[str]) -> list[Rows]:
-        """The next rows of a text, as long as they belong to `source_ids`."""
+    def take(self, text_id: str, origin_ids: set[str]) -> list[Rows]:
+        """The next rows of a text, as long as they belong to `origin_ids`."""
         found = []
         while self._next and self._next[0] <= text_id:
             of, rows = self._next
             if of == text_id:
-                self._ids = self._ids or rows.values("source_id")
-                count = _leading(self._ids, source_ids)
+                self._ids = self._ids or rows.values("origin_id")
+                count = _leading(self._ids, origin_ids)
                 if count:
                     found.append(rows.piece(0, count))
                 if count < len(rows):
@@ -49,39 +49,39 @@ COUNTED = {"train": _ROWS, "eval": _ROWS, "dropped": ("variant", "tokens", "reas
 
 @dataclass
 class SidedRows:
-    """What was made of some sources of one text: rows for each side, and those left out."""
+    """What was made of some origins of one text: rows for each side, and those left out."""
 
     train: list[Rows] = field(default_factory=list)
     eval: list[Rows] = field(default_factory=list)
     dropped: list[Rows] = field(default_factory=list)
 
 
-class EarlierDataset:
-    """The rows of an earlier dataset that was rendered with the same settings.
+class PreviousDataset:
+    """The rows of a previous dataset that was rendered with the same settings.
 
-    `chosen` are the reasons for which sources are left out before they are rendered: these may have
+    `chosen` are the reasons for which origins are left out before they are rendered: these may have
     changed since.
     """
 
     def __init__(self, folder: Path | None, chosen: Collection[str]) -> None:
         self._train, self._eval, self._dropped = (
-            EarlierTable(folder / f"{name}.parquet" if folder else None, COUNTED[name])
+            PreviousTable(folder / f"{name}.parquet" if folder else None, COUNTED[name])
             for name in ("train", "eval", "dropped")
         )
         self._chosen = chosen
 
-    def take(self, text_id: str, source_ids: set[str], kept: dict[str, bool]) -> SidedRows | None:
-        """The rows of the sources `kept`, each with whether it is held out, in their order.
+    def take(self, text_id: str, origin_ids: set[str], kept: dict[str, bool]) -> SidedRows | None:
+        """The rows of the origins `kept`, each with whether it is held out, in their order.
 
-        `source_ids` are all sources that come next. None where one that is kept has no row there.
+        `origin_ids` are all origins that come next. None where one that is kept has no row there.
         """
         found = SidedRows(
-            self._train.take(text_id, source_ids),
-            self._eval.take(text_id, source_ids),
-            _not_for(self._dropped.take(text_id, source_ids), self._chosen),
+            self._train.take(text_id, origin_ids),
+            self._eval.take(text_id, origin_ids),
+            _not_for(self._dropped.take(text_id, origin_ids), self._chosen),
         )
         having = (*found.train, *found.eval, *found.dropped)
-        if not {each for rows in having for each in rows.values("source_id")} >= kept.keys():
+        if not {each for rows in having for each in rows.values("origin_id")} >= kept.keys():
             return None
         found.dropped = _of(found.dropped, kept)
         sided = ((found.train, False), (found.eval, True))
@@ -91,7 +91,7 @@ class EarlierDataset:
 
 
 def _ids(some: list[Rows]) -> Iterator[str]:
-    return (each for rows in some for each in rows.values("source_id"))
+    return (each for rows in some for each in rows.values("origin_id"))
 
 
 def _pick(some: list[Rows], places: list[int]) -> list[Rows]:
@@ -113,9 +113,9 @@ def _of(some: list[Rows], kept: dict[str, bool]) -> list[Rows]:
 
 
 def _sorted_anew(found: SidedRows, kept: dict[str, bool]) -> SidedRows:
-    """The rows of both sides, each put on the side that its source is on now."""
+    """The rows of both sides, each put on the side that its origin is on now."""
     some = [*found.train, *found.eval]
-    order = {source_id: place for place, source_id in enumerate(kept)}
+    order = {origin_id: place for place, origin_id in enumerate(kept)}
     variants = [variant for rows in some for variant in rows.values("variant")]
     places: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
     for place, (each, variant) in enumerate(zip(_ids(some), variants, strict=True)):

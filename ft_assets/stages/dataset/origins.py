@@ -1,6 +1,6 @@
 """What a dataset's rows are made from: records, pairs and chunks, in one order, and their sketches.
 
-The order is that of the texts, and within a text records, then pairs, then chunks. A source's place
+The order is that of the texts, and within a text records, then pairs, then chunks. An origin's place
 in it is its number there, from 0.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.records import Chunk, InstructionRecord, Kind, Message, QAPair, Sketch
-from ft_assets.stages.dataset.earlier import EarlierTable
+from ft_assets.stages.dataset.previous import PreviousTable
 from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, hash_group, hash_text, sketch
 from ft_assets.tables import Rows, TextWriter, from_rows, read_runs, to_table
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Input:
-    """A table that sources come from: its asset, its file, the column of ids, its record type."""
+    """A table that origins come from: its asset, its file, the column of ids, its record type."""
 
     asset: str
     file: str
@@ -39,69 +39,69 @@ _INPUTS: dict[Kind, _Input] = {
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Sources of one text and one kind: all of them, or of very many a file's worth."""
+class OriginGroup:
+    """Origins of one text and one kind: all of them, or of very many a file's worth."""
 
     text_id: str
     kind: Kind
     rows: Rows
 
-    def source_ids(self) -> list[str]:
-        """The ids of the sources, in order."""
+    def origin_ids(self) -> list[str]:
+        """The ids of the origins, in order."""
         return self.rows.values(_INPUTS[self.kind].ids)
 
-    def sources(self) -> Iterator[Any]:
+    def origins(self) -> Iterator[Any]:
         """The records, pairs or chunks."""
         return from_rows([self.rows], _INPUTS[self.kind].record)
 
 
-def batches_of(folders: dict[str, Path]) -> Iterator[Batch]:
-    """All sources in order. `folders` maps each input asset to its folder."""
+def groups_of(folders: dict[str, Path]) -> Iterator[OriginGroup]:
+    """All origins in order. `folders` maps each input asset to its folder."""
 
-    def of(kind: Kind) -> Iterator[Batch]:
+    def of(kind: Kind) -> Iterator[OriginGroup]:
         table = _INPUTS[kind]
         for text_id, rows in read_runs(folders[table.asset] / table.file, [table.ids]):
-            yield Batch(text_id, kind, rows)
+            yield OriginGroup(text_id, kind, rows)
 
-    return heapq.merge(*map(of, _INPUTS), key=lambda batch: batch.text_id)
+    return heapq.merge(*map(of, _INPUTS), key=lambda each: each.text_id)
 
 
-def conversation_of(kind: Kind, source: Any) -> tuple[list[Message], str | None]:
+def conversation_of(kind: Kind, origin: Any) -> tuple[list[Message], str | None]:
     """A record or a pair as messages, and the text that its last question is about, if any."""
     if kind == "record":
-        return source.messages, source.input
+        return origin.messages, origin.input
     return [
-        {"role": "user", "content": source.question},
-        {"role": "assistant", "content": source.answer},
+        {"role": "user", "content": origin.question},
+        {"role": "assistant", "content": origin.answer},
     ], None
 
 
-def _sketch_of(kind: Kind, source_id: str, source: Any) -> Sketch:
+def _sketch_of(kind: Kind, origin_id: str, origin: Any) -> Sketch:
     if kind == "text":
-        group = hash_group(source.text_id)
-        return _sketched(source.text_id, source_id, group, source.text, b"")
-    messages, context = conversation_of(kind, source)
+        group = hash_group(origin.text_id)
+        return _sketched(origin.text_id, origin_id, group, origin.text, b"")
+    messages, context = conversation_of(kind, origin)
     said = [message["content"] for message in messages] + ([context] if context else [])
     asked = [message["content"] for message in messages if message["role"] == "user"]
     asks = b"".join(
         hash_text(fold_words(each)).to_bytes(8, "little", signed=True) for each in asked
     )
     # Wordings of one question share their answer, and pairs made from one text share that.
-    group = hash_group(messages[-1]["content"] if kind == "record" else source.text_id)
-    return _sketched(source.text_id, source_id, group, "\n\n".join(said), asks)
+    group = hash_group(messages[-1]["content"] if kind == "record" else origin.text_id)
+    return _sketched(origin.text_id, origin_id, group, "\n\n".join(said), asks)
 
 
-def _sketched(text_id: str, source_id: str, group: int, text: str, asks: bytes) -> Sketch:
+def _sketched(text_id: str, origin_id: str, group: int, text: str, asks: bytes) -> Sketch:
     said = f"\0{text}" if asks else text  # a conversation is no duplicate of plain text
-    return Sketch(text_id, source_id, group, hash_text(said), asks, *sketch(text))
+    return Sketch(text_id, origin_id, group, hash_text(said), asks, *sketch(text))
 
 
 COMPARED = ("split_group", "exact", "asks", "minhash", "ngrams")
 """The columns of a sketch that are compared."""
 
 
-class Sources:
-    """What is compared of all sources, by place."""
+class Origins:
+    """What is compared of all origins, by place."""
 
     def __init__(self) -> None:
         self._columns: dict[str, list[Any]] = {name: [] for name in COMPARED}
@@ -109,7 +109,7 @@ class Sources:
         self._text_id = ""
 
     def add(self, text_id: str, rows: Rows) -> None:
-        """Adds the sketches of sources that follow those before."""
+        """Adds the sketches of origins that follow those before."""
         for name, column in self._columns.items():
             column += rows.values(name)
         if text_id != self._text_id:
@@ -128,17 +128,17 @@ class Sources:
         return np.array(self._columns[name], dtype)
 
     def ngrams(self) -> list[bytes]:
-        """The kept word sequences of each source."""
+        """The kept word sequences of each origin."""
         return self._columns["ngrams"]
 
     def are_text(self) -> "NDArray[np.bool_]":
-        """Which sources are plain text."""
+        """Which origins are plain text."""
         import numpy as np
 
         return np.array([not asks for asks in self._columns["asks"]], bool)
 
     def asking(self, questions: set[int]) -> "NDArray[np.bool_]":
-        """Which sources ask one of `questions`, given as hashes of their words."""
+        """Which origins ask one of `questions`, given as hashes of their words."""
         import numpy as np
 
         asks = self._columns["asks"]
@@ -160,7 +160,7 @@ class Sources:
         return np.array(having, np.int64), rows.reshape(-1, PERMUTATIONS)
 
     def texts(self) -> "NDArray[np.int64]":
-        """The number of the text that each source belongs to."""
+        """The number of the text that each origin belongs to."""
         import numpy as np
 
         lengths = np.array([end - start for start, end in self._texts], np.int64)
@@ -168,35 +168,35 @@ class Sources:
 
 
 _SKETCHED = 1_000
-"""Sources that are sketched before they are written."""
+"""Origins that are sketched before they are written."""
 
 
-def read_sources(folders: dict[str, Path], earlier: EarlierTable, output: Path) -> Sources:
-    """Sketches all sources, writes the sketches to `output`, and gives them by place.
+def read_origins(folders: dict[str, Path], previous: PreviousTable, output: Path) -> Origins:
+    """Sketches all origins, writes the sketches to `output`, and gives them by place.
 
-    What an `earlier` table has of the very same sources is taken over.
+    What an `previous` table has of the very same origins is taken over.
     """
-    found = Sources()
+    found = Origins()
 
-    def sketches(batches: Iterator[Batch]) -> Iterator[Rows]:
-        for batch in batches:
-            for rows in _sketches(batch, earlier):
-                found.add(batch.text_id, rows)
+    def sketches(groups: Iterator[OriginGroup]) -> Iterator[Rows]:
+        for group in groups:
+            for rows in _sketches(group, previous):
+                found.add(group.text_id, rows)
                 yield rows
 
     with TextWriter(output, Sketch) as writer:
-        for text_id, of_text in groupby(batches_of(folders), key=lambda batch: batch.text_id):
+        for text_id, of_text in groupby(groups_of(folders), key=lambda each: each.text_id):
             writer.add(text_id, sketches(of_text))
     return found
 
 
-def _sketches(batch: Batch, earlier: EarlierTable) -> Iterator[Rows]:
-    ids = batch.source_ids()
-    taken = earlier.take(batch.text_id, set(ids))
-    if [source_id for rows in taken for source_id in rows.values("source_id")] == ids:
+def _sketches(group: OriginGroup, previous: PreviousTable) -> Iterator[Rows]:
+    ids = group.origin_ids()
+    taken = previous.take(group.text_id, set(ids))
+    if [origin_id for rows in taken for origin_id in rows.values("origin_id")] == ids:
         yield from taken
         return
-    named = zip(ids, batch.sources(), strict=True)
+    named = zip(ids, group.origins(), strict=True)
     while some := list(islice(named, _SKETCHED)):
-        made = [_sketch_of(batch.kind, source_id, source) for source_id, source in some]
+        made = [_sketch_of(group.kind, origin_id, origin) for origin_id, origin in some]
         yield Rows.of(to_table(Sketch, made))
