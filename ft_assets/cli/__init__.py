@@ -327,17 +327,17 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """List the documents behind an artifact."""
-    from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made
+    from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made, told
 
     project = _project_of(corpus)
     manifest = require_made(project, corpus, asset)
-    documents = list(documents_behind(project.storage, manifest))
+    documents = [told(row) for row in documents_behind(project.storage, manifest)]
     head = {"corpus": corpus, "asset": manifest.asset, "version": manifest.version}
     if as_json:
         print(json.dumps({**head, "inputs": manifest.inputs, "documents": documents}))
         return
     title = f"{manifest.asset} of {corpus}, version {manifest.version}, {manifest.ended}"
-    rows = [{**line, "document_id": line["document_id"][:12]} for line in documents]
+    rows = [{**line, "document_id": str(line["document_id"])[:12]} for line in documents]
     _print_rows(title, [name for name in COLUMNS if name != "text_id"], rows)
 
 
@@ -375,8 +375,8 @@ def _print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> N
 @app.command()
 def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Read every artifact and compare it with its manifest; exit 3 where one is damaged."""
-    from ft_assets.engine.upkeep import LEDGER
-    from ft_assets.engine.upkeep import verify as verdicts_on
+    from ft_assets.engine.verify import LEDGER
+    from ft_assets.engine.verify import verify as verdicts_on
 
     project = Project.from_environment()
     verdicts = [
@@ -419,7 +419,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Remove old versions that no kept artifact was made from."""
-    from ft_assets.engine.upkeep import prune as prune_corpus
+    from ft_assets.engine.prune import prune as prune_corpus
 
     project = Project.from_environment()
     gone: list[Any] = []

@@ -8,12 +8,12 @@ from collections import Counter
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from ft_assets.errors import UserError
+from ft_assets.manifest import Verdict
 from ft_assets.names import REVIEW_FILE
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.qa.attempts import STATES
 from ft_assets.stages.qa.batches import BatchSending, close_unsent
 from ft_assets.stages.qa.harvest import Harvest, harvest
@@ -27,6 +27,18 @@ from ft_assets.stages.qa.review import REVIEWED, Overlay, by_person, read_review
 from ft_assets.stages.qa.send import Call, Sending
 from ft_assets.tables import Rows, TextWriter, to_table, write_table
 
+REQUESTS_ADD_UP = Check(
+    "requests_add_up", "Every request is answered, refused, truncated, invalid or failed."
+)
+REQUESTS_ARE_ANSWERED = Check(
+    "requests_are_answered",
+    "Every request gave pairs.",
+    blocking=False,
+    blocks_if="more than 5% of the requests were turned away",
+)
+PAIRS_ARE_KEPT = Check("pairs_are_kept", "Most of the pairs asked for are kept.")
+REVIEWS_APPLY = Check("reviews_apply", "Every review still has its chunk.", blocking=False)
+CHECKS = (REQUESTS_ADD_UP, REQUESTS_ARE_ANSWERED, PAIRS_ARE_KEPT, REVIEWS_APPLY)
 PAIRS = "qa_pairs.parquet"
 DROPPED = "dropped.parquet"
 YIELDS = "yields.parquet"
@@ -188,11 +200,10 @@ def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, f
         },
         checks={
             **_request_checks(states, len(found.states)),
-            "pairs_are_kept": _kept_check(kept_rate, job.settings["qa.min_kept_rate"]),
-            "reviews_apply": check(
+            **_kept_check(kept_rate, job.settings["qa.min_kept_rate"]),
+            **REVIEWS_APPLY.verdict(
                 not counts["reviews_without_chunk"],
                 f"{counts['reviews_without_chunk']} reviews are of chunks that are gone",
-                blocking=False,
             ),
         },
         cost=cost,
@@ -209,15 +220,15 @@ def _kept_rate(found: Harvest) -> float:
     return (len(found.pairs) - by_hand + len(gone)) / asked if asked else 1.0
 
 
-def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str, Any]]:
+def _request_checks(states: Counter[str], requested: int) -> dict[str, Verdict]:
     said = " + ".join(f"{states[state]} {state}" for state in STATES)
     whole = sum(states[state] for state in STATES) == requested
     useless = requested - states["answered"]
     return {
-        "requests_add_up": check(
+        **REQUESTS_ADD_UP.verdict(
             whole and not states["unknown"] + states["pending"], f"{requested} requested = {said}"
         ),
-        "requests_are_answered": check(
+        **REQUESTS_ARE_ANSWERED.verdict(
             not useless,
             f"{useless} of {requested} requests gave no answer of use",
             blocking=states["failed"] > _MOST_TURNED_AWAY * requested,
@@ -225,15 +236,17 @@ def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str,
     }
 
 
-def _kept_check(kept_rate: float, least: float) -> dict[str, Any]:
-    return check(
+def _kept_check(kept_rate: float, least: float) -> dict[str, Verdict]:
+    return PAIRS_ARE_KEPT.verdict(
         kept_rate >= least,
         f"{kept_rate:.0%} of the pairs asked for are kept, at least {least:.0%} are wanted "
         "(qa.min_kept_rate)",
     )
 
 
-def _off() -> dict[str, dict[str, Any]]:
+def _off() -> dict[str, Verdict]:
     """The verdicts on an empty table."""
-    names = ("requests_add_up", "requests_are_answered", "pairs_are_kept", "reviews_apply")
-    return {name: check(True, "qa.enabled is off", blocking=False) for name in names}
+    found: dict[str, Verdict] = {}
+    for check in CHECKS:
+        found |= check.verdict(True, "qa.enabled is off", blocking=False)
+    return found

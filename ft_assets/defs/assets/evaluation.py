@@ -3,13 +3,12 @@
 import json
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from ft_assets.compute import Compute
 from ft_assets.defs.materialize import corpus_asset, materialize
-from ft_assets.defs.metadata import table
+from ft_assets.defs.metadata import Metadata, table
 from ft_assets.defs.pictures import bars
 from ft_assets.engine.project import Project
 from ft_assets.records import Answer
@@ -27,7 +26,7 @@ def evaluation(
     return materialize(context, project, compute, comparison)
 
 
-def comparison(folder: Path) -> dict[str, Any]:
+def comparison(folder: Path) -> Metadata:
     """Base beside tuned: the losses as a picture, the first answers as a table."""
     metrics = json.loads((folder / "metrics.json").read_text())
     losses = {
