@@ -15,7 +15,7 @@ import dagster as dg
 
 from ft_assets.defs.checks import CHECKS
 from ft_assets.engine import graph
-from ft_assets.records import Answer
+from ft_assets.records import ComparedAnswer
 from ft_assets.stages.job import Job, Outcome, check
 from ft_assets.tables import write_table
 
@@ -33,7 +33,7 @@ class StandIn:
         (job.output / "digest").write_text(hashlib.sha256(said.encode()).hexdigest())
         (job.output / "loss_history.json").write_text('[{"step": 1, "loss": 1.0}]')
         (job.output / "metrics.json").write_text("{}")
-        write_table(job.output / "answers.parquet", Answer, [])
+        write_table(job.output / "answers.parquet", ComparedAnswer, [])
         return Outcome(checks={name: check(True, "it stands in") for name in CHECKS[job.asset]})
 
 
