@@ -16,7 +16,7 @@ from ft_assets.engine.validation import problems
 from ft_assets.errors import StageError, UserError
 from ft_assets.records import DroppedPair, Example
 from ft_assets.stages.qa import send as qa_send
-from ft_assets.stages.qa.ledger import ledger as qa_ledger
+from ft_assets.stages.qa.ledger.journal import Journal
 from ft_assets.stages.qa.ledger.ledger import REQUESTS
 from ft_assets.stages.qa.providers import claude as qa_claude
 from ft_assets.stages.qa_pairs import DROPPED, QUARANTINE
@@ -397,16 +397,17 @@ def test_a_complete_making_opens_a_new_budget(lamps: Corpus, server: ClaudeServe
 def test_a_full_disk_is_said_and_nothing_paid_for_is_lost(
     lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = qa_ledger.OpenLedger._write
+    write = Journal._write
     room = [4]
 
-    def full(self: qa_ledger.OpenLedger, data: bytes, size: int) -> None:
-        room[0] -= self.has_reserve
-        if room[0] <= 0 and self.has_reserve:
+    def full(self: Journal, data: bytes) -> int:
+        has_reserve = (self.path.parent / "reserve").exists()
+        room[0] -= has_reserve
+        if room[0] <= 0 and has_reserve:
             raise OSError(28, "No space left on device")
-        write(self, data, size)
+        return write(self, data)
 
-    monkeypatch.setattr(qa_ledger.OpenLedger, "_write", full)
+    monkeypatch.setattr(Journal, "_write", full)
     with pytest.raises(StageError, match="no room left"):
         make(lamps)
     paid = sum(server.billed().values())
