@@ -10,6 +10,7 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.stages.qa.batches import APPEARS, LOST_AFTER
 from ft_assets.stages.qa.ledger.batch_log import Batch, BatchLog
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
+from ft_assets.stages.qa.retry import ONCE
 
 _SECONDS = 60
 _TIMEOUT_SECONDS = 5.0
@@ -53,7 +54,7 @@ def _why_it_waits(project: Project, corpus: str, batches: list[Batch]) -> str:
     qa = project.config(corpus).qa
     if not qa.enabled or ":" in qa.model:
         return f"has {len(batches)} batches under way: set qa.enabled and qa.model back to collect them"
-    service = ClaudeBatches(qa.base_url, tries=1, timeout=_TIMEOUT_SECONDS)
+    service = ClaudeBatches(qa.base_url, ONCE, timeout=_TIMEOUT_SECONDS)
     try:
         news = all(_has_news(service, batch) for batch in batches)
     except UnreachableError as error:

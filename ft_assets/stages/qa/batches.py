@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, Literal
 
 from ft_assets.errors import StageError, UserError, WaitingError
@@ -21,7 +21,8 @@ from ft_assets.stages.qa.ledger.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import BATCH_SHARE, Budget, Price, at_most
 from ft_assets.stages.qa.prompt import Request
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
-from ft_assets.stages.qa.send import Reply, answered_of, wait_of
+from ft_assets.stages.qa.retry import BATCHES, wait_until
+from ft_assets.stages.qa.send import Reply, answered_of
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
 """What one batch takes; the API's limit is 256 MB, with what is around the requests."""
@@ -32,9 +33,6 @@ LOST_AFTER = timedelta(hours=25)
 that of another workspace."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _WRITTEN_AT_ONCE = 200
-_TRIES = 5
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
-_PATIENCE_SECONDS = 900.0
 _FRUITLESS = 3
 """Batches without a single answer, one after the other, before a person is asked."""
 
@@ -213,7 +211,7 @@ class BatchSending:
         """Sends one batch. Where nobody knows whether it arrived, that is looked up later."""
         self._ledger.require_reserve()
         name = secrets.token_hex(8)
-        time.sleep(wait_of(self._ledger))
+        time.sleep(wait_until(self._ledger.wait_until))
         self._ledger.send(going.sent(name, self._price) for going in part)
         self._log.write("sent", name, requests=len(part))
         said = self._create([going.body for going in part])
@@ -229,13 +227,12 @@ class BatchSending:
 
     def _create(self, bodies: list[Any]) -> str | Reply:
         """The id of a batch, or what came instead of one in the end."""
-        for attempt in range(_TRIES):
+        for attempt in count(1):
             said = self._service.create(bodies)
-            if isinstance(said, str) or said.outcome == "unknown" or not said.again:
+            if isinstance(said, str) or not said.again:
                 break
-            wait = said.retry_after
-            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) if wait is None else wait
-            if attempt + 1 == _TRIES or wait > _PATIENCE_SECONDS:
+            wait = BATCHES.wait(said.failure, attempt, said.retry_after)
+            if wait is None:
                 break
             self._report(f"no batch could be sent ({said.error}): again in {wait:.0f} s")
             time.sleep(wait)

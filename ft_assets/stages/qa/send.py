@@ -5,28 +5,21 @@ requests go out, when, how often and within which caps is decided here, the same
 """
 
 import heapq
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from queue import SimpleQueue
-from typing import Literal
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
 from ft_assets.stages.qa.answer import RETRIED, SETTLED, Form, OutcomeName, read_answer
-from ft_assets.stages.qa.ledger.ledger import Answered, Ledger, OpenLedger, Sent
+from ft_assets.stages.qa.ledger.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import Budget, Price, at_most, dollars
 from ft_assets.stages.qa.pace import Limit, Pacer
 from ft_assets.stages.qa.prompt import Request
+from ft_assets.stages.qa.retry import MESSAGES, Again, Failure, wait_until
 
-_TRIES = {"failed": 6, "unknown": 3, "limited": 50}
-"""How often a request is sent, by what keeps going wrong; `limited` is a rate limit's 429."""
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-_PATIENCE_SECONDS = 900.0
-"""A rate limit that asks for more is no matter of waiting."""
 _HOPELESS = 3
 """Requests turned away for what they are, while none is answered, before all stop."""
 _POLL_SECONDS = 0.25
@@ -49,10 +42,17 @@ class Reply:
     usage: Mapping[str, int] = field(default_factory=dict)
     request_id: str = ""
     error: str = ""
-    again: Literal["", "later", "limited"] = ""
+    again: Again = ""
     retry_after: float | None = None
     limits: Mapping[str, Limit] = field(default_factory=dict)
     stop: UserError | StageError | None = None
+
+    @property
+    def failure(self) -> Failure:
+        """How the request failed, of one that has no answer."""
+        if self.again == "limited":
+            return "limited"
+        return "unknown" if self.outcome == "unknown" else "failed"
 
     @property
     def turned_away(self) -> bool:
@@ -70,7 +70,7 @@ class _Trip:
 
     request: Request
     reserved: float = 0.0
-    fared: tuple[str, ...] = ()
+    fared: tuple[Failure, ...] = ()
     answers: int = 0
 
 
@@ -97,20 +97,6 @@ def answered_of(
         time.time() + wait if wait else 0.0,
         reply.turned_away,
     )
-
-
-def wait_of(ledger: Ledger) -> float:
-    """Seconds for which a process before this one was told to wait.
-
-    Raises StageError where that is no matter of waiting.
-    """
-    wait = ledger.wait_until - time.time()
-    if wait > _PATIENCE_SECONDS:
-        until = datetime.fromtimestamp(ledger.wait_until, UTC)
-        raise StageError(
-            f"a rate limit asked for no more requests until {until:%Y-%m-%d %H:%M} UTC: run again then"
-        )
-    return max(0.0, wait)
 
 
 class Sending:
@@ -146,7 +132,7 @@ class Sending:
         was answered is in the ledger, and what is in flight is waited for.
         """
         self._fresh, self._total = iter(requests), total
-        self._pacer.pause(wait_of(self._ledger))
+        self._pacer.pause(wait_until(self._ledger.wait_until))
         try:
             while self._in_flight or self._later or self._peek():
                 self._dispatch()
@@ -272,20 +258,16 @@ class Sending:
 
     def _retry(self, trip: _Trip, reply: Reply) -> None:
         """A request has no answer: it goes out again later, or is given up."""
-        kind = "limited" if reply.again == "limited" else reply.outcome
-        fared = (*trip.fared, kind)
         if not reply.again:
             self._turn_away()
             return
-        if fared.count(kind) >= _TRIES[kind] or (reply.retry_after or 0) > _PATIENCE_SECONDS:
+        fared = (*trip.fared, reply.failure)
+        wait = MESSAGES.wait(reply.failure, fared.count(reply.failure), reply.retry_after)
+        if wait is None:
             self._given_up.append(reply)
-            if self._answers == trip.answers or kind == "limited":
+            if self._answers == trip.answers or reply.again == "limited":
                 raise self._left_over("nothing is answered any more")
             return
-        wait = reply.retry_after
-        if wait is None:
-            most = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (fared.count(kind) - 1))
-            wait = most * (0.5 + random.random() / 2)  # noqa: S311 (no secret hangs on it)
         if reply.again == "limited":
             self._pacer.pause(wait)
         at = time.monotonic() + wait

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.qa.money import Price, estimate_tokens
 from ft_assets.stages.qa.pace import Limit
 from ft_assets.stages.qa.prompt import Recipe, Request
+from ft_assets.stages.qa.retry import again_after, retry_after
 from ft_assets.stages.qa.send import Call, Reply
 
 if TYPE_CHECKING:
@@ -135,19 +134,6 @@ def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
     return found
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that an answer asks to wait: a number, or a date."""
-    said = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
 def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
     """What an answer with an error status means for the request, and for all others."""
     headers, host = error.response.headers, str(error.request.url.host)
@@ -164,11 +150,7 @@ def refused(
         request_id=headers.get("request-id") or headers.get("x-request-id", ""),
         limits=limits_of(headers),
         retry_after=retry_after(headers),
-        again="limited"
-        if status == 429
-        else "later"
-        if status >= 500 or status in (408, 409)
-        else "",
+        again=again_after(status),
         stop=stop,
     )
 
