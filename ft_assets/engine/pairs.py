@@ -6,7 +6,7 @@ Nothing here sends anything, and nothing needs a key.
 from pathlib import Path
 
 from ft_assets.config import FineTuneConfig
-from ft_assets.engine.asset_settings import settings_read
+from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt
 from ft_assets.engine.lineage import require_made
 from ft_assets.engine.project import Project
 from ft_assets.errors import UserError
@@ -57,9 +57,9 @@ def cost_line(project: Project, corpus: str) -> str | None:
     chunks = project.storage.current(corpus, "chunks")
     if chunks is None:
         return f"what the pairs cost: {counted}, once there are chunks"
-    settings = settings_read(project, corpus, _QA, config)
-    section = {key.removeprefix("qa."): value for key, value in settings.items()}
-    writer, judge = recipe_of(section), judge_recipe(section)
+    writer = recipe_of(config.qa, qa_prompt(project, corpus, config))
+    judge_text = qa_judge_prompt(project, corpus, config) if config.qa.judge else None
+    judge = judge_recipe(config.qa, judge_text)
     count = int(chunks.counts["chunks"])
     most = _typical(config, writer, judge, price_of(writer.model, config.qa.prices)) * count
     cap = dollars(config.qa.max_usd)
@@ -76,7 +76,7 @@ def _typical(
     size = config.langchain.chunk_size
     size *= _CHARACTERS_PER_TOKEN if config.langchain.splitter == "token" else 1
     chunk = Chunk("", "", 1, 0, size, "x" * size, "")
-    pairs = pairs_of(chunk.text, config.qa.pairs_per_chunk, config.qa.pairs_per_1000_tokens)
+    pairs = pairs_of(chunk.text, config.qa)
     requests = [request_of(writer, chunk, pairs)]
     if judge:
         requests.append(judge_request(judge, chunk, [TYPICAL] * pairs))

@@ -8,10 +8,10 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, count, islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.stages.job import Report
@@ -23,6 +23,9 @@ from ft_assets.stages.qa.prompt import Request
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
 from ft_assets.stages.qa.retry import BATCHES, wait_until
 from ft_assets.stages.qa.send import Reply, answered_of
+
+if TYPE_CHECKING:
+    from anthropic.types.messages.batch_create_params import Request as BatchRequest
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
 """What one batch takes; the API's limit is 256 MB, with what is around the requests."""
@@ -194,15 +197,15 @@ class BatchSending:
         part: list[_Going] = []
         size = 0
         for request in requests:
-            going = _Going(request, at_most(request, self._price) * BATCH_SHARE)
-            if not self._budget.reserve(going.usd):
+            usd = at_most(request, self._price) * BATCH_SHARE
+            if not self._budget.reserve(usd):
                 break
-            going.body = self._service.body_of(request, self._price)
-            length = len(json.dumps(going.body))
+            body = self._service.body_of(request, self._price)
+            length = len(json.dumps(body))
             if part and (len(part) == MOST_REQUESTS or size + length > MOST_BYTES):
                 yield part
                 part, size = [], 0
-            part.append(going)
+            part.append(_Going(request, usd, body))
             size += length
         if part:
             yield part
@@ -225,7 +228,7 @@ class BatchSending:
             later = f"in {wait:.0f} s" if wait else "later"
             raise said.stop or StageError(f"no batch can be sent: {said.error}. Run again {later}")
 
-    def _create(self, bodies: list[Any]) -> str | Reply:
+    def _create(self, bodies: "list[BatchRequest]") -> str | Reply:
         """The id of a batch, or what came instead of one in the end."""
         for attempt in count(1):
             said = self._service.create(bodies)
@@ -245,7 +248,7 @@ class _Going:
 
     request: Request
     usd: float
-    body: dict[str, Any] = field(default_factory=dict)
+    body: "BatchRequest"
 
     def sent(self, batch: str, price: Price) -> Sent:
         """What the ledger is told of it."""

@@ -6,7 +6,7 @@ they hold when pairs are made anew, and when another part of the document change
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -172,7 +172,7 @@ def imported(
     return list(found.values()), changed + len(before.keys() - found.keys())
 
 
-def _no_pair(place: str, line: dict[str, Any]) -> str:
+def _no_pair(place: str, line: Mapping[str, object]) -> str:
     if "pair_id" not in line:
         return f"{place}: it has no pair_id: it is no line of an export"
     return f"{place}: there is no pair {line['pair_id']!r} any more: export anew"
@@ -184,7 +184,7 @@ def _of_the_first(verdict: Review, first: Review) -> Review:
     return Review(verdict.action, *of, verdict.new_question, verdict.new_answer)
 
 
-def _verdict(place: str, line: dict[str, Any], pair: QAPair, chunk: str) -> Review | None:
+def _verdict(place: str, line: Mapping[str, object], pair: QAPair, chunk: str) -> Review | None:
     """What a line says of its pair; None where it lets it be."""
     said = line.get("verdict", "keep")
     question, answer = line.get("question", pair.question), line.get("answer", pair.answer)

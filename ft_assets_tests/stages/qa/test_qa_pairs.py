@@ -265,7 +265,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
     )  # another was answered: this one is left out
     assert manifest.counts["failed"] == 1
     assert [line for line in report if "left out" in line and "--force" in line]
-    assert [gate for gate in manifest.failed_gates() if "gave no answer of use" in gate]  # over 5%
+    assert [gate for gate in manifest.failed_gates() if "gave no useful answer" in gate]  # over 5%
     server.behave(rigged={})
     assert make_pairs(qa_corpus, force=True).counts["failed"] == 0
 
@@ -431,7 +431,7 @@ def test_a_poisoned_request_alone_is_turned_away(qa_corpus: Corpus, server: Clau
     """A request that the API refuses for what it is does not hold up the others."""
 
     def call_of(plan: Any) -> Any:
-        call = qa_claude.claude_call(plan.job.means["qa.base_url"], plan.price)
+        call = qa_claude.claude_call(plan.qa.base_url, plan.price)
 
         def poisoned(request: Any) -> Any:
             if "Lamp 2-3 is" in request.user:

@@ -13,6 +13,8 @@ from ft_assets.stages.qa.send import Call, Reply
 
 if TYPE_CHECKING:
     import anthropic
+    from anthropic.types import TextBlockParam
+    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
 KEY = "ANTHROPIC_API_KEY"
 TIMEOUT_SECONDS = 180.0
@@ -39,8 +41,8 @@ def api_key(name: str = KEY) -> str:
     return key
 
 
-def parameters(request: Request, price: Price) -> dict[str, Any]:
-    """A request as the Messages API takes it; also what stands in a batch."""
+def parameters(request: Request, price: Price) -> "MessageCreateParamsNonStreaming":
+    """A request as the Messages API takes it, by itself and in a batch."""
     return {
         "model": request.recipe.model,
         "max_tokens": request.recipe.max_tokens,
@@ -51,9 +53,9 @@ def parameters(request: Request, price: Price) -> dict[str, Any]:
     }
 
 
-def _system(recipe: Recipe, price: Price) -> dict[str, Any]:
+def _system(recipe: Recipe, price: Price) -> "TextBlockParam":
     """The instructions, marked for the prompt cache where they are long enough to be kept there."""
-    block: dict[str, Any] = {"type": "text", "text": recipe.system}
+    block: TextBlockParam = {"type": "text", "text": recipe.system}
     if price.cached_from and estimate_tokens(recipe.system) >= price.cached_from:
         block["cache_control"] = {"type": "ephemeral"}
     return block

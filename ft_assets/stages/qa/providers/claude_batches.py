@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ft_assets.errors import UserError
 from ft_assets.stages.qa.money import Price
@@ -37,6 +37,9 @@ _STATUS = {
 }
 """What an error in a batch would have as its status in a message."""
 
+
+if TYPE_CHECKING:
+    from anthropic.types.messages.batch_create_params import Request as BatchRequest
 
 T = TypeVar("T")
 
@@ -71,11 +74,11 @@ class ClaudeBatches:
         self._retry = retry
         self._client = client_of(base_url, self._key).with_options(timeout=timeout)
 
-    def body_of(self, request: Request, price: Price) -> dict[str, Any]:
-        """A request as it stands in a batch; its id there is its key."""
+    def body_of(self, request: Request, price: Price) -> "BatchRequest":
+        """A request as it is in a batch; its id there is its key."""
         return {"custom_id": request.key, "params": parameters(request, price)}
 
-    def create(self, bodies: list[Any]) -> str | Reply:
+    def create(self, bodies: "list[BatchRequest]") -> str | Reply:
         """Sends a batch, once: its id, or what came instead; `unknown` where it may be there."""
         import anthropic
 
