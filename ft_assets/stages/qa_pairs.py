@@ -41,15 +41,15 @@ _MOST_TURNED_AWAY = 0.05
 def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimate:
     """Sends every request of `plan` that has no answer in the ledger; gives the estimate.
 
-    Raises UserError and StageError where some have none in the end: WaitingError while a batch is
-    under way.
+    Raises UserError or StageError if some have none in the end: WaitingError while a batch is under
+    way.
     """
     batches = None
     close_unsent(ledger)
     if BatchLog(plan.job.keep).under_way:
         if ":" in plan.recipe.model:
             raise UserError(
-                f"batches for Claude are under way, which are not to be had from {plan.recipe.model}: "
+                f"batches of Claude are under way, which {plan.recipe.model} cannot collect: "
                 "set qa.model and qa.base_url back and run again until they are collected"
             )
         batches = batches_of(plan, ledger, report)
@@ -97,7 +97,7 @@ def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
 
 
 def call_of(plan: Plan) -> Call:
-    """What puts requests to the model. Raises UserError where it cannot, for want of a key say."""
+    """What sends requests to the model. Raises UserError if it cannot, for example without a key."""
     base_url = plan.qa.base_url
     if ":" in plan.recipe.model:
         from ft_assets.stages.qa.providers.langchain import langchain_call
@@ -109,7 +109,7 @@ def call_of(plan: Plan) -> Call:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `qa_pairs`: `qa_pairs.parquet`, and where QA is on what became of the rest.
+    """Makes `qa_pairs`: `qa_pairs.parquet`, and if QA is on what became of the rest.
 
     That is `dropped.parquet` (each pair with its reason), `yields.parquet` (each chunk) and
     `quarantine.jsonl` (each request without pairs, with its answers).

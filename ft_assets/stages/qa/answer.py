@@ -161,7 +161,7 @@ def _item(form: Form, item: object) -> Item:
 def _text(name: str, value: str) -> str:
     if not value.strip():
         raise ValueError(f"{name} is empty")
-    value.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
+    value.encode()  # a lone surrogate is not text; UnicodeEncodeError is a ValueError
     return value.strip()
 
 

@@ -1,7 +1,7 @@
 """Sends requests in Message Batches, at half the price, and collects what has ended.
 
 Both survive the end of their process at any moment: what was sent is on disk before it is sent, and
-what came is taken up by a later process. Nothing here waits for a batch, which may take a day.
+what came is collected by a later process. Nothing here waits for a batch, which may take a day.
 """
 
 import json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
 """What one batch takes; the API's limit is 256 MB, with what is around the requests."""
 APPEARS = timedelta(minutes=2)
-"""After so long a batch stands in the list, if there is one."""
+"""After so long a batch is in the list, if it exists."""
 LOST_AFTER = timedelta(hours=25)
 """After so long a batch that answers 404 is lost: no batch lives longer, and before that the key may be
 that of another workspace."""
@@ -70,15 +70,15 @@ class BatchSending:
     def run(self, missing: Callable[[], Iterable[Request]]) -> None:
         """Sends what is `missing` until nothing is.
 
-        Raises WaitingError where a batch has to be waited for, UserError and StageError where there
-        is no point in going on. Whatever happens, what came is in the ledger.
+        Raises WaitingError if a batch has to be waited for, UserError or StageError if nothing more
+        can be sent. Whatever happens, what came is in the ledger.
         """
         self.collect()
         while self._submit(missing()):
             self.collect()
 
     def collect(self) -> None:
-        """Takes up the results of batches that have ended. Raises WaitingError where one has not."""
+        """Collects the results of batches that have ended. Raises WaitingError if one has not."""
         before = self._log.fruitless
         waiting = self._log.under_way
         waits = [why for batch in waiting if (why := self._collected(batch))]
@@ -89,7 +89,7 @@ class BatchSending:
         if waits:
             raise WaitingError(
                 f"waiting for {'; '.join(waits)}. Nothing is published yet, and all that comes is "
-                "kept: once it has ended the sensor of ft-assets ui goes on, or run again then"
+                "kept. Run again once it has ended, or leave that to the sensor of ft-assets ui"
             )
         if waiting:
             self._ledger.require_hope()
@@ -97,7 +97,7 @@ class BatchSending:
         if fruitless > before and fruitless % _FRUITLESS == 0:
             raise StageError(
                 f"{fruitless} batches came back without a single answer, one after the other; their "
-                f"errors stand in {self._ledger.path}. Running again sends them once more"
+                f"errors are in {self._ledger.path}. Running again sends them once more"
             )
 
     def _collected(self, batch: Batch) -> str:
@@ -117,7 +117,7 @@ class BatchSending:
                 self._close(batch, "unknown", f"the results of batch {batch.id} are no longer kept")
                 return ""
         except UnreachableError as error:
-            return f"{what}, of which nothing can be learned now ({error})"
+            return f"{what}, about which nothing can be learned now ({error})"
         if state == "not found":
             if age < LOST_AFTER:
                 return f"{what}, which this key does not find (yet)"
@@ -135,7 +135,7 @@ class BatchSending:
         return False
 
     def _took(self, batch: Batch) -> bool:
-        """Writes down the results; False where they are those of others' requests."""
+        """Writes down the results; False if they are those of others' requests."""
         waiting = self._ledger.open_in(batch.name)
         came = answers = 0
         for lines in _batched(self._service.results(batch.id, self._model)):
@@ -179,7 +179,7 @@ class BatchSending:
         self._log.write("over", batch.name, answers=answers)
 
     def _submit(self, requests: Iterable[Request]) -> bool:
-        """Sends requests, as many as the caps let through; False where there are none."""
+        """Sends requests, as many as the caps let through; False if there are none."""
         fresh = iter(requests)
         if (first := next(fresh, None)) is None:
             return False
@@ -211,7 +211,7 @@ class BatchSending:
             yield part
 
     def _send(self, part: "list[_Going]") -> None:
-        """Sends one batch. Where nobody knows whether it arrived, that is looked up later."""
+        """Sends one batch. If nobody knows whether it arrived, that is looked up later."""
         self._ledger.require_reserve()
         name = secrets.token_hex(8)
         time.sleep(wait_until(self._ledger.wait_until))

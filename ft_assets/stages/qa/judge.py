@@ -1,8 +1,8 @@
 """The judge: the model looks at pairs that passed what can be checked for nothing, by their chunk.
 
-One request for the pairs of a chunk, as any other: in the ledger, under the caps, with a key that hangs on
-nothing but the chunk, the pairs and the instructions. So it looks at them before duplicates are sought in
-the corpus: what other documents say changes no request.
+One request for the pairs of a chunk, as any other: in the ledger, under the caps, with a key that
+depends only on the chunk, the pairs and the instructions. So pairs are judged before duplicates are
+sought in the corpus: what other documents say changes no request.
 """
 
 import json

@@ -31,7 +31,7 @@ TYPICAL = Draft("q" * 90, "a" * 180, "e" * 120)
 
 @dataclass(frozen=True)
 class Plan:
-    """The requests of one job, in the order of its chunks; `judge` is None where there is none."""
+    """The requests of one job, in the order of its chunks; `judge` is None without a judge."""
 
     job: Job
     qa: QAConfig
@@ -41,7 +41,7 @@ class Plan:
 
     @classmethod
     def of(cls, job: Job) -> "Plan":
-        """Raises UserError for a prompt that cannot be rendered, or a model without a price."""
+        """The plan of a job. Raises UserError for a bad prompt, or a model without a price."""
         qa = job.section(QAConfig)
         writer = recipe_of(qa, job.settings["qa.prompt.text"])
         judge = judge_recipe(qa, job.settings.get("qa.judge.text"))
@@ -58,7 +58,7 @@ class Plan:
         return request_of(self.recipe, chunk, pairs_of(chunk.text, self.qa))
 
     def judging(self, chunk: Chunk, pairs: list[QAPair]) -> Request | None:
-        """The request for verdicts on proven pairs of a chunk; None where none is wanted."""
+        """The request for verdicts on proven pairs of a chunk; None if there is nothing to judge."""
         return judge_request(self.judge, chunk, pairs) if self.judge and pairs else None
 
     def missing(self, ledger: Ledger) -> Iterator[Request]:
@@ -70,7 +70,7 @@ class Plan:
         return _unanswered((request for _, request in self.requests() if request), ledger)
 
     def unjudged(self, ledger: Ledger) -> Iterator[Request]:
-        """The requests for verdicts on the pairs that are there, where those have no answer."""
+        """The requests without an answer for verdicts on the pairs that are there."""
         return _unanswered(self._to_judge(ledger), ledger) if self.judge else iter(())
 
     def _to_judge(self, ledger: Ledger) -> Iterator[Request]:
@@ -80,9 +80,9 @@ class Plan:
                 yield verdicts
 
     def estimate(self, ledger: Ledger) -> Estimate:
-        """What the missing answers will cost, about; where pairs are to be judged, at most.
+        """What the missing answers will cost, about; with a judge, at most.
 
-        Raises UserError where a chunk is longer than the model takes at its price.
+        Raises UserError if a chunk is longer than the model takes at its price.
         """
         missing = chain(self.missing(ledger), self._judged_later(ledger))
         return estimate(self._short_enough(missing), self.price)
@@ -108,7 +108,7 @@ class Plan:
         if over:
             raise UserError(
                 f"{over:,} chunks are too long for {self.recipe.model}: about {longest:,} tokens with "
-                f"the prompt and the answer, where {self.price.longest:,} is the most. Make "
+                f"the prompt and the answer, and {self.price.longest:,} is the most. Make "
                 "langchain.chunk_size smaller; nothing was sent"
             )
 
@@ -124,7 +124,7 @@ def pairs_of(text: str, qa: QAConfig) -> int:
 def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
     """Those of `requests` without an answer, neither under way nor left out, each once.
 
-    Of one whose first sample was of no use, the second.
+    If the first sample of one was useless, the second.
     """
     seen = ledger.in_batches | ledger.left_out.keys()
     for request in requests:

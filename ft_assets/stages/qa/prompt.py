@@ -1,7 +1,7 @@
 """What is asked of the model: instructions in the system prompt, the document's text as fenced data.
 
-The instructions are a file that a user can replace; nothing of a document is ever in them. The text
-stands between two tags that occur nowhere in it, so that nothing in it can close the fence.
+The instructions are a file that a user can replace; nothing of a document is ever in them. The text is
+between two tags that do not occur in it, so that nothing in it can close the fence.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Request:
-    """One request, ready to be sent by whatever means; `user` holds the fenced text.
+    """One request, ready to be sent in any way; `user` holds the fenced text.
 
     It asks for so many `pairs`, or for verdicts on so many. `sample` is 0 for the first answer and
     counts those asked for again.
@@ -131,7 +131,7 @@ def recipe_of(qa: QAConfig, prompt: str) -> Recipe:
 
 
 def request_of(recipe: Recipe, chunk: Chunk, pairs: int) -> Request:
-    """The request for the pairs of one chunk. Nothing in it says where the chunk stands."""
+    """The request for the pairs of one chunk. Nothing in it says where the chunk is."""
     return Request(recipe, ask(chunk.heading, chunk.text, pairs), pairs)
 
 

@@ -1,6 +1,6 @@
 """Sends requests, many at a time, and writes each into the ledger before and after.
 
-`Call` is the seam for providers: it puts one request to a model and says what came of it. Which
+`Call` is the seam for providers: it sends one request to a model and says what came of it. Which
 requests go out, when, how often and within which caps is decided here, the same for all.
 """
 
@@ -49,7 +49,7 @@ class Reply:
 
     @property
     def failure(self) -> Failure:
-        """How the request failed, of one that has no answer."""
+        """How a request without an answer failed."""
         if self.again == "limited":
             return "limited"
         return "unknown" if self.outcome == "unknown" else "failed"
@@ -61,7 +61,7 @@ class Reply:
 
 
 Call = Callable[[Request], Reply]
-"""Puts one request to a model. Called from several threads; never sends twice by itself."""
+"""Sends one request to a model. Called from several threads; never sends twice by itself."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Trip:
 def answered_of(
     key: str, form: Form, pairs: int, reply: Reply, usd: float, at_most: float
 ) -> Answered:
-    """What the ledger is told of a reply, for which `usd` is due, or `at_most` where nobody knows."""
+    """What the ledger is told of a reply, for which `usd` is due, or `at_most` if nobody knows."""
     outcome, error = reply.outcome, reply.error
     if outcome == "answered":
         answer = read_answer(form, reply.stop_reason, reply.text, pairs)
@@ -100,7 +100,7 @@ def answered_of(
 
 
 class Sending:
-    """Sends requests until each has its answer, a cap is reached, or there is no point in going on."""
+    """Sends requests until each has its answer, a cap is reached, or nothing more can be answered."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Sending:
     def run(self, requests: Iterable[Request], total: int) -> None:
         """Sends `requests`, of which there are about `total`.
 
-        Raises UserError and StageError where some have no answer in the end. Whatever happens, what
+        Raises UserError or StageError if some have no answer in the end. Whatever happens, what
         was answered is in the ledger, and what is in flight is waited for.
         """
         self._fresh, self._total = iter(requests), total
@@ -188,7 +188,7 @@ class Sending:
             self._out.put((number, trip.request))
 
     def _work(self) -> None:
-        """One thread: puts one request after the other to the model."""
+        """One thread: sends one request after the other to the model."""
         while item := self._out.get():
             number, request = item
             try:
@@ -199,14 +199,14 @@ class Sending:
             self._signal.set()
 
     def _collect(self) -> None:
-        """Waits for something to do, and takes up the replies that have come."""
+        """Waits for something to do, and handles the replies that have come."""
         self._signal.wait(self._idle())
         self._signal.clear()
         self._act(self._write_down())
         self._tell()
 
     def _idle(self) -> float:
-        """Seconds until something else than a reply can want attention."""
+        """Seconds until something else than a reply can need attention."""
         wait = _POLL_SECONDS
         if len(self._in_flight) < self._pacer.window:
             if pace := self._pacer.wait():
@@ -229,7 +229,7 @@ class Sending:
         return list(found.values())
 
     def _act(self, replies: "list[tuple[_Trip, Reply, Answered]]") -> None:
-        """Decides by what came how it goes on."""
+        """Decides what to do next, by what came."""
         for trip, reply, answered in replies:
             self._pacer.heard(reply.limits, reply.usage)
             if answered.outcome in SETTLED:
@@ -247,7 +247,7 @@ class Sending:
         )
 
     def _settle(self, trip: _Trip, outcome: OutcomeName) -> None:
-        """A request has its answer; where that is of no use, one more is asked for, once."""
+        """A request has its answer; if that is useless, one more is asked for, once."""
         self._answers += 1
         again = trip.request.again()
         if outcome in RETRIED and trip.request.sample == 0 and not self._ledger.settled(again.key):

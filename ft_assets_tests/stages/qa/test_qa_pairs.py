@@ -418,7 +418,7 @@ def test_a_full_disk_is_said_and_nothing_paid_for_is_lost(
         return write(self, data)
 
     monkeypatch.setattr(Journal, "_write", full)
-    with pytest.raises(StageError, match="no room left"):
+    with pytest.raises(StageError, match="no space left on device"):
         make_pairs(qa_corpus)
     paid = sum(server.billed().values())
     assert ledger_of(qa_corpus).outcomes["answered"] == paid > 0

@@ -1,4 +1,4 @@
-"""JSON Lines files that are only ever appended to, each line an event; read back to go on from there.
+"""JSON Lines files that are only ever appended to, each line an event, and read back at the start.
 
 The ledger and the log of batches are journals. Both keep in memory what their events add up to.
 """
@@ -90,7 +90,7 @@ class Journal:
     def _write(self, data: bytes) -> int:
         """Appends to the file, which keeps its size if this fails; gives the offset.
 
-        The size is asked for: after an interrupt the file may hold lines that were not taken up.
+        The size is that of the file: after an interrupt the file may hold lines that were not taken up.
         """
         if self._file is None:
             raise ValueError(f"{self.path} is not open")

@@ -3,12 +3,12 @@
     <keep>/requests.jsonl     a line for each request sent, and one for what became of it
     <keep>/batches.jsonl      which Message Batches are under way: see `batch_log.py`
     <keep>/lock               locked by the one process that may write
-    <keep>/reserve            room that is given up where the disk is full, for answers under way
+    <keep>/reserve            room that is freed if the disk is full, for answers under way
 
-A line is on disk before the request that it announces is sent, and before an answer is used. So what
-a crash leaves is a request without an outcome: it is listed as `unknown`, since it may have been paid
-for; but for those in a batch, whose results can still be collected. An answer that is here is never
-asked for again.
+A line is on disk before the request that it announces is sent, and before an answer is used. So a
+crash leaves a request without an outcome. It is listed as `unknown`, since it may have been paid for,
+unless it is in a batch, whose results can still be collected. An answer that is here is never asked for
+again.
 """
 
 import fcntl
@@ -56,8 +56,8 @@ _SENT = Sent.__dataclass_fields__
 class Answered:
     """What became of a request; of no answer the usage is empty.
 
-    `wait_until` is the time of day before which nothing may be sent, where that was asked for. What is
-    `turned_away` was refused for what it is.
+    `wait_until` is the time of day before which nothing may be sent, if an answer asked for
+    that. A request that is `turned_away` was refused for what it is.
     """
 
     key: str
@@ -74,7 +74,7 @@ class Answered:
 
 @dataclass
 class Making:
-    """Of the books of a ledger, what one making of the pairs put there, in however many processes."""
+    """What one making of the pairs added to a ledger, in however many processes."""
 
     sent: int = 0
     usd: float = 0.0
@@ -89,7 +89,7 @@ class Making:
 
 
 class Ledger:
-    """What stands in a ledger. `open_ledger` gives one that can be written."""
+    """What is in a ledger. `open_ledger` gives one that can be written."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REQUESTS
@@ -141,9 +141,10 @@ class Ledger:
 
     @property
     def hopeless(self) -> str:
-        """Why nothing is to be expected of this making; empty where something is.
+        """Why this making cannot succeed; empty if it can.
 
-        All are turned away for what they are: not only those with which the pairs were complete before.
+        It cannot if all requests are turned away for what they are, and not only those that were left
+        out when the pairs were last complete.
         """
         refused = self.making.turned_away
         if self.making.answers or refused.keys() <= self._left_out_before:
@@ -152,11 +153,11 @@ class Ledger:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """The requests that this making goes without, by key, each with the error."""
+        """The requests that this making does without, by key, each with the error."""
         return {} if self.hopeless else self.making.turned_away
 
     def require_hope(self) -> None:
-        """Raises StageError where every request is turned away."""
+        """Raises StageError if every request is turned away."""
         if self.hopeless:
             raise StageError(
                 f"every request is turned away: {self.hopeless}. Nothing is published; running again "
@@ -169,12 +170,12 @@ class Ledger:
         return {sent.key for sent in self._open.values() if sent.batch}
 
     def last(self, key: str) -> OutcomeName | None:
-        """What became of a request; where it was sent several times, the answer counts."""
+        """What became of a request; if it was sent several times, the answer counts."""
         found = self._found.get(key)
         return found[0] if found else None
 
     def settled(self, key: str) -> OutcomeName | None:
-        """The outcome of a request that has an answer; None where it may be sent."""
+        """The outcome of a request that has an answer; None if it may be sent."""
         outcome = self.last(key)
         return outcome if outcome in SETTLED else None
 
@@ -230,11 +231,11 @@ class OpenLedger(Ledger):
         return [(sent, usd) for (_, sent), usd in zip(waiting, due, strict=True)]
 
     def require_reserve(self) -> None:
-        """Raises StageError where the room set aside for answers is used up."""
+        """Raises StageError if the room set aside for answers is used up."""
         if not self.has_reserve:
             raise StageError(
-                f"no room left for {self.path}: what was answered is kept. Free some space and run "
-                "again"
+                f"no space left on device: {self.path}. What was answered is kept: free some space and "
+                "run again"
             )
 
     def complete(self) -> None:
@@ -256,7 +257,7 @@ class OpenLedger(Ledger):
 
     @property
     def has_reserve(self) -> bool:
-        """Whether the room set aside is still there; without it nothing more is to be sent."""
+        """Whether the room set aside is still there; without it nothing more may be sent."""
         return self._reserve.exists()
 
     def close(self) -> None:
@@ -268,8 +269,8 @@ class OpenLedger(Ledger):
 def open_ledger(folder: Path, report: Report = lambda line: None) -> Iterator[OpenLedger]:
     """The ledger in `folder`, to be written; waits while another process writes it.
 
-    What an ended process left open is listed as unknown. Raises OSError where the disk is full, and
-    StageError where a line is damaged.
+    What an ended process left open is listed as unknown. Raises OSError if the disk is full, and
+    StageError if a line is damaged.
     """
     with _locked(folder, report):
         try:

@@ -35,7 +35,7 @@ _STATUS = {
     "permission_error": 403,
     "not_found_error": 404,
 }
-"""What an error in a batch would have as its status in a message."""
+"""The status that an error in a batch would have in a message."""
 
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class UnreachableError(Exception):
 
 
 class NotThereError(UnreachableError):
-    """The service does not know, or does not show this key, what was asked for."""
+    """The service does not have, or does not show to this key, what was asked for."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A batch that the service has, of whomever."""
+    """A batch that the service has, whoever sent it."""
 
     id: str
     requests: int
@@ -62,9 +62,9 @@ class Listed:
 
 
 class ClaudeBatches:
-    """The batches of an account. Raises UserError where there is no key.
+    """The batches of an account. Raises UserError if there is no key.
 
-    A method raises UserError and StageError where asking again is of no use, else UnreachableError.
+    A method raises UserError or StageError if asking again cannot help, else UnreachableError.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ClaudeBatches:
         return {"custom_id": request.key, "params": parameters(request, price)}
 
     def create(self, bodies: "list[BatchRequest]") -> str | Reply:
-        """Sends a batch, once: its id, or what came instead; `unknown` where it may be there."""
+        """Sends a batch, once: its id, or what came instead; `unknown` if it may exist."""
         import anthropic
 
         try:
