@@ -264,7 +264,7 @@ class Sketch:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ComparedAnswer:
     """One question as base and tuned answered it; `None` hits where there is no key fact."""
 
     question: str
@@ -397,7 +397,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "minhash": "binary",
         "ngrams": "binary",
     },
-    Answer: {
+    ComparedAnswer: {
         "question": "string",
         "key_fact": "string",
         "base_answer": "string",

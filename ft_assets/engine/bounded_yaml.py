@@ -61,7 +61,7 @@ def _count(text: str) -> None:
     """Raises UnreadableYAMLError for a text that is nested too deep, has too many nodes or too long values."""
     depth = nodes = 0
     for event in yaml.parse(text, Loader=Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):

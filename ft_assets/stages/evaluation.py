@@ -11,7 +11,7 @@ from ft_assets.config import EvaluationConfig
 from ft_assets.errors import UserError
 from ft_assets.manifest import Verdict
 from ft_assets.names import QUESTIONS_FILE
-from ft_assets.records import Answer, Example
+from ft_assets.records import ComparedAnswer, Example
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
@@ -117,7 +117,7 @@ def answer(
 
 def evaluate(
     adapter: Path, dataset: Path, questions: list[Question], max_new_tokens: int, report: Report
-) -> tuple[dict[str, float], list[Answer]]:
+) -> tuple[dict[str, float], list[ComparedAnswer]]:
     """The metrics of base and tuned, and their answers side by side.
 
     The same weights serve both: the base is the tuned model with its adapter switched off.
@@ -180,10 +180,10 @@ def _first_rows(rows: Iterable[Example]) -> Iterator[Example]:
             yield row
 
 
-def _answer(item: Question, base: str, tuned: str) -> Answer:
+def _answer(item: Question, base: str, tuned: str) -> ComparedAnswer:
     fact = item.key_fact
     hits = (has_key_fact(base, fact), has_key_fact(tuned, fact)) if fact else (None, None)
-    return Answer(item.question, fact, base, tuned, *hits)
+    return ComparedAnswer(item.question, fact, base, tuned, *hits)
 
 
 def build(job: Job, report: Report) -> Outcome:
@@ -196,7 +196,7 @@ def build(job: Job, report: Report) -> Outcome:
         report,
     )
     (job.output / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
-    write_table(job.output / "answers.parquet", Answer, answers)
+    write_table(job.output / "answers.parquet", ComparedAnswer, answers)
     return Outcome(
         counts=metrics, checks=_checks(metrics), tools=versions("torch", "transformers", "peft")
     )

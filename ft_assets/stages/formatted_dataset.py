@@ -117,8 +117,7 @@ def _rows(record: type, records: Sequence[Any]) -> list[Rows]:
 def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateManager:
     data = job.section(DataConfig)
     template = data.template
-    text = job.settings.get("data.template.text")
-    custom = None if text is None else str(text)
+    custom = job.text("data.template.text")
     try:
         return PromptTemplateManager(
             tokenizer,

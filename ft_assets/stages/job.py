@@ -80,6 +80,11 @@ class Job:
         values = {k.removeprefix(path): v for k, v in known.items() if k.startswith(path)}
         return partial_section(section, values)
 
+    def text(self, key: str) -> str | None:
+        """The text of a file that the settings name, such as `data.template.text`; None if there is none."""
+        text = self.settings.get(key)
+        return None if text is None else str(text)
+
     def dump(self, path: Path) -> None:
         """Writes the job as JSON."""
         path.write_text(json.dumps(asdict(self), default=str))

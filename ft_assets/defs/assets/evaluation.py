@@ -11,7 +11,7 @@ from ft_assets.defs.materialize import corpus_asset, materialize
 from ft_assets.defs.metadata import Metadata, table
 from ft_assets.defs.pictures import bars
 from ft_assets.engine.project import Project
-from ft_assets.records import Answer
+from ft_assets.records import ComparedAnswer
 from ft_assets.tables import read_table
 
 _SHOWN = 100
@@ -34,7 +34,9 @@ def comparison(folder: Path) -> Metadata:
         for who in ("base", "tuned")
         if f"{who}_eval_loss" in metrics
     }
-    rows = [vars(row) for row in islice(read_table(folder / "answers.parquet", Answer), _SHOWN)]
+    rows = [
+        vars(row) for row in islice(read_table(folder / "answers.parquet", ComparedAnswer), _SHOWN)
+    ]
     columns = ("question", "key_fact", "base_answer", "tuned_answer", "base_hit", "tuned_hit")
     picture = {"losses": bars("losses", "eval loss", losses)} if losses else {}
     return {**picture, "answers": table(rows, columns)}
