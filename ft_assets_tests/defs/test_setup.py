@@ -1,11 +1,14 @@
 """What `make setup` leaves for Dagster's own tools."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dotenv import dotenv_values
 
+import ft_assets
 from ft_assets.defs.instance import dagster_home
 from ft_assets.defs.setup import main, register_corpora, write_env_file
 from ft_assets_tests.conftest import PROSE, Corpus
@@ -63,3 +66,27 @@ def test_the_instance_sends_nothing_home_and_shows_no_newsletter_box(home: Path)
     with dg.DagsterInstance.get() as instance:
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled
+
+
+@pytest.mark.slow
+def test_dg_finds_the_project_and_launches_an_asset(
+    corpus: Corpus, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FT_ASSETS_DATA", str(corpus.project.data))
+    monkeypatch.setenv("FT_ASSETS_STORAGE", str(corpus.project.storage.root))
+    monkeypatch.setenv("HOME", str(home.parent / "person"))
+    register_corpora(corpus.project)
+    assert "raw_documents" in _dg("list", "defs", "--json")
+    assert "loaded successfully" in _dg("check", "defs")
+    _dg("launch", "--assets", "raw_documents", "--partition", "ferry")
+    assert corpus.project.status("ferry")["raw_documents"].state == "fresh"
+    assert not (home.parent / "person").exists()  # neither telemetry nor settings of its own
+
+
+def _dg(*arguments: str) -> str:
+    command = [str(Path(sys.executable).parent / "dg"), *arguments]
+    done = subprocess.run(
+        command, cwd=Path(ft_assets.__file__).parent.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
