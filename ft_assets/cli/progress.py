@@ -1,4 +1,4 @@
-"""What a refresh says while it goes, and what it comes to."""
+"""What a refresh prints while it runs, and its results."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ class Progress:
             self._out.print(f"[bold]{corpus}[/]: telling Dagster what is there", soft_wrap=True)
 
     def fresh(self, corpus: str, assets: list[str], until: str, *, nothing_done: bool) -> None:
-        """Notes what needed no work."""
+        """Notes which assets needed no work."""
         self.reused |= dict.fromkeys((corpus, asset) for asset in assets)
         if nothing_done:
             self._out.print(f"{corpus}: everything up to {until} is fresh")
@@ -77,16 +77,16 @@ class Progress:
         self._err.print(f"[{colour}]{what}[/] {escape(message)}", soft_wrap=True)
 
     def line(self, corpus: str, text: str) -> None:
-        """A line of another process's."""
+        """Shows a line that another process printed."""
         self._err.print(f"[dim]{corpus} │[/] {escape(text)}", soft_wrap=True)
 
     def add(self, lists: dict[str, list[list[str]]]) -> None:
-        """Takes over what another process came to."""
+        """Takes over the results of another process."""
         for name, names in lists.items():
             getattr(self, name).update(dict.fromkeys((corpus, asset) for corpus, asset in names))
 
     def lists(self) -> dict[str, Any]:
-        """What it all came to, for `--json`."""
+        """All results, for `--json`."""
         return {
             "materialized": list(self.materialized),
             "reused": [name for name in self.reused if name not in self.materialized],

@@ -1,4 +1,4 @@
-"""Dagster runs that make what corpora want made, one a corpus. The command line and tests call this."""
+"""Refreshes corpora, each in a Dagster run of its own. The command line and tests call this."""
 
 import os
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def refresh_corpora(
     if jobs > 1 and len(corpora) > 1:
         dagster_home()
         with dg.DagsterInstance.get():
-            pass  # makes the database once, before several processes want to
+            pass  # makes the database once, before several processes would
         return refresh_side_by_side(corpora, until, progress, force=force, jobs=jobs)
     code = 0
     for corpus in corpora:
@@ -79,7 +79,8 @@ def refresh_corpus(
 
     The run is recorded in the project's Dagster instance. What is fresh but unknown to Dagster, as
     under a new DAGSTER_HOME, is run too, and may only be found unchanged. Without anything to do
-    there is no run. `overrides` are those of `build_definitions`. Raises UserError and StageError where the corpus's state cannot be told.
+    there is no run. `overrides` are those of `build_definitions`. Raises UserError and StageError if the
+    state of the corpus cannot be told.
     """
     wanted = [*upstream(until), until]
     states = project.status(corpus)
@@ -131,8 +132,8 @@ def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> No
         found.exit_code = gravest(found.exit_code, int(code.value) if code else 3)  # type: ignore[arg-type]
     elif failure.error and failure.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
         found.failures[asset] = (
-            "interrupted; what was published before is still current, and running again goes on "
-            "with this asset"
+            "interrupted; what was published before is still current: refresh to continue with "
+            "this asset"
         )
         found.exit_code = INTERRUPTED
     elif failure.error:

@@ -1,10 +1,13 @@
 """The commented settings file that `init` writes: every key, its default and what is allowed."""
 
+import math
 import types
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 from ft_assets.config import FineTuneConfig, Section
@@ -16,7 +19,7 @@ _HEAD = """\
 
 
 def commented_settings(config: FineTuneConfig) -> str:
-    """All settings as YAML in comments; the file as it stands changes nothing."""
+    """All settings as YAML in comments; the file as it is written changes nothing."""
     lines = [_HEAD]
     for name in FineTuneConfig.model_fields:
         section: Section = getattr(config, name)
@@ -33,13 +36,21 @@ def _keys(section: Section, depth: int) -> Iterator[str]:
             yield f"#{pad}{name}:"
             yield from _keys(value, depth + 1)
             continue
-        shown = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
-        allowed = _allowed(field)
-        yield f"#{pad}{name}: {shown}" + (f"  # {allowed}" if allowed else "")
+        may_be = allowed(field)
+        yield f"#{pad}{name}: {as_yaml(value)}" + (f"  # {may_be}" if may_be else "")
 
 
-def _allowed(field: FieldInfo) -> str:
-    """What a key may be, in words; empty where any value of its type may."""
+def as_yaml(value: Any) -> str:
+    """A value in one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return str(text).removesuffix("...\n").strip()
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a key may be, in words; empty if it may be any value of its type."""
+    for item in field.metadata:
+        if isinstance(item, AfterValidator) and isinstance(item.func, partial):
+            return f"only {as_yaml(item.func.keywords['default'])}: the rest is not built yet"
     if field.description:
         return field.description
     choices = _choices(field.annotation)
@@ -52,11 +63,15 @@ def _allowed(field: FieldInfo) -> str:
         for name, sign in {"ge": "at least", "gt": "above", "le": "at most"}.items()
         if getattr(item, name, None) is not None
     }
-    return ", ".join(f"{sign} {value:g}" for sign, value in bounds.items())
+    return ", ".join(f"{sign} {_number(value)}" for sign, value in bounds.items())
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _choices(annotation: Any) -> list[Any]:
-    """The literal values in a type, wherever they stand in it."""
+    """The literal values in a type, however deep in it."""
     origin = get_origin(annotation)
     if origin is Literal:
         return list(get_args(annotation))

@@ -11,6 +11,8 @@ _DAGSTER_YAML = """\
 # The project's Dagster instance. See docs/architecture.md.
 telemetry:
   enabled: false
+nux:
+  enabled: false  # the box that asks for a newsletter
 run_monitoring:
   enabled: true
   free_slots_after_run_end_seconds: 10
@@ -24,7 +26,7 @@ concurrency:
 
 
 def dagster_home() -> Path:
-    """The instance folder that `DAGSTER_HOME` names (`./.dagster`), made where it is not there.
+    """The instance folder that `DAGSTER_HOME` names (`./.dagster`), made if it is not there.
 
     A `dagster.yaml` that is there is left as it is. The environment names the folder from then on,
     in full, for Dagster and for the processes that it starts.

@@ -176,6 +176,15 @@ def means_of(asset: str, config: FineTuneConfig) -> Settings:
     return {key: value for key, value in read.items() if roles()[key] == "means"}
 
 
+def is_read(key: str, keys: tuple[str, ...]) -> bool:
+    """Whether a setting is among `keys`, which are spelled as in READS."""
+
+    def among(prefix: str) -> bool:
+        return key == prefix or key.startswith(f"{prefix}.")
+
+    return any(map(among, keys)) and not any(among(name[1:]) for name in keys if name[0] == "-")
+
+
 def _below(keys: tuple[str, ...], config: FineTuneConfig) -> Settings:
     found: Settings = {}
     for key in keys:

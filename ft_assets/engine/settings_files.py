@@ -14,7 +14,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ft_assets.config import FineTuneConfig, Section, shown
+from ft_assets.config import FineTuneConfig, Section, all_settings, shown
 from ft_assets.errors import UserError
 from ft_assets.names import SETTINGS_FILE
 
@@ -51,6 +51,9 @@ _Loader.add_implicit_resolver(
 
 Key = tuple[str, ...]
 
+MOVED: dict[str, str] = {}
+"""Settings and sections of older versions whose key changed: the old dotted key, and the new one."""
+
 
 def _walk(node: yaml.Node, key: Key = ()) -> Iterator[tuple[Key, yaml.Node, yaml.Node]]:
     """Yields (key, key node, value node) of every entry of a mapping, outer ones first."""
@@ -84,7 +87,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int], list[Problem
         line = name.start_mark.line + 1
         if key in lines and not any(key[:depth] in twice for depth in range(len(key))):
             twice.add(key)
-            message = f"stands twice, first in line {lines[key]}: remove one"
+            message = f"duplicate key (first on line {lines[key]}): remove one"
             problems.append(Problem(path, line, ".".join(key), message))
         lines[key] = line
     return content, lines, problems
@@ -125,7 +128,7 @@ def locate(data: Path, corpus: str, key: str) -> tuple[Path, int | None]:
 
 
 def _known_keys(key: Key) -> list[str]:
-    """The settings that may stand where `key` stands."""
+    """The settings allowed at the place of `key`."""
     model: Any = FineTuneConfig
     for part in key[:-1]:
         inner = model.model_fields[part].annotation
@@ -134,18 +137,38 @@ def _known_keys(key: Key) -> list[str]:
     return list(model.model_fields)
 
 
+def _places(name: str) -> list[str]:
+    """The dotted keys of all settings and sections that have this name."""
+    keys = [key.split(".") for key, _ in all_settings()]
+    found = {".".join(key[:depth]) for key in keys for depth in range(1, len(key) + 1)}
+    return sorted(key for key in found if key.rpartition(".")[2] == name)
+
+
+def _unknown(key: Key) -> str:
+    """What to do about a key that is not a setting: it moved, belongs elsewhere or is misspelt."""
+    here = ".".join(key)
+    moved = [
+        f"{old} is now {new}" for old, new in MOVED.items() if f"{old}.".startswith(f"{here}.")
+    ]
+    if moved:
+        return f"moved: {', '.join(moved)}"
+    if places := _places(key[-1]):
+        return f"unknown setting; it belongs at {' or '.join(places)}"
+    known = _known_keys(key)
+    close = difflib.get_close_matches(key[-1], known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(known)}"
+    return f"unknown setting; {hint}"
+
+
 def _describe(key: Key, error: Any) -> str:
     """What pydantic says of one value, in the words of a settings file."""
     if error["type"] == "extra_forbidden":
-        known = _known_keys(key)
-        close = difflib.get_close_matches(key[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(known)}"
-        return f"unknown setting; {hint}"
+        return _unknown(key)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
-        return f"it wants {error['loc'][-1]} too"
+        return f"{error['loc'][-1]} is missing"
     if error["type"] == "too_short":
-        return "at least one is wanted"
+        return "give at least one"
     if error["type"] == "model_type":
         return f"{shown(error['input'])} is not allowed: settings of its own belong below it"
     if isinstance(error["input"], dict | BaseModel):
@@ -159,7 +182,7 @@ def _problems(error: ValidationError, lines: dict[Key, tuple[Path, int]]) -> lis
     for item in error.errors():
         location = tuple(str(part) for part in item["loc"])
         key = location
-        # A value in a list or a union has parts in its location that stand in no file.
+        # A value in a list or a union has parts in its location that are in no file.
         while key and key not in lines:
             key = key[:-1]
         file, line = lines.get(key, (Path(SETTINGS_FILE), 0))

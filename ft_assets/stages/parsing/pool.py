@@ -18,18 +18,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ft_assets.errors import StageError
 from ft_assets.stages.loaders.formats import engines_of
 from ft_assets.stages.parsing.files import ParsedFile, Task
-from ft_assets.stages.parsing.process import NO_MEMORY
+from ft_assets.stages.parsing.process import NO_MEMORY, receive_line, send_line
 from ft_assets.stages.parsing.row_spool import SpooledRows
 
 _MAX_WORKERS = 8
 _LONGEST_START = 120.0
 _LONGEST_END = 10.0
-_LARGEST_ANSWER = 65_536
 
 
 @dataclass(eq=False)
@@ -91,7 +91,7 @@ class _Host:
     """The process that forks the workers; see `parser_process`."""
 
     def __init__(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ft_assets.stages.parsing.process", str(os.getpid())],
@@ -118,20 +118,19 @@ class _Host:
 
     def _ask(self, request: dict[str, Any], handles: list[int]) -> dict[str, int]:
         try:
-            socket.send_fds(self._control, [json.dumps(request).encode()], handles)
+            send_line(self._control, request, handles)
         except OSError as error:
             raise _HostError from error
         return self._receive()
 
     def _receive(self) -> dict[str, int]:
         try:
-            content = self._control.recv(_LARGEST_ANSWER)
+            found = receive_line(self._control)
         except OSError as error:
             raise _HostError from error
-        if not content:
+        if found is None:
             raise _HostError
-        answer: dict[str, int] = json.loads(content)
-        return answer
+        return found[0]
 
     def close(self) -> None:
         """Ends it and all its workers."""
@@ -154,10 +153,15 @@ class ParserPool:
     """Parses files in worker processes. Any number of threads may use it at once."""
 
     def __init__(self, workers: int | None = None) -> None:
-        self.size = workers or min(_MAX_WORKERS, len(os.sched_getaffinity(0)))
+        self._workers = workers
         self._lock = threading.Lock()
         self._host: _Host | None = None
         self._idle: list[_Worker] = []
+
+    @cached_property
+    def size(self) -> int:
+        """How many workers it has at most: by default one for each processor it may use."""
+        return self._workers or min(_MAX_WORKERS, _processors())
 
     def parse(self, tasks: list[Task]) -> Iterator[tuple[Task, ParsedFile]]:
         """Yields what each file holds, in whatever order they are done.
@@ -268,12 +272,19 @@ class ParserPool:
             self._drop_host()
 
     def forget(self) -> None:
-        """Starts anew in a forked process: the workers belong to the one that forked."""
+        """Lets go of all workers in a forked process: they belong to the one that forked."""
         if self._host:
             self._host.forget()
         for worker in self._idle:
             worker.tasks.close()
         self._lock, self._host, self._idle = threading.Lock(), None, []
+
+
+def _processors() -> int:
+    """The processors that this process may use; all of the machine if the system cannot say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _answers(running: dict[_Worker, _Attempt]) -> Iterator[tuple[_Worker, _Answer]]:

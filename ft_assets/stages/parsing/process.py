@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -28,9 +29,32 @@ from ft_assets.stages.parsing.row_spool import DiskError
 from ft_assets.stages.parsing.text_quality import preload as preload_quality
 
 _POLL_SECONDS = 1.0
-_LARGEST_REQUEST = 4_096
+_LARGEST_PART = 65_536
 _PR_SET_PDEATHSIG = 1
 NO_MEMORY = "memory"
+
+
+def send_line(to: socket.socket, message: dict[str, Any], handles: Sequence[int] = ()) -> None:
+    """Sends a message as one line of JSON, with open files beside its first byte."""
+    line = json.dumps(message).encode() + b"\n"
+    sent = socket.send_fds(to, [line], handles)
+    to.sendall(line[sent:])
+
+
+def receive_line(of: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message and the open files that came with it; None once the other end is gone.
+
+    Only for sides that take turns: of what comes after the line, nothing may be there yet.
+    """
+    line = b""
+    handles: list[int] = []
+    while not line.endswith(b"\n"):
+        content, more, _, _ = socket.recv_fds(of, _LARGEST_PART, 1)
+        if not content:
+            return None
+        line += content
+        handles += more
+    return json.loads(line), handles
 
 
 class _Host:
@@ -45,12 +69,12 @@ class _Host:
         while os.getppid() == self._parent:
             if not select.select([self._control], [], [], _POLL_SECONDS)[0]:
                 continue
-            content, handles, _, _ = socket.recv_fds(self._control, _LARGEST_REQUEST, 1)
-            if not content:
+            found = receive_line(self._control)
+            if found is None:
                 break
-            request = json.loads(content)
+            request, handles = found
             answer = self._fork(handles, **request) if handles else self._end(**request)
-            self._control.send(json.dumps(answer).encode())
+            send_line(self._control, answer)
         for pid in list(self._workers):
             self._end(pid)
 
@@ -125,17 +149,28 @@ def _answer(task: Task) -> dict[str, Any]:
 
 
 def _limit_memory(mb: int | None) -> None:
-    """Lets this process take so much memory on top of what it has now."""
+    """Lets this process take so much memory on top of what it has now.
+
+    Linux holds it to that. Other systems may refuse: then only the limit on time is left.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = hard if mb is None else _memory_now() + mb * 2**20
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    refusals = () if sys.platform == "linux" else (OSError, ValueError)
+    with suppress(*refusals):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def _memory_now() -> int:
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[0]) * resource.getpagesize()
+    """The bytes of address space that this process has."""
+    try:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # as on macOS
+        import psutil
+
+        return int(psutil.Process().memory_info().vms)
 
 
 def _be_quiet() -> None:
@@ -155,7 +190,7 @@ def main() -> None:
 
     control = socket.socket(fileno=os.dup(0))
     _be_quiet()
-    control.send(b"{}")
+    send_line(control, {})
     with suppress(ConnectionError):
         _Host(control, int(sys.argv[1])).serve()
 

@@ -1,0 +1,84 @@
+"""`verify` and `prune`: what is in the storage, checked and cleaned up."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ft_assets.cli.arguments import AsJson, Corpora, corpora_stored
+from ft_assets.cli.console import err, out
+
+if TYPE_CHECKING:
+    from ft_assets.engine.verify import Examined
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
+    """Read every artifact and compare it with its manifest; exit 3 if one is damaged."""
+    from ft_assets.engine.project import Project
+    from ft_assets.engine.verify import verify as examined
+
+    project = Project.from_environment()
+    found = [
+        item
+        for corpus in corpora_stored(project, corpora)
+        for item in examined(project.storage, corpus)
+    ]
+    checked = [item for item in found if not item.is_old]
+    damaged = [item for item in checked if item.damage]
+    size = sum(item.bytes for item in checked)
+    if as_json:
+        said = {"artifacts": len(checked), "bytes": size, "old": len(found) - len(checked)}
+        print(json.dumps({**said, "damaged": [vars(item) for item in damaged]}))
+    for item in damaged:
+        _print_damage(item)
+    if damaged:
+        raise typer.Exit(3)
+    if as_json:
+        return
+    out.print(f"[green]ok[/] {len(checked)} artifacts, {size / 1e6:.1f} MB, as their manifests say")
+    if old := len(found) - len(checked):
+        out.print(f"{old} artifacts of an earlier version of ft-assets were not checked")
+
+
+def _print_damage(item: "Examined") -> None:
+    from ft_assets.engine.verify import LEDGER
+
+    for line in item.damage:
+        err.print(f"[red]damaged:[/] {escape(line)}", soft_wrap=True)
+    if item.version == LEDGER:  # its message says what to do: it cannot be rebuilt
+        return
+    what = f"ft-assets refresh {item.corpus} --until {item.asset} --force"
+    err.print(f"  to repair: {what}; an old version: ft-assets prune", soft_wrap=True)
+
+
+@verbs.command()
+def prune(
+    corpora: Corpora = None,
+    keep: Annotated[int, typer.Option(min=1, help="Versions of each asset to keep.")] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old versions that no kept artifact was made from."""
+    from ft_assets.engine.project import Project
+    from ft_assets.engine.prune import prune as prune_corpus
+
+    project = Project.from_environment()
+    gone: list[Any] = []
+    for corpus in corpora_stored(project, corpora):
+        found = prune_corpus(project.storage, corpus, keep, dry_run=dry_run)
+        if found is None:
+            err.print(f"[yellow]skipping {corpus}:[/] one of its artifacts is being built")
+        gone += found or []
+    freed = sum(item.bytes for item in gone)
+    if as_json:
+        said = {"removed": [vars(item) for item in gone], "bytes": freed, "dry_run": dry_run}
+        print(json.dumps(said))
+        return
+    for item in gone:
+        out.print(f"  {item.corpus}/{item.asset}/{item.version}  {item.bytes / 1e6:.1f} MB")
+    what = "would be removed" if dry_run else "removed"
+    out.print(f"{len(gone)} versions {what}, {freed / 1e6:.1f} MB freed")

@@ -1,0 +1,75 @@
+"""`status`: how every asset stands, and why."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
+from ft_assets.cli.console import err, out
+from ft_assets.errors import StageError, UserError
+
+if TYPE_CHECKING:
+    from ft_assets.engine.freshness import AssetState
+    from ft_assets.engine.project import Project
+
+_COLOURS = {"fresh": "green", "stale": "yellow", "missing": "cyan", "blocked": "red"}
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
+    """Show what is fresh, stale, missing or blocked, and why; from manifests alone."""
+    from ft_assets.engine.project import Project
+
+    project = Project.from_environment()
+    states = {}
+    errors = {}
+    for corpus in corpora_named(project, corpora):
+        try:
+            states[corpus] = project.status(corpus)
+        except UserError as error:  # one corpus's mistake does not hide the others
+            errors[corpus] = str(error)
+            err.print(f"[red]{corpus}:[/] {escape(str(error))}", soft_wrap=True)
+    if as_json:
+        said = {"corpora": {name: _state_json(of) for name, of in states.items()}}
+        print(json.dumps({**said, "errors": errors} if errors else said))
+    else:
+        _print_states(states)
+        _print_costs(project, states)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _print_states(states: "dict[str, dict[str, AssetState]]") -> None:
+    for corpus, of in states.items():
+        table = Table("asset", "state", "why", title=corpus, title_justify="left")
+        for asset, state in of.items():
+            colour = _COLOURS[state.state]
+            table.add_row(asset, f"[{colour}]{state.state}[/]", escape("; ".join(state.causes)))
+        out.print(table)
+
+
+def _print_costs(project: "Project", states: "dict[str, dict[str, AssetState]]") -> None:
+    """Says of each corpus what refreshing its pairs would cost."""
+    from ft_assets.engine.pairs import cost_line
+
+    for corpus, of in states.items():
+        if of["qa_pairs"].state == "fresh":
+            continue
+        try:
+            line = cost_line(project, corpus)
+        except (UserError, StageError) as error:
+            line = str(error)
+        if line:
+            out.print(f"{corpus}: {escape(line)}", soft_wrap=True)
+
+
+def _state_json(states: "dict[str, AssetState]") -> dict[str, Any]:
+    return {
+        asset: {"state": state.state, "causes": state.causes, "version": state.version}
+        for asset, state in states.items()
+    }
