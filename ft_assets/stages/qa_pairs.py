@@ -131,12 +131,12 @@ def build(job: Job, report: Report) -> Outcome:
     plan = Plan.of(job)
     overlay = Overlay(read_reviews(job.source / REVIEW_FILE))
     with open_ledger(job.keep, report) as ledger:
-        before = ledger.making.usd
+        spent = ledger.making.usd
         expected = generate_qa_pairs(plan, ledger, report)
         found = harvest(plan, ledger, overlay)
         making = ledger.making
         counts = {"sent": making.sent, "lost_answers": making.outcomes["unknown"]}
-        cost = _cost(ledger, expected, before, found)
+        cost = _cost(ledger, expected, spent, found)
         ledger.complete()
     _write(job.output, found)
     homeless = overlay.homeless()
@@ -163,19 +163,17 @@ def _write_pairs(path: Path, pairs: list[QAPair]) -> None:
             writer.add(text_id, [Rows.of(to_table(QAPair, group))])
 
 
-def _cost(
-    ledger: OpenLedger, expected: Estimate, before: float, found: Harvest
-) -> dict[str, float]:
+def _cost(ledger: OpenLedger, expected: Estimate, spent: float, found: Harvest) -> dict[str, float]:
     """What this making cost, what it was expected to, and what the answers behind the pairs did.
 
-    `before` was spent on it by earlier processes.
+    `spent` is what earlier processes spent on it.
     """
     usd, batches = sum(found.usd.values()), expected.usd_in_batches
     per_pair = {"usd_per_kept_pair": usd / len(found.pairs)} if found.pairs else {}
     return {
         "usd": ledger.making.usd,
-        "usd_estimated": before + expected.usd,
-        **({"usd_estimated_in_batches": before + batches} if batches is not None else {}),
+        "usd_estimated": spent + expected.usd,
+        **({"usd_estimated_in_batches": spent + batches} if batches is not None else {}),
         "usd_of_answers": usd,
         "usd_of_corpus": ledger.usd,
         **per_pair,

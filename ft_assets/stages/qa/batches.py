@@ -79,7 +79,7 @@ class BatchSending:
 
     def collect(self) -> None:
         """Collects the results of batches that have ended. Raises WaitingError if one has not."""
-        before = self._log.fruitless
+        previously = self._log.fruitless
         waiting = self._log.under_way
         waits = [why for batch in waiting if (why := self._collected(batch))]
         if self._stop:
@@ -94,7 +94,7 @@ class BatchSending:
         if waiting:
             self._ledger.require_hope()
         fruitless = self._log.fruitless
-        if fruitless > before and fruitless % _FRUITLESS == 0:
+        if fruitless > previously and fruitless % _FRUITLESS == 0:
             raise StageError(
                 f"{fruitless} batches came back without a single answer, one after the other; their "
                 f"errors are in {self._ledger.path}. Running again sends them once more"

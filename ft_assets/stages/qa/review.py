@@ -154,7 +154,7 @@ def imported(
     """
     found = {(review.chunk, fold_words(review.question)): review for review in known}
     edits = {(review.chunk, fold_words(review.new_question)): key for key, review in found.items()}
-    before = dict(found)
+    previous = dict(found)
     for number, line in _lines(path):
         place = f"{path}:{number}"
         pair = pairs.get(str(line.get("pair_id")))
@@ -168,8 +168,8 @@ def imported(
         elif verdict := _verdict(place, line, pair, asked[0]):
             first = found.get(asked) if pair.request_id == REVIEWED else None
             found[asked] = _of_the_first(verdict, first) if first else verdict
-    changed = sum(before.get(key) != review for key, review in found.items())
-    return list(found.values()), changed + len(before.keys() - found.keys())
+    changed = sum(previous.get(key) != review for key, review in found.items())
+    return list(found.values()), changed + len(previous.keys() - found.keys())
 
 
 def _no_pair(place: str, line: Mapping[str, object]) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from ft_assets_tests.stages.qa.claude_api import faults, openai_peer, rules
 from ft_assets_tests.stages.qa.claude_api.answers import Answerer, Maker
-from ft_assets_tests.stages.qa.claude_api.batches import Batch, Batches, Times
+from ft_assets_tests.stages.qa.claude_api.batches import Batches, ServedBatch, Times
 from ft_assets_tests.stages.qa.claude_api.errors import ApiError
 from ft_assets_tests.stages.qa.claude_api.http import Handler, HttpServer
 from ft_assets_tests.stages.qa.claude_api.limits import Bucket, Limits, RetryAfter
@@ -189,7 +189,7 @@ class ClaudeServer(Record):
         self.charge(call, usage, openai_peer.cost(made["usage"]))
         return made
 
-    def _process(self, batch: Batch, request: dict[str, Any]) -> dict[str, Any]:
+    def _process(self, batch: ServedBatch, request: dict[str, Any]) -> dict[str, Any]:
         """The result of one request of a batch."""
         params = request["params"]
         call = Call(key_of(params), "POST", MESSAGES, {}, params, batch_id=batch.id)

@@ -102,7 +102,7 @@ class Ledger:
         """What of all that came since the pairs were last complete."""
         self.wait_until = 0.0
         """The time of day before which nothing may be sent, as answers so far have it."""
-        self._left_out_before: set[str] = set()
+        self._left_out_previously: set[str] = set()
         self._open: dict[int, Sent] = {}
         self._found: dict[str, tuple[OutcomeName, int]] = {}
         self._next = 0
@@ -131,7 +131,7 @@ class Ledger:
             self._found[key] = (outcome, offset)
 
     def _complete(self, line: Line, offset: int) -> None:
-        self._left_out_before = set(self.making.turned_away)
+        self._left_out_previously = set(self.making.turned_away)
         self.making = Making()
 
     @property
@@ -147,7 +147,7 @@ class Ledger:
         out when the pairs were last complete.
         """
         refused = self.making.turned_away
-        if self.making.answers or refused.keys() <= self._left_out_before:
+        if self.making.answers or refused.keys() <= self._left_out_previously:
             return ""
         return list(refused.values())[-1]
 

@@ -12,7 +12,7 @@ from ft_assets_tests.stages.qa.claude_api.answers import digest_of
 from ft_assets_tests.stages.qa.claude_api.errors import ApiError
 from ft_assets_tests.stages.qa.claude_api.limits import stamp
 
-Process = Callable[["Batch", dict[str, Any]], dict[str, Any]]
+Process = Callable[["ServedBatch", dict[str, Any]], dict[str, Any]]
 """Makes the result of one request of a batch."""
 
 
@@ -55,7 +55,7 @@ class Times:
 
 
 @dataclass
-class Batch:
+class ServedBatch:
     """One batch; `results` are there once it has ended."""
 
     requests: list[dict[str, Any]]
@@ -122,20 +122,20 @@ class Batches:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.all: dict[str, Batch] = {}
+        self.all: dict[str, ServedBatch] = {}
 
     def settle(self) -> None:
         """Makes the results of all that have ended."""
         for batch in self.all.values():
             batch.settle(self.process)
 
-    def create(self, body: dict[str, Any], version: str, times: Times) -> Batch:
+    def create(self, body: dict[str, Any], version: str, times: Times) -> ServedBatch:
         """Checks and takes the requests."""
-        batch = Batch(check_batch(body), version, times)
+        batch = ServedBatch(check_batch(body), version, times)
         self.all = {batch.id: batch, **self.all}
         return batch
 
-    def get(self, batch_id: str) -> Batch:
+    def get(self, batch_id: str) -> ServedBatch:
         """Raises 404 where there is none, and for a while after it was made."""
         batch = self.all.get(batch_id)
         if batch is None or time.time() < batch.made + batch.times.hidden:
@@ -150,7 +150,7 @@ class Batches:
             raise ApiError(404, f"Message Batch {batch_id} has no results available: not ended.")
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
-    def cancel(self, batch_id: str) -> Batch:
+    def cancel(self, batch_id: str) -> ServedBatch:
         """What was processed by now is kept; canceling an ended batch changes nothing."""
         batch = self.get(batch_id)
         if batch.results is None and batch.canceled is None:
