@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.engine.project import Project
-from ft_assets.stages.qa.attempts import Tries
+from ft_assets.stages.qa.attempts import Attempts
 from ft_assets.stages.qa.judge import judge_request
 from ft_assets.stages.qa.ledger.ledger import Answered, OpenLedger, Sent, open_ledger
 from ft_assets.stages.qa.plan import Plan
@@ -95,7 +95,7 @@ def _sentence(number: int) -> str:
 
 def _to_judge(plan: Plan, ledger: OpenLedger) -> Iterator[Request]:
     for chunk, request in plan.requests() if plan.judge else ():
-        kept = Tries.of(request, ledger).sift(chunk).kept if request else []
+        kept = Attempts.of(request, ledger).sift(chunk).kept if request else []
         if kept and plan.judge:
             yield judge_request(plan.judge, chunk, kept)
 

@@ -7,12 +7,13 @@ are refused. Training and LoRA keys are spelled as TRL and PEFT spell them.
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from ft_assets.manifest import Settings, SettingValue
 from ft_assets.names import TEMPLATE_SUFFIX, AssetName
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -344,14 +345,14 @@ class FineTuneConfig(Section):
     automation: AutomationConfig = AutomationConfig()
 
 
-def settings_below(config: FineTuneConfig, key: str) -> dict[str, Any]:
+def settings_below(config: FineTuneConfig, key: str) -> Settings:
     """The settings at or below the dotted `key`, each under its own dotted key."""
     value: Any = config
     for part in key.split("."):
         value = getattr(value, part)
     if not isinstance(value, BaseModel):
         return {key: value}
-    flat: dict[str, Any] = {}
+    flat: Settings = {}
     for name in type(value).model_fields:
         flat |= settings_below(config, f"{key}.{name}")
     return flat
@@ -370,15 +371,22 @@ def all_settings(section: type[Section] = FineTuneConfig) -> Iterator[tuple[str,
 @cache
 def roles() -> dict[str, Role]:
     """What each setting does, by its dotted key."""
-    return {key: declaration(field)["role"] for key, field in all_settings()}
+    return {key: declaration(field).role for key, field in all_settings()}
 
 
-def declaration(field: FieldInfo) -> dict[str, Any]:
-    """`whose` and `role` of a setting. Raises ValueError for a field that does not say."""
+class Declaration(NamedTuple):
+    """Whose a setting is, and what it does."""
+
+    whose: Whose
+    role: Role
+
+
+def declaration(field: FieldInfo) -> Declaration:
+    """What a setting declares. Raises ValueError for a field that does not."""
     extra = field.json_schema_extra
     if not isinstance(extra, dict) or not {"whose", "role"} <= extra.keys():
         raise ValueError("a setting must be declared by `setting`, which says whose it is")
-    return dict(extra)
+    return Declaration(cast(Whose, extra["whose"]), cast(Role, extra["role"]))
 
 
 @cache
@@ -395,7 +403,7 @@ def path_of(section: type[Section]) -> str:
     raise KeyError(section.__name__)
 
 
-def partial_section(section: type[AnySection], values: Mapping[str, Any]) -> AnySection:
+def partial_section(section: type[AnySection], values: Mapping[str, SettingValue]) -> AnySection:
     """A section with just those settings that `values` holds, by dotted keys counted from it.
 
     The values were validated before. Reading a setting that is not among them raises AttributeError:

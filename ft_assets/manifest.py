@@ -3,9 +3,38 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
-MANIFEST_SCHEMA = 2
+MANIFEST_SCHEMA = 3
+"""Counts changes of what a manifest holds; one of another schema counts as never built."""
+
+MANIFEST = "manifest.json"
+SOURCES = "sources.parquet"
+"""The documents behind an artifact, beside its manifest: rows of `records.SourceDocument`."""
+
+
+SettingValue = str | int | float | bool | list[str] | None
+Settings = dict[str, SettingValue]
+"""Settings by their dotted keys, such as `training.learning_rate`."""
+
+
+class OldSchemaError(ValueError):
+    """A manifest was written by an earlier version of this project."""
+
+
+class FileDigest(TypedDict):
+    """What a manifest says of a file: the sha256 of its bytes, and how many there are."""
+
+    sha256: str
+    bytes: int
+
+
+class Verdict(TypedDict):
+    """What a check came to; a blocking one that failed stops what would be made from the artifact."""
+
+    passed: bool
+    blocking: bool
+    message: str
 
 
 def digest(value: Any) -> str:
@@ -23,19 +52,24 @@ def _seal(body: str) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What stands in an artifact's `manifest.json`; see the architecture page for each field."""
+    """What stands in an artifact's `manifest.json`; see the architecture page for each field.
+
+    It stays small whatever the corpus: the documents behind the artifact are in SOURCES beside it,
+    outside the content that `version` is the digest of, since they have paths. `sources` says which
+    file that is.
+    """
 
     asset: str
     corpus: str
     fingerprint: str
     version: str
     inputs: dict[str, str]
-    settings: dict[str, Any]
+    settings: Settings
     code_version: str
-    files: dict[str, dict[str, Any]]
-    sources: list[dict[str, Any]]
+    files: dict[str, FileDigest]
+    sources: FileDigest
     counts: dict[str, int | float]
-    checks: dict[str, dict[str, Any]]
+    checks: dict[str, Verdict]
     cost: dict[str, float]
     forced: bool
     reason: str
@@ -53,11 +87,18 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """Reads what `to_json` wrote; raises ValueError or TypeError for anything else."""
+        """Reads what `to_json` wrote.
+
+        Raises OldSchemaError for the manifest of an earlier version, and ValueError or TypeError for
+        anything else.
+        """
         body, mark, _ = text.rpartition(_SEAL)
         if not mark or text != body + _seal(body):
             raise ValueError("its content does not have the digest that it names")
-        return cls(**json.loads(body + "}"))
+        content = json.loads(body + "}")
+        if content["schema"] != MANIFEST_SCHEMA:
+            raise OldSchemaError(f"schema {content['schema']} instead of {MANIFEST_SCHEMA}")
+        return cls(**content)
 
     def failed_gates(self) -> list[str]:
         """What each failed blocking check says: reasons not to build on this artifact."""

@@ -1,9 +1,4 @@
-"""The record types that flow through the stages, and their Arrow schemas.
-
-Everything tabular in the project is Parquet written and read here: zstd level 3, bounded row
-groups, one schema a table. No other module chooses a compression or a row group size. A table whose
-rows belong to texts is a folder of files, any other is a file; Parquet readers take both.
-"""
+"""The record types that flow through the stages, with the Arrow schema of each one's table."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +59,34 @@ class InstructionRecord:
     number: int
     messages: list[Message]
     input: str | None
+
+
+@dataclass(frozen=True)
+class SourceDocument:
+    """A file behind an artifact, and what it gave; one row of `sources.parquet`.
+
+    `document_id` is the sha256 of the file's bytes, empty if it could not be read; `path` is its POSIX
+    path in the corpus folder. `text_id` is None if nothing of it can be used, `rejected` says why or what
+    of it was left out. `pages_without_text` counts pages that hold a picture and no text. The last four
+    count the rows and tokens it gave the formatted dataset; None before there are rows.
+    """
+
+    document_id: str
+    path: str
+    bytes: int
+    media_type: str
+    engine: str | None
+    encoding: str | None
+    text_id: str | None
+    pages: int
+    records: int
+    characters: int
+    pages_without_text: int
+    rejected: list[str]
+    train_rows: int | None = None
+    train_tokens: int | None = None
+    eval_rows: int | None = None
+    eval_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +264,7 @@ class Sketch:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ComparedAnswer:
     """One question as base and tuned answered it; `None` hits where there is no key fact."""
 
     question: str
@@ -267,6 +290,24 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "number": "int32",
         "messages": "messages",
         "input": "string",
+    },
+    SourceDocument: {
+        "document_id": "string",
+        "path": "string",
+        "bytes": "int64",
+        "media_type": "string",
+        "engine": "string",
+        "encoding": "string",
+        "text_id": "string",
+        "pages": "int32",
+        "records": "int32",
+        "characters": "int64",
+        "pages_without_text": "int32",
+        "rejected": "strings",
+        "train_rows": "int32",
+        "train_tokens": "int64",
+        "eval_rows": "int32",
+        "eval_tokens": "int64",
     },
     RejectedDocument: {
         "document_id": "string",
@@ -356,7 +397,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "minhash": "binary",
         "ngrams": "binary",
     },
-    Answer: {
+    ComparedAnswer: {
         "question": "string",
         "key_fact": "string",
         "base_answer": "string",
@@ -365,7 +406,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "tuned_hit": "bool",
     },
 }
-"""The Arrow type of each column, by pyarrow's alias; `messages` and `headings` are lists of structs."""
+"""The Arrow type of each column, by pyarrow's alias; `messages`, `headings` and `strings` are lists."""
 
 
 @cache
@@ -375,7 +416,11 @@ def schema_of(record: type) -> "pa.Schema":
 
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     heading = pa.struct([("start", pa.int64()), ("level", pa.int32()), ("title", pa.string())])
-    nested = {"messages": pa.list_(turn), "headings": pa.list_(heading)}
+    nested: dict[str, pa.DataType] = {
+        "messages": pa.list_(turn),
+        "headings": pa.list_(heading),
+        "strings": pa.list_(pa.string()),
+    }
     return pa.schema(
         [
             (name, nested.get(kind) or pa.type_for_alias(kind))  # type: ignore[call-overload]

@@ -24,7 +24,19 @@ T = TypeVar("T")
 ROW_GROUP = 2_000
 """Rows a row group holds at most, and so what a reader holds in memory."""
 
-_LONG = {"text", "prompt", "completion", "messages", "headings", "asks", "minhash", "ngrams"}
+_LONG = {
+    "text",
+    "prompt",
+    "completion",
+    "messages",
+    "headings",
+    "asks",
+    "minhash",
+    "ngrams",
+    "document_id",
+    "path",
+    "rejected",
+}
 """Columns whose values hardly repeat and are not looked up: no dictionary, no statistics."""
 
 
@@ -92,7 +104,9 @@ def values(table: "pa.Table", column: str) -> list[Any]:
 
 
 _PART = "part-{}.parquet"
-_PART_ROWS = 1_000
+_PART_ROWS = 256
+"""Rows a part has on average. An edit rewrites two parts of each table, so this bounds what it costs;
+halved, it would save a tenth of that and double the files."""
 _PART_MAX_ROWS = 8_000
 
 
@@ -233,7 +247,7 @@ class TextRows:
 class TextWriter:
     """Writes the rows of texts, in rising order of `text_id`, to a folder of Parquet files.
 
-    Where one file ends and the next begins depends on the texts near by alone; a text of many rows
+    Where one file ends and the next begins depends on the text there alone; a text of many rows
     goes through several files. So after a change most files are what they were: those are linked
     from the earlier table that the rows came from, and neither read nor written. The bytes depend
     on the rows alone, not on how they came in. Use as a context manager.
@@ -243,7 +257,7 @@ class TextWriter:
         path.mkdir()
         self._path, self._record = path, record
         self._waiting: list[Rows] = []
-        self._waiting_rows = self._parts = self.count = 0
+        self._waiting_rows = self._text_rows = self._parts = self.count = 0
 
     def add(self, text_id: str, rows: Iterable[Rows]) -> None:
         """Adds all rows of one text; they are taken one by one, and may be made meanwhile."""
@@ -253,6 +267,7 @@ class TextWriter:
     def add_some(self, rows: Iterable[Rows]) -> None:
         """Adds rows of a text that has more to come, or is ended by `end_text`."""
         for some in rows:
+            self._text_rows += len(some)
             while len(some):
                 room = _PART_MAX_ROWS - self._waiting_rows
                 self._wait(some.piece(0, min(room, len(some))))
@@ -261,9 +276,16 @@ class TextWriter:
                     self._end_part()
 
     def end_text(self, text_id: str) -> None:
-        """Says that all rows of a text were added."""
-        if int(text_id[:2], 16) % 4 == 0 and self._waiting_rows >= _PART_ROWS:
+        """Says that all rows of a text were added.
+
+        Whether a part ends here depends on this text alone: with a minimum of rows an edit would move
+        the ends of the parts after it too. The id's last digits are drawn on, since the texts of a part
+        share the first.
+        """
+        drawn = int(text_id[-8:], 16) / 2**32
+        if self._waiting and drawn * _PART_ROWS < self._text_rows:
             self._end_part()
+        self._text_rows = 0
 
     def _wait(self, rows: Rows) -> None:
         last = self._waiting[-1] if self._waiting else None

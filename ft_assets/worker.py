@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
 
@@ -49,7 +48,7 @@ def reporting() -> Iterator[Report]:
         yield report
 
 
-def described(error: Exception, output: Path) -> dict[str, Any]:
+def described(error: Exception, output: Path) -> dict[str, object]:
     """An error as the outcome file has it: one message, and whose fault it is."""
     if isinstance(error, OSError):
         error = no_room(error, output) or error
@@ -62,7 +61,7 @@ def run_job(folder: Path) -> int:
     """Runs the job in `folder`, writes its outcome there, and returns the exit code."""
     job = Job.load(folder / JOB_FILE)
     with reporting() as report:
-        content: dict[str, Any]
+        content: dict[str, object]
         try:
             content = {"outcome": asdict(run_stage(job, report))}
         except Exception as error:

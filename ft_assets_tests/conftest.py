@@ -16,6 +16,8 @@ from docx import Document as DocxFile
 from reportlab.pdfgen.canvas import Canvas
 
 from ft_assets.engine.project import Project
+from ft_assets.manifest import FileDigest, Manifest
+from ft_assets.records import SourceDocument
 from ft_assets.worker import quiet_libraries
 
 quiet_libraries()
@@ -75,6 +77,36 @@ class Corpus:
 
     def settings(self, text: str) -> None:
         self.write("finetune.yaml", text)
+
+
+def sources(project: Project, manifest: Manifest) -> list[SourceDocument]:
+    """The documents behind an artifact."""
+    return list(project.storage.sources(manifest))
+
+
+def made_of(corpus: str, asset: str, version: str = "0" * 20) -> Manifest:
+    """A manifest that says little."""
+    none = FileDigest(sha256="", bytes=0)
+    return Manifest(
+        asset=asset,
+        corpus=corpus,
+        fingerprint="",
+        version=version,
+        inputs={},
+        settings={},
+        code_version="1",
+        files={},
+        sources=none,
+        counts={},
+        checks={},
+        cost={},
+        forced=False,
+        reason="",
+        run_id="",
+        started="",
+        ended="",
+        tools={},
+    )
 
 
 @pytest.fixture

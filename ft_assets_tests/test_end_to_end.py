@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ft_assets.engine.project import Project
-from ft_assets.engine.upkeep import verify
+from ft_assets.engine.verify import verify
 from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, qa_records, workers_of
 from ft_assets_tests.engine.test_verify_and_prune import flip, flips, published
 

@@ -10,13 +10,26 @@ import pytest
 from ft_assets import worker
 from ft_assets.compute.local import read_outcome
 from ft_assets.errors import StageError, UserError
-from ft_assets.stages.job import CorpusFile, Job, Outcome, check
+from ft_assets.manifest import Verdict
+from ft_assets.stages.job import CorpusFile, Job, Outcome
+from ft_assets_tests.conftest import made_of
+
+OK = Verdict(passed=True, blocking=True, message="yes")
 
 
 def _job(tmp_path: Path) -> Job:
     files = [CorpusFile("a.txt", 1, "ab")]
     inputs = {"chunks": tmp_path}
-    return Job("adapter", "c", tmp_path, tmp_path, {"a.b": 2e-4}, inputs, {"chunks": {}}, files)
+    return Job(
+        "adapter",
+        "c",
+        tmp_path,
+        tmp_path,
+        {"a.b": 2e-4},
+        inputs,
+        {"chunks": made_of("c", "chunks")},
+        files,
+    )
 
 
 def test_a_job_reads_back_as_written(tmp_path: Path) -> None:
@@ -33,7 +46,7 @@ def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Any) -> Outcome
 
 
 def test_an_outcome_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Outcome({"rows": 3}, {"ok": check(True, "yes")}, {"s": 1.5}, {"torch": "2"}, None)
+    made = Outcome({"rows": 3}, {"ok": OK}, {"s": 1.5}, {"torch": "2"})
     assert _run(tmp_path, monkeypatch, lambda job, report: made) == made
 
 

@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from ft_assets.engine.project import Made
-from ft_assets.manifest import Manifest
+from ft_assets.manifest import SOURCES
+from ft_assets.records import SourceDocument
+from ft_assets.tables import read_table
 
 _TELLING = {"qa_pairs"}
 """The assets that cost money."""
@@ -53,7 +55,7 @@ class Progress:
         if manifest.cost and manifest.asset in _TELLING:
             costs = ", ".join(f"{name} {usd:.4f}" for name, usd in manifest.cost.items())
             self._out.print(f"    {costs}", soft_wrap=True)
-        for line in _warnings(manifest):
+        for line in _warnings(made):
             self._out.print(f"    [yellow]{escape(line)}[/]", soft_wrap=True)
 
     def say(self, asset: str, line: str) -> None:
@@ -96,10 +98,10 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
-def _warnings(manifest: Manifest) -> Iterator[str]:
-    if manifest.asset == "raw_documents":
-        for line in manifest.sources:
-            yield from (f"{line['path']}: {reason}" for reason in line["rejected"])
-    for name, verdict in manifest.checks.items():
+def _warnings(made: Made) -> Iterator[str]:
+    if made.manifest.asset == "raw_documents":
+        for row in read_table(made.folder / SOURCES, SourceDocument):
+            yield from (f"{row.path}: {reason}" for reason in row.rejected)
+    for name, verdict in made.manifest.checks.items():
         if not verdict["passed"]:
             yield f"check {name} failed: {verdict['message']}"

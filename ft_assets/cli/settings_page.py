@@ -62,7 +62,7 @@ def _table(path: str, section: type[Section]) -> str:
 def _row(key: str, field: FieldInfo) -> list[str]:
     said = declaration(field)
     default = "required" if field.is_required() else f"`{as_yaml(field.default)}`"
-    return [f"`{key}`", default, _allowed(field), said["whose"], said["role"], _readers(key)]
+    return [f"`{key}`", default, _allowed(field), said.whose, said.role, _readers(key)]
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -94,7 +94,9 @@ def _readers(key: str) -> str:
 
 
 def _is_among(key: str, keys: tuple[str, ...]) -> bool:
-    return any(key == each or key.startswith(f"{each}.") for each in keys)
+    """Whether a setting is at or below one of the keys, and below none that has a minus."""
+    above = [each for each in keys if f"{key}.".startswith(f"{each.removeprefix('-')}.")]
+    return bool(above) and not any(each.startswith("-") for each in above)
 
 
 if __name__ == "__main__":

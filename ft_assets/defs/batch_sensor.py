@@ -10,6 +10,7 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.stages.qa.batches import APPEARS, LOST_AFTER
 from ft_assets.stages.qa.ledger.batch_log import Batch, BatchLog
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
+from ft_assets.stages.qa.retry import ONCE
 
 _SECONDS = 60
 _TIMEOUT_SECONDS = 5.0
@@ -25,7 +26,7 @@ def build_batch_sensor(seconds: int = _SECONDS) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(*GRAPH),
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Goes on, as far as automation.until, where batches of questions have ended.",
+        description="Asks for a run up to automation.until once batches of questions have ended.",
     )
     def batch_sensor(
         context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
@@ -49,15 +50,15 @@ def build_batch_sensor(seconds: int = _SECONDS) -> dg.SensorDefinition:
 
 
 def _why_it_waits(project: Project, corpus: str, batches: list[Batch]) -> str:
-    """Why a run would find out no more about batches that are under way; empty where it would."""
+    """Why a run would find out no more about batches that are under way; empty if it would."""
     qa = project.config(corpus).qa
     if not qa.enabled or ":" in qa.model:
         return f"has {len(batches)} batches under way: set qa.enabled and qa.model back to collect them"
-    service = ClaudeBatches(qa.base_url, tries=1, timeout=_TIMEOUT_SECONDS)
+    service = ClaudeBatches(qa.base_url, ONCE, timeout=_TIMEOUT_SECONDS)
     try:
         news = all(_has_news(service, batch) for batch in batches)
     except UnreachableError as error:
-        return f"waits for {len(batches)} batches, of which nothing can be learned now ({error})"
+        return f"waits for {len(batches)} batches, about which nothing can be learned now ({error})"
     return "" if news else f"waits for {len(batches)} batches"
 
 
@@ -71,9 +72,10 @@ def _has_news(service: ClaudeBatches, batch: Batch) -> bool:
 
 
 def _request(project: Project, corpus: str, batches: list[Batch]) -> dg.RunRequest:
-    """A run for these batches; where it could not collect them, another an hour later."""
-    wanted: str = project.config(corpus).automation.until
-    until = wanted if ASSET in [*upstream(wanted), wanted] else ASSET
+    """A run for these batches; if it could not collect them, another an hour later."""
+    until: str = project.config(corpus).automation.until
+    if ASSET not in [*upstream(until), until]:
+        until = ASSET
     names = "-".join(batch.name for batch in batches[:3])
     return dg.RunRequest(
         run_key=f"{corpus}:{names}:{datetime.now(UTC):%Y%m%d%H}",

@@ -5,50 +5,45 @@ A check never blocks by Dagster's own means, which end with the run: `Project.ma
 """
 
 from collections.abc import Iterator
+from importlib import import_module
 
 import dagster as dg
 
 from ft_assets.defs.partitions import corpus_partitions
+from ft_assets.engine.graph import GRAPH
 from ft_assets.manifest import Manifest
+from ft_assets.stages.job import Check
 
-CHECKS: dict[str, dict[str, str]] = {
-    "raw_documents": {
-        "every_file_read": "No file and no part of one was rejected.",
-        "text_is_sound": "No document's text looks damaged.",
-    },
-    "chunks": {"text_is_chunked": "Where there is text there are chunks."},
-    "qa_pairs": {
-        "requests_add_up": "Every request is answered, refused, truncated, invalid or failed.",
-        "requests_are_answered": "Every request gave pairs.",
-        "pairs_are_kept": "Most of the pairs asked for are kept.",
-        "reviews_apply": "Every review still has its chunk.",
-    },
-    "formatted_dataset": {
-        "documents_are_read": "Few documents were rejected.",
-        "text_is_sound": "Little text comes from documents that look damaged.",
-        "few_duplicates": "Few rows are near-duplicates of another.",
-        "eval_is_apart": "Few eval rows have their words in training rows.",
-        "questions_are_apart": "No training row asks one of the closed-book questions.",
-        "rows_fit_max_length": "training.max_length cuts few tokens.",
-        "rows_end_with_stop": "Every row that is whole ends with the stop token and begins once.",
-        "rows_add_up": "Every row that was made is in the dataset or among those dropped.",
-    },
-    "adapter": {"loss_fell": "The training loss ended below where it began."},
-    "evaluation": {"tuned_is_not_worse": "The tuned model does no worse than its base."},
-    "merged_model": {"merge_changes_nothing": "Merging leaves the logits as they were."},
-    "gguf": {"answers_in_llama_cpp": "Every file loads, agrees on token ids, and answers."},
-}
-"""The checks of each asset that has any: their names in the manifest, and what each says."""
+
+def checks_of(asset: str) -> tuple[Check, ...]:
+    """The checks that an asset's stage declares beside where it reaches their verdicts."""
+    found: tuple[Check, ...] = import_module(f"ft_assets.stages.{asset}").CHECKS
+    return found
 
 
 def check_specs(asset: str) -> list[dg.AssetCheckSpec]:
     """The checks of an asset as Dagster declares them."""
     return [
         dg.AssetCheckSpec(
-            name, asset=asset, description=description, partitions_def=corpus_partitions
+            check.name,
+            asset=asset,
+            description=f"{check.says} {_force(asset, check)}",
+            partitions_def=corpus_partitions,
         )
-        for name, description in CHECKS.get(asset, {}).items()
+        for check in checks_of(asset)
     ]
+
+
+def _force(asset: str, check: Check) -> str:
+    """Whether a failed check blocks what comes after: Dagster's page calls every one non-blocking."""
+    after = [name for name, node in GRAPH.items() if asset in node.inputs]
+    if not after:
+        return "Nothing is built from this asset."
+    if check.blocks_if:
+        return f"A warning; it blocks {', '.join(after)} if {check.blocks_if}."
+    if check.blocking:
+        return f"If it fails, it blocks {', '.join(after)}."
+    return "A warning: it blocks nothing."
 
 
 def check_results(manifest: Manifest) -> Iterator[dg.AssetCheckResult]:

@@ -1,7 +1,7 @@
 """The sensor that watches `data/`: new folders, and files and settings that changed and settled."""
 
 import json
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import dagster as dg
 
@@ -14,7 +14,17 @@ from ft_assets.engine.project import Project
 from ft_assets.errors import UserError
 from ft_assets.manifest import digest
 
-_NEVER_SEEN: dict[str, Any] = {"seen": "", "acted": "", "count": 0, "tries": 0}
+
+@dataclass(frozen=True)
+class _Looked:
+    """What is known of a corpus from earlier ticks: see `look`."""
+
+    seen: str = ""
+    acted: str = ""
+    count: int = 0
+    tries: int = 0
+
+
 _TRIES = 3
 """How often a run is asked for that dies each time."""
 
@@ -60,9 +70,9 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
             context.log.warning(f"{corpus} is left out until its settings are mended: {error}")
             continue
         state = digest([observed, until])
-        last = {**_NEVER_SEEN, **cursor.get(corpus, {})}
-        if state == last["seen"] and state != last["acted"]:
-            last = {"acted": state, "count": last["count"] + 1, "tries": 1}
+        last = _Looked(**cursor.get(corpus, {}))
+        if state == last.seen and state != last.acted:
+            last = _Looked(acted=state, count=last.count + 1, tries=1)
             events += [
                 observation(dg.AssetKey(key.split("/")), corpus, version)
                 for key, version in observed.items()
@@ -70,11 +80,11 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
             if cost := observation_of_cost(project, corpus):
                 events.append(cost)
             requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
-        elif state == last["acted"] and last["tries"]:
+        elif state == last.acted and last.tries:
             last, again = _followed_up(context.instance, corpus, last)
             if again:
                 requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
-        cursor[corpus] = {**last, "seen": state}
+        cursor[corpus] = asdict(replace(last, seen=state))
     known = context.instance.get_dynamic_partitions(corpus_partitions.name or "")
     new = [corpus for corpus in corpora if corpus not in known]
     return dg.SensorResult(
@@ -85,7 +95,7 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
     )
 
 
-def _request(corpus: str, until: str, files: str, last: dict[str, Any]) -> dg.RunRequest:
+def _request(corpus: str, until: str, files: str, last: _Looked) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=_run_key(corpus, last),
         partition_key=corpus,
@@ -94,19 +104,17 @@ def _request(corpus: str, until: str, files: str, last: dict[str, Any]) -> dg.Ru
     )
 
 
-def _run_key(corpus: str, last: dict[str, Any]) -> str:
-    return f"{corpus}:{last['count']}:{last['acted']}"
+def _run_key(corpus: str, last: _Looked) -> str:
+    return f"{corpus}:{last.count}:{last.acted}"
 
 
-def _followed_up(
-    instance: dg.DagsterInstance, corpus: str, last: dict[str, Any]
-) -> tuple[dict[str, Any], bool]:
+def _followed_up(instance: dg.DagsterInstance, corpus: str, last: _Looked) -> tuple[_Looked, bool]:
     """What is known now of the run that was asked for, and whether to ask for it again."""
     runs = instance.get_runs(
         dg.RunsFilter(tags={"dagster/run_key": _run_key(corpus, last)}), limit=1
     )
     if not runs or not runs[0].is_finished:
         return last, False
-    if has_died(instance, runs[0]) and last["tries"] < _TRIES:
-        return {**last, "count": last["count"] + 1, "tries": last["tries"] + 1}, True
-    return {**last, "tries": 0}, False
+    if has_died(instance, runs[0]) and last.tries < _TRIES:
+        return replace(last, count=last.count + 1, tries=last.tries + 1), True
+    return replace(last, tries=0), False

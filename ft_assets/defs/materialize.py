@@ -1,6 +1,6 @@
 """How an asset is declared from its node in the graph, and how making it becomes a materialization."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import dagster as dg
 from ft_assets.compute import Compute
 from ft_assets.defs.checks import check_results, check_specs
 from ft_assets.defs.internals import wait_quietly_for_pools
-from ft_assets.defs.metadata import common_metadata
+from ft_assets.defs.metadata import Metadata, common_metadata
 from ft_assets.defs.observations import input_keys, report_read
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.defs.tags import FORCE_TAG, REUSE_TAG, SETTLED_TAG, WAITING_TAG, WORKER_POOL
@@ -20,7 +20,7 @@ from ft_assets.errors import StageError, UserError, WaitingError, exit_code
 
 wait_quietly_for_pools()
 
-Pictures = Callable[[Path], Mapping[str, Any]]
+Pictures = Callable[[Path], Metadata]
 """Gives metadata worth looking at from an artifact's folder."""
 
 

@@ -1,21 +1,25 @@
 """What every partition page shows of an artifact."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import dagster as dg
 
-from ft_assets.engine.lineage import COLUMNS, documents_behind
+from ft_assets.engine.lineage import COLUMNS, documents_behind, told
 from ft_assets.engine.storage import Storage
 from ft_assets.manifest import Manifest
+
+Metadata = dict[str, dg.MetadataValue | str | float | bool]
+"""Metadata of a partition page, by its label."""
 
 _TABLE_ROWS = 200
 """Rows of a table that go into Dagster's event log; the artifact has them all."""
 
 
-def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> dict[str, Any]:
+def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Metadata:
     """What every partition page shows: counts, what it was made from, the documents behind it."""
     folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
-    documents = list(documents_behind(storage, manifest))
+    documents = islice(documents_behind(storage, manifest), _TABLE_ROWS)
     return {
         "reused": reused,
         "reason": manifest.reason,
@@ -29,7 +33,7 @@ def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> di
         },
         **manifest.cost,
         "documents": table(
-            [{**line, "document_id": line["document_id"][:12]} for line in documents[:_TABLE_ROWS]],
+            [{**told(row), "document_id": row.document_id[:12]} for row in documents],
             tuple(name for name in COLUMNS if name != "text_id"),
         ),
     }
@@ -44,7 +48,7 @@ def _links(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> dg.TableMetadataValue:
+def table(rows: Sequence[Mapping[str, object]], columns: tuple[str, ...]) -> dg.TableMetadataValue:
     """Rows as a table on the page, all values as text."""
     return dg.MetadataValue.table(
         [dg.TableRecord({name: str(row.get(name, "")) for name in columns}) for row in rows],

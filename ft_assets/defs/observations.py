@@ -1,10 +1,9 @@
 """Observed sources: reporting to Dagster which files and settings an artifact was made from."""
 
-from typing import Any
-
 import dagster as dg
 
 from ft_assets.defs.internals import forget_cached_inputs
+from ft_assets.defs.metadata import Metadata
 from ft_assets.engine.asset_settings import reads_any, settings_version
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH
 from ft_assets.engine.pairs import cost_line
@@ -52,9 +51,7 @@ def observation(key: dg.AssetKey, corpus: str, version: str) -> dg.AssetObservat
     return dg.AssetObservation(key, partition=corpus, tags={"dagster/data_version": version})
 
 
-def report_cost_of_pairs(
-    instance: dg.DagsterInstance, project: Project, corpus: str
-) -> dict[str, Any]:
+def report_cost_of_pairs(instance: dg.DagsterInstance, project: Project, corpus: str) -> Metadata:
     """Shows on the page of `qa_pairs` what making it would cost, where that is to be said.
 
     Gives the same as metadata for another page.

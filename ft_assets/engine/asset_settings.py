@@ -9,12 +9,11 @@ stage. What a setting does to the artifact (`shapes`, `chooses`, `means`) is dec
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ft_assets.config import FineTuneConfig, Role, roles, settings_below
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.errors import UserError
-from ft_assets.manifest import digest
+from ft_assets.manifest import Settings, SettingValue, digest
 from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, TEMPLATE_SUFFIX
 from ft_assets.stages.models.base_model import is_local
 from ft_assets.stages.models.pinned_packages import PINS
@@ -27,25 +26,14 @@ READS: dict[str, tuple[str, ...]] = {
     "raw_documents": ("data.loaders",),
     "chunks": ("langchain",),
     "qa_pairs": ("qa",),
-    "formatted_dataset": (
-        "data.template",
-        "data.system_prompt",
-        "data.eval_fraction",
-        "data.seed",
-        "data.export_formats",
-        "data.near_duplicates",
-        "data.eval_overlap",
-        "data.gates",
-        "augment",
-        "training.max_length",
-        *_BASE,
-    ),
+    "formatted_dataset": ("data", "-data.loaders", "augment", "training.max_length", *_BASE),
     "adapter": ("model", "training"),
     "evaluation": ("evaluation",),
     "merged_model": (),
     "gguf": ("export",),
 }
-"""The settings that an asset reads, by dotted key; a section stands for all below it."""
+"""The settings that an asset reads, by dotted key. A section stands for all below it, so a setting that
+is added there is read too; a minus takes out what the asset does not read of it."""
 
 
 def keys_read(asset: str, config: FineTuneConfig) -> tuple[str, ...]:
@@ -69,7 +57,7 @@ class _File:
     assets: tuple[str, ...]
     role: Role
     identity: Callable[[DataFolder, str, FineTuneConfig], str | None]
-    applies: Callable[[Mapping[str, Any]], bool] = lambda read: True
+    applies: Callable[[Mapping[str, SettingValue]], bool] = lambda read: True
 
 
 def _questions(folder: DataFolder, corpus: str, config: FineTuneConfig) -> str | None:
@@ -136,7 +124,7 @@ def qa_judge_prompt(folder: DataFolder, corpus: str, config: FineTuneConfig) -> 
     return folder.text_of(corpus, config.qa.judge)
 
 
-def _asks(read: Mapping[str, Any]) -> bool:
+def _asks(read: Mapping[str, SettingValue]) -> bool:
     return bool(read["qa.enabled"])
 
 
@@ -153,7 +141,7 @@ FILES = (
         ("formatted_dataset",),
         "shapes",
         template_text,
-        lambda read: read["data.template"].endswith(TEMPLATE_SUFFIX),
+        lambda read: str(read["data.template"]).endswith(TEMPLATE_SUFFIX),
     ),
     _File("data.questions", ("formatted_dataset",), "chooses", _questions),
     _File("evaluation.questions", ("evaluation",), "shapes", _questions),
@@ -170,9 +158,7 @@ FILES = (
 """The files that assets read beside the corpus's documents."""
 
 
-def settings_read(
-    folder: DataFolder, corpus: str, asset: str, config: FineTuneConfig
-) -> dict[str, Any]:
+def settings_read(folder: DataFolder, corpus: str, asset: str, config: FineTuneConfig) -> Settings:
     """What an asset reads of the settings and of the files they name, by dotted key; means are not
     among it. Raises UserError if a file that they name cannot be used.
     """
@@ -184,20 +170,24 @@ def settings_read(
     return found
 
 
-def means_of(asset: str, config: FineTuneConfig) -> dict[str, Any]:
+def means_of(asset: str, config: FineTuneConfig) -> Settings:
     """The settings by whose means an asset is made, by dotted key."""
     read = _below(READS[asset], config)
     return {key: value for key, value in read.items() if roles()[key] == "means"}
 
 
-def _below(keys: tuple[str, ...], config: FineTuneConfig) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _below(keys: tuple[str, ...], config: FineTuneConfig) -> Settings:
+    found: Settings = {}
     for key in keys:
-        found |= settings_below(config, key)
+        if key.startswith("-"):
+            for name in settings_below(config, key[1:]):
+                del found[name]
+        else:
+            found |= settings_below(config, key)
     return found
 
 
-def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
+def shaping(settings: Mapping[str, SettingValue]) -> Settings:
     """Those of the settings read that shape rows; without nulls.
 
     After a change of another, rows that were made before will do.
@@ -206,14 +196,14 @@ def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in not_null(settings).items() if known.get(key) != "chooses"}
 
 
-def not_null(settings: Mapping[str, Any]) -> dict[str, Any]:
+def not_null(settings: Mapping[str, SettingValue]) -> Settings:
     """The settings that are set. Null is in no fingerprint: a setting that is added as null, as every
     optional one is, makes no artifact stale.
     """
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def settings_version(settings: Mapping[str, Any]) -> str:
+def settings_version(settings: Mapping[str, SettingValue]) -> str:
     """The version of `settings/<asset>`: a digest of what the asset reads."""
     return digest(not_null(settings))[:20]
 

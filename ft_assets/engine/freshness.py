@@ -5,18 +5,18 @@ content. An artifact is fresh while the fingerprint computed now equals its mani
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from ft_assets.engine.asset_settings import not_null
 from ft_assets.engine.data_folder import files_version
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH
-from ft_assets.manifest import Manifest, digest
+from ft_assets.manifest import Manifest, SettingValue, digest
 from ft_assets.stages.job import CorpusFile
 
 
-def fingerprint(asset: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+def fingerprint(asset: str, inputs: Mapping[str, str], settings: Mapping[str, SettingValue]) -> str:
     """The fingerprint of an asset made now from these input versions and settings, but for nulls."""
     node = GRAPH[asset]
     return digest([asset, dict(inputs), not_null(settings), node.code_version])
@@ -36,26 +36,32 @@ class AssetState:
     version: str | None = None
 
 
-Settings = Mapping[str, Mapping[str, Any]]
+PathsOf = Callable[[Manifest], Mapping[str, str] | None]
+"""Gives the document id of each path that an artifact was made from; None if they cannot be read."""
 
 
 def plan(
     manifests: Mapping[str, Manifest | None],
     files: list[CorpusFile],
-    settings: Settings,
-    damaged: Mapping[str, str] | None = None,
+    settings: Mapping[str, Mapping[str, SettingValue]],
+    paths_of: PathsOf,
+    unusable: Mapping[str, str] | None = None,
 ) -> dict[str, AssetState]:
     """The state of each asset of one corpus, from its manifests, its files and its settings.
 
-    `settings` maps each asset to its `settings_read`, `damaged` each
-    asset whose manifest cannot be read to why: it counts as missing.
+    `settings` maps each asset to its `settings_read`, `unusable` each
+    asset whose manifest cannot be used to why: it counts as missing.
     """
     states: dict[str, AssetState] = {}
     versions = {CORPUS_FILES: files_version(files)}
     versions |= {name: m.version for name, m in manifests.items() if m}
     for asset in GRAPH:
-        states[asset] = _state(asset, manifests, versions, files, settings[asset], states)
-        if reason := (damaged or {}).get(asset):
+        manifest = manifests[asset]
+        own = []
+        if manifest:
+            own = own_causes(manifest, versions, files, settings[asset], paths_of)
+        states[asset] = _state(asset, manifests, own, states)
+        if reason := (unusable or {}).get(asset):
             states[asset] = replace(states[asset], causes=[reason])
     return states
 
@@ -63,16 +69,13 @@ def plan(
 def _state(
     asset: str,
     manifests: Mapping[str, Manifest | None],
-    versions: Mapping[str, str],
-    files: list[CorpusFile],
-    settings: Mapping[str, Any],
+    own_causes: list[str],
     states: Mapping[str, AssetState],
 ) -> AssetState:
     manifest = manifests[asset]
     above = [name for name in GRAPH[asset].inputs if name in GRAPH]
-    causes = [] if manifest is None else own_causes(manifest, versions, files, settings)
-    own = bool(causes)
-    causes += [f"upstream {name}" for name in above if states[name].state != "fresh"]
+    own = bool(own_causes)
+    causes = own_causes + [f"upstream {name}" for name in above if states[name].state != "fresh"]
     version = manifest.version if manifest else None
     if manifest and not causes:
         return AssetState("fresh", [], False, version)
@@ -104,7 +107,8 @@ def own_causes(
     manifest: Manifest,
     versions: Mapping[str, str],
     files: list[CorpusFile],
-    settings: Mapping[str, Any],
+    settings: Mapping[str, SettingValue],
+    paths_of: PathsOf,
 ) -> list[str]:
     """What changed, in words, between a manifest and now."""
     causes = []
@@ -113,7 +117,7 @@ def own_causes(
         if versions.get(name) == manifest.inputs.get(name):
             continue
         if name == CORPUS_FILES:
-            causes += file_changes(manifest.sources, files)
+            causes += file_changes(paths_of(manifest), files)
         else:
             causes.append(f"{name} was made again")
     before, now = not_null(manifest.settings), not_null(settings)
@@ -129,21 +133,25 @@ def own_causes(
     return causes
 
 
-def _change(key: str, before: Any, now: Any) -> str:
+def _change(key: str, before: SettingValue, now: SettingValue) -> str:
     """A setting that changed, in words; of a file's text or digest there is nothing to be read."""
     if any(isinstance(value, str) and len(value) > _READABLE for value in (before, now)):
         return f"{key} changed"
     return f"{key} {_short(before)} → {_short(now)}"
 
 
-def _short(value: Any) -> str:
+def _short(value: SettingValue) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _READABLE else f"{text[:57]}…"
 
 
-def file_changes(sources: list[dict[str, Any]], files: list[CorpusFile]) -> list[str]:
-    """The differences between the files that an artifact was made from and those there now."""
-    before = {line["path"]: line["document_id"] for line in sources}
+def file_changes(before: Mapping[str, str] | None, files: list[CorpusFile]) -> list[str]:
+    """The differences between the files that an artifact was made from and those there now.
+
+    `before` maps their paths to their document ids; None if they are not known.
+    """
+    if before is None:
+        return ["the files changed"]
     now = {file.path: file.sha256 for file in files}
     gone = {before[path]: path for path in before.keys() - now.keys()}
     changes = []

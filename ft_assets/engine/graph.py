@@ -25,12 +25,12 @@ class Node:
 
 
 GRAPH: dict[str, Node] = {
-    "raw_documents": Node((CORPUS_FILES,), "3", "Text and instruction records of the corpus."),
-    "chunks": Node(("raw_documents",), "3", "Documents cut to size."),
-    "qa_pairs": Node(("chunks",), "4", "Question-answer pairs made from the chunks."),
+    "raw_documents": Node((CORPUS_FILES,), "4", "Text and instruction records of the corpus."),
+    "chunks": Node(("raw_documents",), "4", "Documents cut to size."),
+    "qa_pairs": Node(("chunks",), "5", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
-        "3",
+        "4",
         "Rows rendered by the template, split into train and eval.",
     ),
     "adapter": Node(("formatted_dataset",), "1", "The LoRA adapter.", heavy=True),

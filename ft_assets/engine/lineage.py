@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
@@ -12,6 +12,10 @@ from ft_assets.engine.storage import DamagedError, Storage
 from ft_assets.errors import UserError
 from ft_assets.files import hash_file
 from ft_assets.manifest import Manifest
+from ft_assets.records import SourceDocument
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COLUMNS = (
     "path",
@@ -23,29 +27,46 @@ COLUMNS = (
     "train_tokens",
     "eval_rows",
 )
-_OF_THE_FILE = ("path", "document_id", "pages", "records")
+_OF_THE_ROWS = ("train_rows", "train_tokens", "eval_rows")
 _DOCUMENT_ID = re.compile(r"[0-9a-f]{8,64}")
 
 
-def documents_behind(storage: Storage, manifest: Manifest) -> Iterator[dict[str, Any]]:
-    """The documents behind an artifact: path, ids and what each one gave.
+def documents_behind(storage: Storage, manifest: Manifest) -> Iterator[SourceDocument]:
+    """The documents behind an artifact, and what each one gave.
 
-    `train_rows`, `train_tokens` and `eval_rows` are missing above the formatted dataset, where
-    there are no rows yet. Path and document id are those in the manifest of the raw documents that
-    the artifact goes back to: a renamed file has its new name there.
+    Path and document id are those that the raw documents have now that the artifact goes back to: a
+    renamed file has its new name there.
     """
-    files: dict[str, list[dict[str, Any]]] = {}
-    for line in _raw_documents(storage, manifest).sources:
-        files.setdefault(line["text_id"], []).append(line)
-    told: set[str] = set()
-    for line in manifest.sources:
-        if manifest.asset == "raw_documents" or line["text_id"] not in files:
-            yield {key: line[key] for key in COLUMNS if key in line}
-        elif line["text_id"] not in told:
-            told.add(line["text_id"])
-            for file in files[line["text_id"]]:
-                now = {**line, **{key: file[key] for key in _OF_THE_FILE}}
-                yield {key: now[key] for key in COLUMNS if key in now}
+    rows = storage.sources(manifest)
+    if manifest.asset == "raw_documents":
+        yield from rows
+        return
+    files: dict[str | None, list[SourceDocument]] = {}
+    for row in storage.sources(_raw_documents(storage, manifest)):
+        files.setdefault(row.text_id, []).append(row)
+    seen: set[str | None] = set()
+    for row in rows:
+        if row.text_id not in files:
+            yield row
+        elif row.text_id not in seen:
+            seen.add(row.text_id)
+            for file in files[row.text_id]:
+                yield replace(
+                    file,
+                    train_rows=row.train_rows,
+                    train_tokens=row.train_tokens,
+                    eval_rows=row.eval_rows,
+                    eval_tokens=row.eval_tokens,
+                )
+
+
+def told(row: SourceDocument) -> dict[str, object]:
+    """A document as `lineage` shows it: its values in the order of COLUMNS.
+
+    Counts of rows are missing above the formatted dataset, where there are no rows yet.
+    """
+    found = {key: getattr(row, key) for key in COLUMNS}
+    return {k: value for k, value in found.items() if value is not None or k not in _OF_THE_ROWS}
 
 
 def _raw_documents(storage: Storage, manifest: Manifest) -> Manifest:
@@ -93,32 +114,65 @@ def impact(project: Project, file: str) -> list[Learned]:
     """
     place, path = _place(project, file)
     sha256 = hash_file(path) if path.is_file() else None
+    by_id = file if _DOCUMENT_ID.fullmatch(file) and not path.exists() else None
     known = [
         manifest
         for corpus in project.storage.corpora()
         for asset in GRAPH
         for manifest in project.storage.history(corpus, asset)
     ]
-
-    def is_it(corpus: str, line: dict[str, Any]) -> bool:
-        if place == (corpus, line["path"]) or sha256 == line["document_id"]:
-            return True
-        by_id = _DOCUMENT_ID.fullmatch(file) and not path.exists()
-        return bool(by_id) and line["document_id"].startswith(file)
-
-    lines = [(m.corpus, line) for m in known for line in m.sources if is_it(m.corpus, line)]
-    if not lines and sha256 is None:
-        raise UserError(f"{file} is neither a file nor in the manifest of any artifact")
-    texts = {line["text_id"] for _, line in lines if line["text_id"]}
-    found = []
+    lists = _Lists(project.storage)
+    texts: set[str | None] = set()
+    found_any = False
     for manifest in known:
-        ids = {line["document_id"] for line in manifest.sources if line["text_id"] in texts}
+        own_path = place[1] if place and place[0] == manifest.corpus else None
+        found = lists.texts(manifest, own_path, sha256, by_id)
+        found_any = found_any or bool(found)
+        texts |= found
+    if not found_any and sha256 is None:
+        raise UserError(f"{file} is neither a file nor in the manifest of any artifact")
+    learned = []
+    for manifest in known:
         now = project.storage.current_version(manifest.corpus, manifest.asset)
-        found += [
+        learned += [
             Learned(manifest.corpus, manifest.asset, manifest.version, manifest.version == now, id_)
-            for id_ in sorted(ids)
+            for id_ in lists.documents(manifest, texts - {None})
         ]
-    return found
+    return learned
+
+
+class _Lists:
+    """The documents behind artifacts, searched as Arrow tables; equal lists are read once."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._read: dict[tuple[str, str], pa.Table] = {}
+
+    def _of(self, manifest: Manifest) -> "pa.Table":
+        key = manifest.corpus, manifest.sources["sha256"]
+        if key not in self._read:
+            columns = ["path", "document_id", "text_id"]
+            self._read[key] = self._storage.sources_table(manifest, columns)
+        return self._read[key]
+
+    def texts(
+        self, manifest: Manifest, path: str | None, document_id: str | None, begins: str | None
+    ) -> set[str | None]:
+        """The text ids of the documents of that path, of that id, or whose id begins so."""
+        import pyarrow.compute as pc
+
+        is_it = pc.field("path").isin([path]) | pc.field("document_id").isin([document_id])
+        if begins:
+            is_it |= pc.starts_with(pc.field("document_id"), begins)
+        return set(self._of(manifest).filter(is_it)["text_id"].to_pylist())
+
+    def documents(self, manifest: Manifest, texts: set[str | None]) -> list[str]:
+        """The ids of the documents with one of these texts, in order."""
+        import pyarrow.compute as pc
+
+        found = self._of(manifest).filter(pc.field("text_id").isin(list(texts)))
+        ids: set[str] = set(found["document_id"].to_pylist())  # type: ignore[arg-type]  # never null
+        return sorted(ids)
 
 
 def _place(project: Project, file: str) -> tuple[tuple[str, str] | None, Path]:

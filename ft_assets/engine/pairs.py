@@ -6,7 +6,7 @@ Nothing here sends anything, and nothing needs a key.
 from pathlib import Path
 
 from ft_assets.config import FineTuneConfig
-from ft_assets.engine.asset_settings import settings_read
+from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt
 from ft_assets.engine.lineage import require_made
 from ft_assets.engine.project import Project
 from ft_assets.errors import UserError
@@ -31,7 +31,7 @@ _CHARACTERS_PER_TOKEN = 4
 def estimate_pairs(project: Project, corpus: str) -> tuple[Estimate, Ledger]:
     """What making the pairs of the current chunks would cost now, also while `qa.enabled` is off.
 
-    With it the ledger as it stands. Raises StageError where there are no chunks, UserError where the
+    With it the ledger as it stands. Raises StageError if there are no chunks, UserError if the
     settings, the reviews or a chunk are wrong.
     """
     config = project.config(corpus)
@@ -45,7 +45,7 @@ def estimate_pairs(project: Project, corpus: str) -> tuple[Estimate, Ledger]:
 def cost_line(project: Project, corpus: str) -> str | None:
     """What making the pairs would cost, from the chunks' manifest alone.
 
-    None where QA is off. Raises UserError where the settings are wrong.
+    None if QA is off. Raises UserError if the settings are wrong.
     """
     config = project.config(corpus)
     if not config.qa.enabled:
@@ -57,9 +57,9 @@ def cost_line(project: Project, corpus: str) -> str | None:
     chunks = project.storage.current(corpus, "chunks")
     if chunks is None:
         return f"what the pairs cost: {counted}, once there are chunks"
-    settings = settings_read(project, corpus, _QA, config)
-    section = {key.removeprefix("qa."): value for key, value in settings.items()}
-    writer, judge = recipe_of(section), judge_recipe(section)
+    writer = recipe_of(config.qa, qa_prompt(project, corpus, config))
+    judge_text = qa_judge_prompt(project, corpus, config) if config.qa.judge else None
+    judge = judge_recipe(config.qa, judge_text)
     count = int(chunks.counts["chunks"])
     most = _typical(config, writer, judge, price_of(writer.model, config.qa.prices)) * count
     cap = dollars(config.qa.max_usd)
@@ -76,7 +76,7 @@ def _typical(
     size = config.langchain.chunk_size
     size *= _CHARACTERS_PER_TOKEN if config.langchain.splitter == "token" else 1
     chunk = Chunk("", "", 1, 0, size, "x" * size, "")
-    pairs = pairs_of(chunk.text, config.qa.pairs_per_chunk, config.qa.pairs_per_1000_tokens)
+    pairs = pairs_of(chunk.text, config.qa)
     requests = [request_of(writer, chunk, pairs)]
     if judge:
         requests.append(judge_request(judge, chunk, [TYPICAL] * pairs))
@@ -86,9 +86,9 @@ def _typical(
 def export_pairs(project: Project, corpus: str, path: Path) -> int:
     """Writes the current pairs to a JSON Lines file for a person to look at; gives their number."""
     if path.exists():
-        raise UserError(f"{path} is there already; nothing was changed")
+        raise UserError(f"{path} exists already; nothing was changed")
     if path.resolve().is_relative_to(project.data.resolve()):
-        raise UserError(f"{path} lies in {project.data}, where it would be taken for a document")
+        raise UserError(f"{path} is in {project.data}, so it would be taken for a document")
     manifest = require_made(project, corpus, _QA)
     headings = {chunk.chunk_id: chunk.heading for chunk in _chunks(project, manifest)}
     found = [
@@ -103,7 +103,7 @@ def export_pairs(project: Project, corpus: str, path: Path) -> int:
 def import_reviews(project: Project, corpus: str, path: Path) -> tuple[int, Path]:
     """Takes the verdicts of a file that `export_pairs` wrote into the corpus's review file.
 
-    Gives how many are new, and that file. Raises UserError for a line that cannot be taken up; then
+    Gives how many are new, and that file. Raises UserError for a line that cannot be used; then
     nothing is changed.
     """
     manifest = require_made(project, corpus, _QA)

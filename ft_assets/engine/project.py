@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ft_assets.config import FineTuneConfig
 from ft_assets.engine.asset_settings import (
@@ -27,8 +26,9 @@ from ft_assets.engine.graph import CORPUS_FILES, GRAPH, run_stage
 from ft_assets.engine.lease import IsOver, Lease, holder
 from ft_assets.engine.storage import DamagedError, Storage
 from ft_assets.errors import StageError
-from ft_assets.manifest import Manifest
+from ft_assets.manifest import FileDigest, Manifest
 from ft_assets.stages.job import Job, Outcome, Previous, Report
+from ft_assets.tables import values
 
 RunStage = Callable[[Job], Outcome]
 """Runs a job to its end, wherever that is."""
@@ -42,9 +42,10 @@ _LOOK_BACK = 16
 
 @dataclass(frozen=True)
 class Made:
-    """What became of an asset: its current manifest, and whether that is the one from before."""
+    """What became of an asset: its current manifest and its folder, and whether it was there before."""
 
     manifest: Manifest
+    folder: Path
     reused: bool
     seconds: float
 
@@ -89,7 +90,15 @@ class Project(DataFolder):
             except DamagedError as error:
                 manifests[asset], damaged[asset] = None, str(error)
         settings = {asset: settings_read(self, corpus, asset, config) for asset in GRAPH}
-        return plan(manifests, self.files(corpus), settings, damaged)
+        return plan(manifests, self.files(corpus), settings, self._paths_of, damaged)
+
+    def _paths_of(self, manifest: Manifest) -> dict[str, str] | None:
+        try:
+            table = self.storage.sources_table(manifest, ["path", "document_id"])
+            paths, ids = (values(table, name) for name in ("path", "document_id"))
+            return dict(zip(paths, ids, strict=True))
+        except DamagedError:
+            return None
 
     def settings_version(self, corpus: str, asset: str, config: FineTuneConfig) -> str:
         """The version of the observed source `settings/<asset>`."""
@@ -137,7 +146,8 @@ class Project(DataFolder):
             report(f"run {other.run_id or '(none)'} is making {asset} of {corpus}: waiting for it")
         request = _Request(corpus, asset, run, run_id, is_over, force, reuse_only, settled)
         manifest, reused = self._make_settled(request)
-        made = Made(manifest, reused, time.monotonic() - began)
+        folder = self.storage.folder(corpus, asset, manifest.version)
+        made = Made(manifest, folder, reused, time.monotonic() - began)
         self._on_made(made)
         return made
 
@@ -164,9 +174,9 @@ class Project(DataFolder):
             if request.settled not in (None, inputs[CORPUS_FILES]):
                 raise ChangedError(f"the files of {corpus} changed since they were asked for")
         key = fingerprint(asset, inputs, job.settings)
-        before = self._current_or_none(corpus, asset)
-        if before and before.fingerprint == key and not request.force:
-            return before, True
+        current = self._current_or_none(corpus, asset)
+        if current and current.fingerprint == key and not request.force:
+            return current, True
         if request.reuse_only:
             raise ChangedError(f"{asset} of {corpus} changed since this run began: refresh again")
         if not request.force:
@@ -189,18 +199,31 @@ class Project(DataFolder):
                 settings=job.settings,
                 code_version=GRAPH[asset].code_version,
                 files={},
-                sources=_sources(asset, outcome, above),
+                sources=FileDigest(sha256="", bytes=0),
                 counts=outcome.counts,
                 checks=outcome.checks,
                 cost=outcome.cost,
                 forced=request.force,
-                reason=_reason(before, request.force, inputs, job),
+                reason=self._reason(current, request.force, inputs, job),
                 run_id=request.run_id,
                 started=started,
                 ended=_utc_now(),
                 tools=outcome.tools,
             )
-            return self.storage.publish(held, folder, manifest), False
+            nearest = above.get(GRAPH[asset].inputs[0])
+            return self.storage.publish(held, folder, manifest, nearest), False
+
+    def _reason(
+        self, previous: Manifest | None, force: bool, inputs: dict[str, str], job: Job
+    ) -> str:
+        """Why an artifact is made, in words; of many causes the first few."""
+        if force:
+            return "forced"
+        if previous is None:
+            return "never made"
+        causes = own_causes(previous, inputs, job.files, job.settings, self._paths_of)
+        more = f"; and {len(causes) - _REASONS} more" if len(causes) > _REASONS else ""
+        return "; ".join(causes[:_REASONS]) + more
 
     def _current_or_none(self, corpus: str, asset: str) -> Manifest | None:
         """The current manifest of an asset that is about to be made; a damaged one counts for none."""
@@ -226,7 +249,7 @@ class Project(DataFolder):
             same = same_code and shaping(manifest.settings) == shaping(job.settings)
             if same and not self.storage.damage(manifest):
                 folder = self.storage.folder(job.corpus, job.asset, manifest.version)
-                return Previous(folder, vars(manifest))
+                return Previous(folder, manifest)
         return None
 
     def job(self, corpus: str, asset: str, config: FineTuneConfig | None = None) -> Job:
@@ -257,7 +280,7 @@ class Project(DataFolder):
                 for name in GRAPH[asset].inputs
                 if name in above
             },
-            manifests={name: vars(manifest) for name, manifest in above.items()},
+            manifests=above,
             files=self.files(corpus) if reads_files else [],
             means=means_of(asset, config),
             keep=self.storage.keep(corpus, asset),
@@ -315,24 +338,6 @@ def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:
     gates = [gate for manifest in inputs for gate in manifest.failed_gates()]
     if gates:
         raise StageError(f"{asset} of {corpus} is blocked: {'; '.join(gates)} (--force overrides)")
-
-
-def _sources(asset: str, outcome: Outcome, above: dict[str, Manifest]) -> list[dict[str, Any]]:
-    """The documents behind an artifact: the stage's own word, or what the nearest input has."""
-    if outcome.sources is not None:
-        return outcome.sources
-    return above[GRAPH[asset].inputs[0]].sources
-
-
-def _reason(before: Manifest | None, force: bool, inputs: dict[str, str], job: Job) -> str:
-    """Why an artifact is made, in words; of many causes the first few."""
-    if force:
-        return "forced"
-    if before is None:
-        return "never made"
-    causes = own_causes(before, inputs, job.files, job.settings)
-    more = f"; and {len(causes) - _REASONS} more" if len(causes) > _REASONS else ""
-    return "; ".join(causes[:_REASONS]) + more
 
 
 def _utc_now() -> str:

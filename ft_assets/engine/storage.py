@@ -1,6 +1,7 @@
 """Artifacts on a local POSIX disk; the one place that knows where they lie.
 
-    <root>/<corpus>/<asset>/<version>/…            an artifact, its manifest.json written last
+    <root>/<corpus>/<asset>/<version>/…            an artifact, its manifest.json written last; in
+                                                   sources.parquet the documents behind it
     <root>/<corpus>/<asset>/current                the version in use, replaced in one step
     <root>/<corpus>/<asset>/.staging-*/            work in progress, never read
     <root>/<corpus>/<asset>/ledger/                what outlives the versions: qa_pairs' answers
@@ -13,24 +14,36 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ft_assets.engine import lease
 from ft_assets.errors import StageError, no_room
 from ft_assets.files import hash_file, sync_folder, write_atomically
-from ft_assets.manifest import Manifest, digest
+from ft_assets.manifest import MANIFEST, SOURCES, FileDigest, Manifest, OldSchemaError, digest
+from ft_assets.records import SourceDocument
+from ft_assets.tables import ROW_GROUP, read_batches, write_table
 
-MANIFEST = "manifest.json"
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
 CURRENT = "current"
-KEEP = "ledger"
+LEDGER = "ledger"
+"""The folder of an asset that outlives its versions: the answers that were paid for."""
 _STAGING = ".staging-"
+_AGAIN = "Make it again: ft-assets refresh {0.corpus} --until {0.asset} --force"
 
 
 class DamagedError(StageError):
     """An artifact is not what its manifest says."""
+
+
+class OldVersionError(DamagedError):
+    """An artifact was made by an earlier version of this project; it counts as never made."""
 
 
 class Storage:
@@ -46,7 +59,7 @@ class Storage:
 
     def keep(self, corpus: str, asset: str) -> Path:
         """A folder of the asset's own that no version is in and that nothing here removes."""
-        return self.home(corpus, asset) / KEEP
+        return self.home(corpus, asset) / LEDGER
 
     def folder(self, corpus: str, asset: str, version: str) -> Path:
         """Where a version of an artifact lies."""
@@ -102,7 +115,12 @@ class Storage:
                 manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
                 self._read[path] = (state, manifest)
             return manifest
-        except (OSError, ValueError, TypeError) as error:
+        except OldSchemaError as error:
+            raise OldVersionError(
+                f"{path.parent} was made by an earlier version of ft-assets (manifest {error}), so it "
+                "counts as never made; nothing of it is deleted"
+            ) from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise DamagedError(
                 f"{path} is damaged ({error}): refresh to make the artifact again"
             ) from error
@@ -115,7 +133,7 @@ class Storage:
         folders = [
             path
             for path in home.iterdir()
-            if path.is_dir() and path.name[0] != "." and path.name != KEEP
+            if path.is_dir() and path.name[0] != "." and path.name != LEDGER
         ]
         folders.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         return [path.name for path in folders]
@@ -126,28 +144,31 @@ class Storage:
             with suppress(DamagedError):
                 yield self.manifest(corpus, asset, version)
 
+    def sources(self, manifest: Manifest) -> Iterator[SourceDocument]:
+        """The documents behind an artifact. Raises DamagedError if they cannot be read."""
+        for batch in self.sources_table(manifest).to_batches(ROW_GROUP):
+            yield from (SourceDocument(**row) for row in batch.to_pylist())
+
+    def sources_table(self, manifest: Manifest, columns: list[str] | None = None) -> "pa.Table":
+        """The same, or some columns of it, as an Arrow table."""
+        import pyarrow as pa
+
+        path = self.folder(manifest.corpus, manifest.asset, manifest.version) / SOURCES
+        try:
+            return pa.concat_tables(read_batches(path, columns))
+        except (OSError, ValueError) as error:  # pyarrow's errors are of both kinds
+            raise DamagedError(f"{path} is damaged ({error}): {_AGAIN.format(manifest)}") from error
+
     def damage(self, manifest: Manifest) -> list[str]:
         """What of an artifact is not as its manifest says, found by reading all of it."""
         folder = self.folder(manifest.corpus, manifest.asset, manifest.version)
-        found = []
-        for name, item in manifest.files.items():
-            path = folder / name
-            if not path.is_file():
-                found.append(f"{path} is not there")
-            elif path.stat().st_size != item["bytes"]:
-                found.append(f"{path} has {path.stat().st_size} bytes, not {item['bytes']}")
-            elif hash_file(path) != item["sha256"]:
-                found.append(f"{path} does not have the sha256 that its manifest names")
-        known = {*manifest.files, MANIFEST}
-        extra = (name for name in _files(folder) if name not in known)
-        return found + [f"{folder / name} is not in the manifest" for name in extra]
+        return _damage(folder, {**manifest.files, SOURCES: manifest.sources})
 
     def require_whole(self, manifest: Manifest) -> None:
         """Raises DamagedError where an artifact is not what its manifest says."""
         if damage := self.damage(manifest):
             raise DamagedError(
-                f"{'; '.join(damage)}: the artifact is damaged. Make it again: ft-assets refresh "
-                f"{manifest.corpus} --until {manifest.asset} --force"
+                f"{'; '.join(damage)}: the artifact is damaged. {_AGAIN.format(manifest)}"
             )
 
     @contextmanager
@@ -185,25 +206,23 @@ class Storage:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, held: lease.Lease, folder: Path, manifest: Manifest) -> Manifest:
+    def publish(
+        self, held: lease.Lease, folder: Path, manifest: Manifest, nearest: Manifest | None = None
+    ) -> Manifest:
         """Makes what lies in a staging folder the current version of its artifact.
 
         Completes the manifest with the files and the version, which is the digest of their content.
-        Where that version is there already, whole, only its manifest is replaced. Raises
-        LostLeaseError where the lease is another's by now.
+        Where the folder has no SOURCES, or the same as the artifact `nearest` upstream, that one's are
+        linked. Where that version is there already, whole, only its manifest and SOURCES are replaced.
+        Raises LostLeaseError if the lease is another's by now.
         """
         with held.publishing():  # before the hashing, which can be long
             pass
         folder.chmod(0o755)
-        files = {
-            name: {
-                "sha256": _sync_and_hash(folder / name),
-                "bytes": (folder / name).stat().st_size,
-            }
-            for name in _files(folder)
-        }
+        sources = self._share_sources(folder / SOURCES, nearest)
+        files = {name: _sync_and_hash(folder / name) for name in _files(folder) if name != SOURCES}
         version = digest({name: file["sha256"] for name, file in files.items()})[:20]
-        manifest = replace(manifest, files=files, version=version)
+        manifest = replace(manifest, files=files, sources=sources, version=version)
         for path in folder.rglob("*"):
             if path.is_dir():
                 sync_folder(path)
@@ -214,10 +233,34 @@ class Storage:
         shutil.rmtree(held.home / f"{_STAGING}damaged-{version}", ignore_errors=True)
         return manifest
 
+    def _share_sources(self, path: Path, nearest: Manifest | None) -> FileDigest:
+        """Makes equal lists of documents one file: a link to the nearest artifact's."""
+        if nearest is None:
+            if not path.exists():
+                write_table(path, SourceDocument, [])
+            return _sync_and_hash(path)
+        theirs = self.folder(nearest.corpus, nearest.asset, nearest.version) / SOURCES
+        if path.exists():
+            own = _sync_and_hash(path)
+            if own != nearest.sources:
+                return own
+            path.unlink()
+        try:
+            path.hardlink_to(theirs)
+        except OSError:  # a file system without links
+            shutil.copyfile(theirs, path)
+        return _sync_and_hash(path)
+
     def _put_in_place(self, home: Path, folder: Path, manifest: Manifest) -> None:
+        """Renames the folder to its version; if that is there, whole, replaces what says how it was made.
+
+        The documents first: should this process die before the manifest, the version counts as damaged
+        and stale, and the next refresh replaces both.
+        """
         target = home / manifest.version
-        if target.is_dir() and not self.damage(manifest):
-            (folder / MANIFEST).replace(target / MANIFEST)
+        if target.is_dir() and not _damage(target, manifest.files):
+            for name in (SOURCES, MANIFEST):
+                (folder / name).replace(target / name)
             sync_folder(target)
             return
         if target.is_dir():
@@ -252,7 +295,23 @@ def _files(folder: Path) -> list[str]:
     ]
 
 
-def _sync_and_hash(path: Path) -> str:
+def _sync_and_hash(path: Path) -> FileDigest:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileDigest(sha256=sha256, bytes=file.tell())
+
+
+def _damage(folder: Path, files: Mapping[str, FileDigest]) -> list[str]:
+    """What of a folder is not as `files` say, and what is in it besides."""
+    found = []
+    for name, item in files.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is not there")
+        elif path.stat().st_size != item["bytes"]:
+            found.append(f"{path} has {path.stat().st_size} bytes, not {item['bytes']}")
+        elif hash_file(path) != item["sha256"]:
+            found.append(f"{path} does not have the sha256 that its manifest names")
+    extra = (name for name in _files(folder) if name not in {*files, MANIFEST, SOURCES})
+    return found + [f"{folder / name} is not in the manifest" for name in extra]

@@ -6,14 +6,18 @@ Imports torch and the trainer inside functions only; run in a process of its own
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from ft_assets.config import ModelConfig, TrainingConfig
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.manifest import SOURCES, Verdict
+from ft_assets.records import SourceDocument
+from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.training.sft import train
+from ft_assets.tables import read_table, write_table
 
+LOSS_FELL = Check("loss_fell", "The training loss ended below where it began.", blocking=False)
+CHECKS = (LOSS_FELL,)
 LOSS_HISTORY = "loss_history.json"
 
 
@@ -37,7 +41,8 @@ def build(job: Job, report: Report) -> Outcome:
     (job.output / BASE_MODEL).write_text(
         json.dumps({"base": base.base, "revision": base.revision}, indent=1) + "\n"
     )
-    rows = job.manifests["formatted_dataset"]["counts"]["train_rows"]
+    _write_sources(job.inputs["formatted_dataset"], job.output)
+    rows = job.manifests["formatted_dataset"].counts["train_rows"]
     return Outcome(
         counts={
             "steps": len(history),
@@ -45,27 +50,28 @@ def build(job: Job, report: Report) -> Outcome:
             "first_loss": history[0]["loss"],
             "last_loss": history[-1]["loss"],
         },
-        checks={"loss_fell": _loss_fell(history)},
+        checks=_loss_fell(history),
         cost={"seconds": round(seconds, 1)},
         tools={
             **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
             "base_revision": base.revision,
         },
-        sources=[
-            line
-            for line in job.manifests["formatted_dataset"]["sources"]
-            if line.get("train_rows")  # what is only held out for evaluation was not learned from
-        ],
     )
 
 
-def _loss_fell(history: list[dict[str, float]]) -> dict[str, Any]:
+def _write_sources(dataset: Path, output: Path) -> None:
+    """What is only held out for evaluation was not learned from."""
+    rows = read_table(dataset / SOURCES, SourceDocument)
+    write_table(output / SOURCES, SourceDocument, (row for row in rows if row.train_rows))
+
+
+def _loss_fell(history: list[dict[str, float]]) -> dict[str, Verdict]:
     """Whether the last quarter of the steps had a lower mean loss than the first; only a warning."""
     losses = [entry["loss"] for entry in history]
     part = max(1, len(losses) // 4)
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
     message = f"mean loss {first:.3f} in the first quarter of the steps, {last:.3f} in the last"
-    return check(last <= first, message, blocking=False)
+    return LOSS_FELL.verdict(last <= first, message)
 
 
 def _publish_json_only(folder: Path) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 from ft_assets.config import LangChainConfig, ModelConfig
 from ft_assets.records import CHUNKS, HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.splitting.characters import Cut, character_cut, recursive_cut
 from ft_assets.tables import Rows, TextRows, TextWriter, batched, from_rows, read_texts, to_table
 
+TEXT_IS_CHUNKED = Check("text_is_chunked", "If there is text there are chunks.")
+CHECKS = (TEXT_IS_CHUNKED,)
 _BATCH = 1_000
 """Chunks that are in memory as such; more of them are as columns."""
 
@@ -69,13 +71,13 @@ def build(job: Job, report: Report) -> Outcome:
     """Makes `chunks`: `chunks.parquet`. Texts that were cut before are not cut again."""
     tools = versions("langchain-text-splitters", "regex", "tokenizers", "pyarrow")
     previous = job.reusable(tools)
-    earlier = TextRows(previous.folder / CHUNKS if previous else None)
+    previous_rows = TextRows(previous.folder / CHUNKS if previous else None)
     cut = _cut_of(job)
     pages = cut_now = 0
     with TextWriter(job.output / CHUNKS, Chunk) as writer:
         for text_id, documents in read_texts(job.inputs["raw_documents"] / "documents.parquet"):
             pages += sum(map(len, documents))
-            if rows := earlier.take(text_id):
+            if rows := previous_rows.take(text_id):
                 writer.add(text_id, rows)
                 continue
             cut_now += 1
@@ -84,10 +86,8 @@ def build(job: Job, report: Report) -> Outcome:
     report(f"{cut_now} texts cut")
     return Outcome(
         counts={"chunks": writer.count},
-        checks={
-            "text_is_chunked": check(
-                bool(writer.count) or not pages, f"{writer.count} chunks from {pages} pages of text"
-            )
-        },
+        checks=TEXT_IS_CHUNKED.verdict(
+            bool(writer.count) or not pages, f"{writer.count} chunks from {pages} pages of text"
+        ),
         tools=tools,
     )

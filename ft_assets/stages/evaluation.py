@@ -5,13 +5,14 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ft_assets.config import EvaluationConfig
 from ft_assets.errors import UserError
+from ft_assets.manifest import Verdict
 from ft_assets.names import QUESTIONS_FILE
-from ft_assets.records import Answer, Example
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.records import ComparedAnswer, Example
+from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
 from ft_assets.stages.questions import Question, read_questions
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+TUNED_IS_NOT_WORSE = Check("tuned_is_not_worse", "The tuned model does no worse than its base.")
+CHECKS = (TUNED_IS_NOT_WORSE,)
 METRICS = "metrics.json"
 SAMPLES = 8
 """Held-out rows shown side by side where the corpus has no questions of its own."""
@@ -70,9 +73,9 @@ def eval_loss(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", path: Pa
     return total / count
 
 
-def _by_tokens(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _by_tokens(rows: list[dict[str, list[int]]]) -> Iterator[list[dict[str, list[int]]]]:
     """Groups rows, which come by length, so that a padded batch keeps to `_BATCH_TOKENS`."""
-    batch: list[dict[str, Any]] = []
+    batch: list[dict[str, list[int]]] = []
     for row in rows:
         if batch and (len(batch) + 1) * len(row["input_ids"]) > _BATCH_TOKENS:
             yield batch
@@ -114,7 +117,7 @@ def answer(
 
 def evaluate(
     adapter: Path, dataset: Path, questions: list[Question], max_new_tokens: int, report: Report
-) -> tuple[dict[str, float], list[Answer]]:
+) -> tuple[dict[str, float], list[ComparedAnswer]]:
     """The metrics of base and tuned, and their answers side by side.
 
     The same weights serve both: the base is the tuned model with its adapter switched off.
@@ -177,10 +180,10 @@ def _first_rows(rows: Iterable[Example]) -> Iterator[Example]:
             yield row
 
 
-def _answer(item: Question, base: str, tuned: str) -> Answer:
+def _answer(item: Question, base: str, tuned: str) -> ComparedAnswer:
     fact = item.key_fact
     hits = (has_key_fact(base, fact), has_key_fact(tuned, fact)) if fact else (None, None)
-    return Answer(item.question, fact, base, tuned, *hits)
+    return ComparedAnswer(item.question, fact, base, tuned, *hits)
 
 
 def build(job: Job, report: Report) -> Outcome:
@@ -193,13 +196,13 @@ def build(job: Job, report: Report) -> Outcome:
         report,
     )
     (job.output / METRICS).write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
-    write_table(job.output / "answers.parquet", Answer, answers)
+    write_table(job.output / "answers.parquet", ComparedAnswer, answers)
     return Outcome(
         counts=metrics, checks=_checks(metrics), tools=versions("torch", "transformers", "peft")
     )
 
 
-def _checks(metrics: dict[str, float]) -> dict[str, dict[str, Any]]:
+def _checks(metrics: dict[str, float]) -> dict[str, Verdict]:
     """The gate before merging: the tuned model must not be worse than its base."""
     if "questions" in metrics:
         base, tuned = metrics["base_key_facts"], metrics["tuned_key_facts"]
@@ -211,4 +214,4 @@ def _checks(metrics: dict[str, float]) -> dict[str, dict[str, Any]]:
         message = f"loss on held-out rows: tuned {tuned:.3f}, base {base:.3f}"
     else:
         better, message = True, "nothing is held out and the corpus has no questions"
-    return {"tuned_is_not_worse": check(better, message)}
+    return TUNED_IS_NOT_WORSE.verdict(better, message)

@@ -6,20 +6,23 @@ that it has none.
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import AugmentConfig, DataConfig, ModelConfig, TrainingConfig
 from ft_assets.errors import StageError, UserError
+from ft_assets.manifest import SOURCES
 from ft_assets.names import QUESTIONS_FILE
-from ft_assets.records import DroppedRow, Example
+from ft_assets.records import DroppedRow, Example, SourceDocument
 from ft_assets.stages.dataset.augmentation import DataAugmenter
+from ft_assets.stages.dataset.checks import CHECKS as CHECKS
 from ft_assets.stages.dataset.checks import dataset_checks
 from ft_assets.stages.dataset.origins import COMPARED, OriginGroup, Origins, groups_of, read_origins
 from ft_assets.stages.dataset.previous import PreviousDataset, PreviousTable, SidedRows
 from ft_assets.stages.dataset.rows import RowMaker
-from ft_assets.stages.dataset.split import REASONS, Verdicts, decide
+from ft_assets.stages.dataset.split import REASONS, Decisions, decide
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
 from ft_assets.stages.job import Job, Outcome, Report, versions
@@ -27,7 +30,7 @@ from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
-from ft_assets.tables import Rows, batched, to_table
+from ft_assets.tables import Rows, batched, read_table, to_table, write_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,19 +54,19 @@ class Chosen:
 
 
 class _Chooser:
-    """Hands out the verdicts on origins in their order."""
+    """Hands out the decisions on origins in their order."""
 
-    def __init__(self, origins: Origins, verdicts: Verdicts) -> None:
-        self._reason = verdicts.reason.tolist()
-        self._kept_as = verdicts.kept_as.tolist()
-        self._held_out = verdicts.held_out.tolist()
+    def __init__(self, origins: Origins, decisions: Decisions) -> None:
+        self._reason = decisions.reason.tolist()
+        self._kept_as = decisions.kept_as.tolist()
+        self._held_out = decisions.held_out.tolist()
         self._groups = origins.array("split_group", "uint64").tolist()
         self._named = {place for place in self._kept_as if place >= 0}
         self._names: dict[int, str] = {}
         self._place = 0
 
     def choose(self, group: OriginGroup, origin_ids: list[str]) -> Chosen:
-        """The verdicts on the origins of the next group."""
+        """The decisions on the origins of the next group."""
         chosen = Chosen({}, {}, [])
         for place, origin_id in enumerate(origin_ids, start=self._place):
             if place in self._named:
@@ -114,7 +117,7 @@ def _rows(record: type, records: Sequence[Any]) -> list[Rows]:
 def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateManager:
     data = job.section(DataConfig)
     template = data.template
-    custom = job.settings.get("data.template.text")
+    custom = job.text("data.template.text")
     try:
         return PromptTemplateManager(
             tokenizer,
@@ -157,8 +160,8 @@ def build(job: Job, report: Report) -> Outcome:
     maker = RowMaker(manager, augmenter, tokenizer, job.section(TrainingConfig).max_length)
     previous_sketches = PreviousTable(folder / SKETCHES if folder else None, COMPARED)
     origins = read_origins(job.inputs, previous_sketches, job.output / SKETCHES)
-    verdicts = decide(origins, data, _asked(job))
-    chooser, previous_rows = _Chooser(origins, verdicts), PreviousDataset(folder, REASONS)
+    decisions = decide(origins, data, _asked(job))
+    chooser, previous_rows = _Chooser(origins, decisions), PreviousDataset(folder, REASONS)
     with DatasetWriter(job.output, list(data.export_formats)) as writer:
         for text_id, groups in groupby(groups_of(job.inputs), key=lambda each: each.text_id):
             writer.write(text_id, _rows_of(groups, chooser, previous_rows, maker))
@@ -167,7 +170,23 @@ def build(job: Job, report: Report) -> Outcome:
     if not writer.counts["train_rows"]:
         reasons = "".join(f"\n  {count} rows: {why}" for why, count in writer.dropped.items())
         raise StageError(f"no training row is left for corpus {job.corpus}{reasons}")
-    return _outcome(job, len(origins), writer, verdicts, tools)
+    rows = _sources(job.inputs["raw_documents"], writer)
+    write_table(job.output / SOURCES, SourceDocument, rows)
+    return _outcome(job, len(origins), writer, decisions, tools)
+
+
+def _sources(documents: Path, writer: DatasetWriter) -> Iterator[SourceDocument]:
+    """The documents that rows come from, with how many rows and tokens each gave."""
+    for row in read_table(documents / SOURCES, SourceDocument):
+        if row.text_id in writer.by_text:
+            counts = writer.by_text[row.text_id]
+            yield replace(
+                row,
+                train_rows=counts["train_rows"],
+                train_tokens=counts["train_tokens"],
+                eval_rows=counts["eval_rows"],
+                eval_tokens=counts["eval_tokens"],
+            )
 
 
 _COUNTED = (
@@ -180,9 +199,9 @@ _COUNTED = (
 
 
 def _outcome(
-    job: Job, origins: int, writer: DatasetWriter, verdicts: Verdicts, tools: dict[str, str]
+    job: Job, origins: int, writer: DatasetWriter, decisions: Decisions, tools: dict[str, str]
 ) -> Outcome:
-    counts, by_text = writer.counts, writer.by_text
+    counts = writer.counts
     return Outcome(
         counts={
             "origins": origins,
@@ -192,11 +211,6 @@ def _outcome(
             "rows_cut_by_max_length": counts["cut_rows"],
             "tokens_cut_by_max_length": counts["cut_tokens"] + counts["dropped_tokens"],
         },
-        checks=dataset_checks(job, origins, writer, verdicts),
+        checks=dataset_checks(job, origins, writer, decisions),
         tools=tools,
-        sources=[
-            {**line, **by_text[line["text_id"]]}
-            for line in job.manifests["raw_documents"]["sources"]
-            if line["text_id"] in by_text
-        ],
     )

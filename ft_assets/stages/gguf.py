@@ -20,12 +20,14 @@ from ft_assets.stages.export.llama_cpp import (
 )
 from ft_assets.stages.export.model_card import model_card
 from ft_assets.stages.export.modelfile import modelfile
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     pass
 
+ANSWERS = Check("answers_in_llama_cpp", "Every file loads, agrees on token ids, and answers.")
+CHECKS = (ANSWERS,)
 PROBE = "What is this document about?"
 """What every file is asked before it is published."""
 
@@ -78,11 +80,8 @@ def build(job: Job, report: Report) -> Outcome:
     (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, files))
     return Outcome(
         counts={f"{path.stem.rpartition('-')[2]}_megabytes": _megabytes(path) for path in files},
-        checks={
-            "answers_in_llama_cpp": check(
-                all(passed for passed, _ in verdicts),
-                "; ".join(message for _, message in verdicts),
-            )
-        },
+        checks=ANSWERS.verdict(
+            all(passed for passed, _ in verdicts), "; ".join(message for _, message in verdicts)
+        ),
         tools=versions("llama-cpp-python"),
     )

@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ft_assets.manifest import Manifest, Settings, Verdict
 
 if TYPE_CHECKING:
     from ft_assets.config import AnySection
@@ -34,7 +36,7 @@ class Previous:
     """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,17 @@ class Job:
     corpus: str
     source: Path
     output: Path
-    settings: dict[str, Any]
+    settings: Settings
     inputs: dict[str, Path] = field(default_factory=dict)
-    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    manifests: dict[str, Manifest] = field(default_factory=dict)
     files: list[CorpusFile] = field(default_factory=list)
     previous: Previous | None = None
-    means: dict[str, Any] = field(default_factory=dict)
+    means: Settings = field(default_factory=dict)
     keep: Path = Path()
 
     def reusable(self, tools: dict[str, str]) -> Previous | None:
         """The earlier version, where these very tools made it: another parser reads otherwise."""
-        made_by = self.previous.manifest["tools"] if self.previous else None
+        made_by = self.previous.manifest.tools if self.previous else None
         return self.previous if made_by == tools else None
 
     def section(self, section: "type[AnySection]") -> "AnySection":
@@ -78,6 +80,11 @@ class Job:
         values = {k.removeprefix(path): v for k, v in known.items() if k.startswith(path)}
         return partial_section(section, values)
 
+    def text(self, key: str) -> str | None:
+        """The text of a file that the settings name, such as `data.template.text`; None if there is none."""
+        text = self.settings.get(key)
+        return None if text is None else str(text)
+
     def dump(self, path: Path) -> None:
         """Writes the job as JSON."""
         path.write_text(json.dumps(asdict(self), default=str))
@@ -86,13 +93,15 @@ class Job:
     def load(cls, path: Path) -> "Job":
         """Reads what `dump` wrote."""
         content = json.loads(path.read_text())
+        manifests = content["manifests"].items()
+        content["manifests"] = {asset: Manifest(**manifest) for asset, manifest in manifests}
         content["inputs"] = {asset: Path(folder) for asset, folder in content["inputs"].items()}
         content["files"] = [CorpusFile(**file) for file in content["files"]]
         for key in ("source", "output", "keep"):
             content[key] = Path(content[key])
         if content["previous"]:
-            content["previous"]["folder"] = Path(content["previous"]["folder"])
-            content["previous"] = Previous(**content["previous"])
+            folder, manifest = content["previous"].values()
+            content["previous"] = Previous(Path(folder), Manifest(**manifest))
         return cls(**content)
 
 
@@ -100,20 +109,36 @@ class Job:
 class Outcome:
     """What a stage says of the artifact it made; it all ends in the manifest.
 
-    `checks` maps a check to `{"passed": bool, "blocking": bool, "message": str, …}`. `sources` are
-    the documents behind the artifact, `None` meaning those of the nearest input.
+    `checks` maps the name of each of the stage's CHECKS to its verdict. A stage that knows better which
+    documents are behind its artifact writes them to SOURCES in its output; else they are those of the
+    nearest input.
     """
 
     counts: dict[str, int | float] = field(default_factory=dict)
-    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checks: dict[str, Verdict] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
-    sources: list[dict[str, Any]] | None = None
 
 
-def check(passed: bool, message: str, *, blocking: bool = True) -> dict[str, Any]:
-    """A verdict for `Outcome.checks`; a blocking one stops what would be made from the artifact."""
-    return {"passed": passed, "blocking": blocking, "message": message}
+@dataclass(frozen=True)
+class Check:
+    """A check of an artifact, declared where its verdict is reached: in its stage's CHECKS.
+
+    `says` is what holds if it passes. A blocking one that fails stops what would be made from the
+    artifact; `blocks_if` says when a check that only warns otherwise blocks.
+    """
+
+    name: str
+    says: str
+    blocking: bool = True
+    blocks_if: str = ""
+
+    def verdict(
+        self, passed: bool, message: str, *, blocking: bool | None = None
+    ) -> dict[str, Verdict]:
+        """The verdict under the check's name, with what was seen in words."""
+        blocks = self.blocking if blocking is None else blocking
+        return {self.name: Verdict(passed=passed, blocking=blocks, message=message)}
 
 
 def versions(*distributions: str) -> dict[str, str]:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model
 
+MERGE_CHANGES_NOTHING = Check("merge_changes_nothing", "Merging leaves the logits as they were.")
+CHECKS = (MERGE_CHANGES_NOTHING,)
 TOLERANCE = 0.01
 """The largest change of a logit that merging in fp32 may bring; 1e-4 is usual, 1.4 is bf16's."""
 
@@ -47,10 +49,8 @@ def build(job: Job, report: Report) -> Outcome:
     change = merge_adapter(job.inputs["adapter"], job.output)
     return Outcome(
         counts={"max_logit_change": change},
-        checks={
-            "merge_changes_nothing": check(
-                change <= TOLERANCE, f"merging changes a logit by {change:.2g} at most"
-            )
-        },
+        checks=MERGE_CHANGES_NOTHING.verdict(
+            change <= TOLERANCE, f"merging changes a logit by {change:.2g} at most"
+        ),
         tools=versions("torch", "transformers", "peft"),
     )

@@ -5,15 +5,17 @@ What has no answer in the ledger is sent, and then the pairs are read out of the
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
+from ft_assets.config import QAConfig
 from ft_assets.errors import UserError
+from ft_assets.manifest import Verdict
 from ft_assets.names import REVIEW_FILE
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
-from ft_assets.stages.job import Job, Outcome, Report, check, versions
+from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.qa.attempts import STATES
 from ft_assets.stages.qa.batches import BatchSending, close_unsent
 from ft_assets.stages.qa.harvest import Harvest, harvest
@@ -27,36 +29,48 @@ from ft_assets.stages.qa.review import REVIEWED, Overlay, by_person, read_review
 from ft_assets.stages.qa.send import Call, Sending
 from ft_assets.tables import Rows, TextWriter, to_table, write_table
 
+REQUESTS_ADD_UP = Check(
+    "requests_add_up", "Every request is answered, refused, truncated, invalid or failed."
+)
+REQUESTS_ARE_ANSWERED = Check(
+    "requests_are_answered",
+    "Every request gave pairs.",
+    blocking=False,
+    blocks_if="more than 5% of the requests were turned away",
+)
+PAIRS_ARE_KEPT = Check("pairs_are_kept", "Most of the pairs asked for are kept.")
+REVIEWS_APPLY = Check("reviews_apply", "Every review still has its chunk.", blocking=False)
+CHECKS = (REQUESTS_ADD_UP, REQUESTS_ARE_ANSWERED, PAIRS_ARE_KEPT, REVIEWS_APPLY)
 PAIRS = "qa_pairs.parquet"
 DROPPED = "dropped.parquet"
 YIELDS = "yields.parquet"
 QUARANTINE = "quarantine.jsonl"
 _MOST_TURNED_AWAY = 0.05
-"""The share of requests turned away above which nothing is built on the pairs: it is not they."""
+"""The share of requests turned away above which nothing is built on the pairs."""
 
 
 def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimate:
     """Sends every request of `plan` that has no answer in the ledger; gives the estimate.
 
-    Raises UserError and StageError where some have none in the end: WaitingError while a batch is
-    under way.
+    Raises UserError or StageError if some have none in the end: WaitingError while a batch is under
+    way.
     """
     batches = None
     close_unsent(ledger)
     if BatchLog(plan.job.keep).under_way:
         if ":" in plan.recipe.model:
             raise UserError(
-                f"batches for Claude are under way, which are not to be had from {plan.recipe.model}: "
+                f"batches of Claude are under way, which {plan.recipe.model} cannot collect: "
                 "set qa.model and qa.base_url back and run again until they are collected"
             )
         batches = batches_of(plan, ledger, report)
         batches.collect()
     expected = plan.estimate(ledger)
     report(f"to send: {expected}")
-    means = plan.job.means
-    if said := cap_warning(expected, means["qa.send"], ledger.making.usd, means["qa.max_usd"]):
+    qa = plan.qa
+    if said := cap_warning(expected, qa.send, ledger.making.usd, qa.max_usd):
         report(said)
-    if expected.requests and means["qa.send"] == "batches":
+    if expected.requests and qa.send == "batches":
         batches = batches or batches_of(plan, ledger, report)
         batches.run(lambda: plan.missing(ledger))
     elif expected.requests:
@@ -72,7 +86,7 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
 def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:
     """Sends the requests for pairs, and then those for verdicts on what came."""
     call, budget = call_of(plan), budget_of(plan, ledger)
-    pacer = Pacer(plan.job.means["qa.max_concurrency"])
+    pacer = Pacer(plan.qa.max_concurrency)
     for what, requests in (("pairs", plan.unwritten), ("verdicts", plan.unjudged)):
         if count := sum(1 for _ in requests(ledger)):
             report(f"{count:,} requests for {what}")
@@ -82,21 +96,20 @@ def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:
 
 def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
     """What may still be spent."""
-    means = plan.job.means
-    caps = means["qa.max_usd"], means["qa.max_usd_total"]
-    return Budget(*caps, ledger.making.usd, ledger.usd)
+    qa = plan.qa
+    return Budget(qa.max_usd, qa.max_usd_total, ledger.making.usd, ledger.usd)
 
 
 def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
     """What sends and collects the batches of a ledger."""
-    service = ClaudeBatches(plan.job.means["qa.base_url"])
+    service = ClaudeBatches(plan.qa.base_url)
     budget = budget_of(plan, ledger)
     return BatchSending(service, ledger, budget, plan.price, report, plan.recipe.model)
 
 
 def call_of(plan: Plan) -> Call:
-    """What puts requests to the model. Raises UserError where it cannot, for want of a key say."""
-    base_url = plan.job.means["qa.base_url"]
+    """What sends requests to the model. Raises UserError if it cannot, for example without a key."""
+    base_url = plan.qa.base_url
     if ":" in plan.recipe.model:
         from ft_assets.stages.qa.providers.langchain import langchain_call
 
@@ -107,12 +120,12 @@ def call_of(plan: Plan) -> Call:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `qa_pairs`: `qa_pairs.parquet`, and where QA is on what became of the rest.
+    """Makes `qa_pairs`: `qa_pairs.parquet`, and if QA is on what became of the rest.
 
     That is `dropped.parquet` (each pair with its reason), `yields.parquet` (each chunk) and
     `quarantine.jsonl` (each request without pairs, with its answers).
     """
-    if not job.settings["qa.enabled"]:
+    if not job.section(QAConfig).enabled:
         _write_pairs(job.output / PAIRS, [])
         return Outcome(counts={"pairs": 0}, checks=_off())
     plan = Plan.of(job)
@@ -133,14 +146,14 @@ def build(job: Job, report: Report) -> Outcome:
             f"pairs, and take its line out of {REVIEW_FILE}"
         )
     counts["reviews_without_chunk"] = len(homeless)
-    return _outcome(job, found, counts, cost)
+    return _outcome(plan.qa, found, counts, cost)
 
 
 def _write(output: Path, found: Harvest) -> None:
     _write_pairs(output / PAIRS, found.pairs)
     write_table(output / DROPPED, DroppedPair, found.dropped)
     write_table(output / YIELDS, ChunkYield, found.yields)
-    lines = (json.dumps(line) + "\n" for line in found.quarantine.values())
+    lines = (json.dumps(asdict(line)) + "\n" for line in found.quarantine.values())
     (output / QUARANTINE).write_text("".join(lines))
 
 
@@ -169,11 +182,13 @@ def _cost(
     }
 
 
-def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, float]) -> Outcome:
+def _outcome(
+    qa: QAConfig, found: Harvest, counts: dict[str, int], cost: dict[str, float]
+) -> Outcome:
     """What the manifest says of the pairs."""
     states = Counter(found.states.values())
     kept_rate = _kept_rate(found)
-    client = "langchain" if ":" in job.settings["qa.model"] else "anthropic"
+    client = "langchain" if ":" in qa.model else "anthropic"
     return Outcome(
         counts={
             "pairs": len(found.pairs),
@@ -188,11 +203,14 @@ def _outcome(job: Job, found: Harvest, counts: dict[str, int], cost: dict[str, f
         },
         checks={
             **_request_checks(states, len(found.states)),
-            "pairs_are_kept": _kept_check(kept_rate, job.settings["qa.min_kept_rate"]),
-            "reviews_apply": check(
+            **PAIRS_ARE_KEPT.verdict(
+                kept_rate >= qa.min_kept_rate,
+                f"{kept_rate:.0%} of the pairs asked for are kept; qa.min_kept_rate requires "
+                f"{qa.min_kept_rate:.0%}",
+            ),
+            **REVIEWS_APPLY.verdict(
                 not counts["reviews_without_chunk"],
                 f"{counts['reviews_without_chunk']} reviews are of chunks that are gone",
-                blocking=False,
             ),
         },
         cost=cost,
@@ -209,31 +227,25 @@ def _kept_rate(found: Harvest) -> float:
     return (len(found.pairs) - by_hand + len(gone)) / asked if asked else 1.0
 
 
-def _request_checks(states: Counter[str], requested: int) -> dict[str, dict[str, Any]]:
+def _request_checks(states: Counter[str], requested: int) -> dict[str, Verdict]:
     said = " + ".join(f"{states[state]} {state}" for state in STATES)
     whole = sum(states[state] for state in STATES) == requested
     useless = requested - states["answered"]
     return {
-        "requests_add_up": check(
+        **REQUESTS_ADD_UP.verdict(
             whole and not states["unknown"] + states["pending"], f"{requested} requested = {said}"
         ),
-        "requests_are_answered": check(
+        **REQUESTS_ARE_ANSWERED.verdict(
             not useless,
-            f"{useless} of {requested} requests gave no answer of use",
+            f"{useless} of {requested} requests gave no useful answer",
             blocking=states["failed"] > _MOST_TURNED_AWAY * requested,
         ),
     }
 
 
-def _kept_check(kept_rate: float, least: float) -> dict[str, Any]:
-    return check(
-        kept_rate >= least,
-        f"{kept_rate:.0%} of the pairs asked for are kept, at least {least:.0%} are wanted "
-        "(qa.min_kept_rate)",
-    )
-
-
-def _off() -> dict[str, dict[str, Any]]:
+def _off() -> dict[str, Verdict]:
     """The verdicts on an empty table."""
-    names = ("requests_add_up", "requests_are_answered", "pairs_are_kept", "reviews_apply")
-    return {name: check(True, "qa.enabled is off", blocking=False) for name in names}
+    found: dict[str, Verdict] = {}
+    for check in CHECKS:
+        found |= check.verdict(True, "qa.enabled is off", blocking=False)
+    return found

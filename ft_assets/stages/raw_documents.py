@@ -6,20 +6,21 @@ file, so that renaming a file, or saving it anew with the same text, changes no 
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ft_assets.config import LoaderSettings
 from ft_assets.errors import StageError
 from ft_assets.files import hash_file
-from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument
-from ft_assets.stages.job import CorpusFile, Job, Outcome, Previous, Report, check, versions
+from ft_assets.manifest import SOURCES, Verdict
+from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument, SourceDocument
+from ft_assets.stages.job import Check, CorpusFile, Job, Outcome, Previous, Report, versions
 from ft_assets.stages.loaders import ocr
 from ft_assets.stages.loaders.formats import UNKNOWN, endings, media_type_of, tools
 from ft_assets.stages.parsing.files import ParsedFile, Task
 from ft_assets.stages.parsing.pool import parse_files
 from ft_assets.stages.parsing.row_spool import SpooledRows, write_texts
-from ft_assets.tables import read_batches, write_table
+from ft_assets.tables import read_batches, read_table, write_table
 
 TABLES: dict[str, type] = {
     "documents": Document,
@@ -28,7 +29,13 @@ TABLES: dict[str, type] = {
 }
 """The tables with rows of texts."""
 
-_Line = dict[str, Any]
+EVERY_FILE_READ = Check(
+    "every_file_read", "No file and no part of one was rejected.", blocking=False
+)
+TEXT_IS_SOUND = Check("text_is_sound", "No document's text looks damaged.", blocking=False)
+CHECKS = (EVERY_FILE_READ, TEXT_IS_SOUND)
+"""Neither blocks: the dataset's checks weigh how much of the corpus it is."""
+
 _Key = tuple[str, str]
 """What a file is known by: the digest of its bytes, and its media type."""
 
@@ -74,9 +81,10 @@ def _check_unchanged(path: Path, file: CorpusFile) -> None:
         raise StageError(f"{path} changed while it was read: refresh again once it is whole")
 
 
-def _line(parsed: ParsedFile) -> _Line:
-    """What the manifest's sources say of a parsed file, but for the file itself."""
-    return {key: value for key, value in vars(parsed).items() if key != "batches"}
+def _source(file: CorpusFile, parsed: ParsedFile) -> SourceDocument:
+    """What the artifact says of a file that was parsed."""
+    told = {key: value for key, value in vars(parsed).items() if key != "batches"}
+    return SourceDocument(file.sha256, file.path, file.size, **told)
 
 
 def load_documents(
@@ -86,10 +94,10 @@ def load_documents(
     settings: LoaderSettings,
     report: Report,
     previous: Previous | None = None,
-) -> list[_Line]:
+) -> list[SourceDocument]:
     """Parses `files` (paths inside `source`) into the tables in `output`.
 
-    Returns a line a file for the manifest. A file that `previous` was made from is not parsed
+    Returns the files with what each one gave. A file that `previous` was made from is not parsed
     again, and files with the same bytes are read once. Raises StageError where nothing at all could
     be read, or where a file changed under the reader.
     """
@@ -99,19 +107,19 @@ def load_documents(
     scratch = output / ".rows"
     scratch.mkdir()
     for file, parsed in read_files(list(to_read.values()), source, settings, scratch):
-        known[_key(file)] = _line(parsed)
+        known[_key(file)] = _source(file, parsed)
         for name, batches in parsed.batches.items():
             spooled[name].setdefault(str(parsed.text_id), batches)
     sources = [
-        {"document_id": file.sha256, "path": file.path, "bytes": file.size, **known[_key(file)]}
+        replace(known[_key(file)], document_id=file.sha256, path=file.path, bytes=file.size)
         for file in sorted(files, key=lambda file: file.path)
     ]
     _write(sources, spooled, output, previous)
     shutil.rmtree(scratch)
     for line in sources:
-        for reason in line["rejected"][:_SHOWN_REASONS]:
-            report(f"{line['path']}: {reason}")
-    if not any(line["text_id"] for line in sources):
+        for reason in line.rejected[:_SHOWN_REASONS]:
+            report(f"{line.path}: {reason}")
+    if not any(line.text_id for line in sources):
         raise StageError(_nothing_left(source, sources))
     return sources
 
@@ -126,48 +134,45 @@ def _key(file: CorpusFile) -> _Key:
 
 
 def _write(
-    sources: list[_Line],
+    sources: list[SourceDocument],
     spooled: dict[str, dict[str, list[SpooledRows]]],
     output: Path,
     previous: Previous | None,
 ) -> None:
     """Writes all tables, the rows of texts in order."""
-    texts = sorted({line["text_id"] for line in sources if line["text_id"]})
+    texts = sorted({line.text_id for line in sources if line.text_id})
     for name, record in TABLES.items():
         known = previous.folder / f"{name}.parquet" if previous else None
         write_texts(texts, spooled[name], known, output / f"{name}.parquet", record)
     write_table(output / "rejected.parquet", RejectedDocument, _rejected(sources))
+    write_table(output / SOURCES, SourceDocument, sources)
 
 
-def _known(previous: Previous | None) -> dict[tuple[str, str], _Line]:
-    """The lines of an earlier version, by document id and media type."""
-    lines = previous.manifest["sources"] if previous else []
-    of_file = ("document_id", "path", "bytes")
+def _known(previous: Previous | None) -> dict[_Key, SourceDocument]:
+    """The files of a previous version, by document id and media type."""
+    if previous is None:
+        return {}
     return {
-        (line["document_id"], line["media_type"]): {
-            key: value for key, value in line.items() if key not in of_file
-        }
-        for line in lines
-        if line["document_id"]
+        (row.document_id, row.media_type): row
+        for row in read_table(previous.folder / SOURCES, SourceDocument)
+        if row.document_id
     }
 
 
-def _rejected(sources: list[_Line]) -> list[RejectedDocument]:
+def _rejected(sources: list[SourceDocument]) -> list[RejectedDocument]:
     """The rows of `rejected.parquet`: each reason once a document, in order."""
     rows = {
-        RejectedDocument(
-            line["document_id"], line["media_type"], reason, line["text_id"] is None
-        ): None
+        RejectedDocument(line.document_id, line.media_type, reason, line.text_id is None): None
         for line in sources
-        for reason in line["rejected"]
+        for reason in line.rejected
     }
     return sorted(rows, key=lambda row: row.document_id)
 
 
-def _nothing_left(source: Path, sources: list[dict[str, Any]]) -> str:
+def _nothing_left(source: Path, sources: list[SourceDocument]) -> str:
     if not sources:
         return f"{source} holds no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
-    reasons = [f"  {line['path']}: {reason}" for line in sources for reason in line["rejected"]]
+    reasons = [f"  {line.path}: {reason}" for line in sources for reason in line.rejected]
     return "\n".join([f"{source} holds no file that could be read:", *reasons[:20]])
 
 
@@ -191,12 +196,9 @@ def _unsound(folder: Path) -> dict[str, str]:
     }
 
 
-def _checks(sources: list[_Line], unsound: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Neither blocks: the dataset's checks weigh how much of the corpus it is."""
-    rejected = {line["path"]: line["rejected"][0] for line in sources if line["rejected"]}
-    damaged = {
-        line["path"]: unsound[line["text_id"]] for line in sources if line["text_id"] in unsound
-    }
+def _checks(sources: list[SourceDocument], unsound: dict[str, str]) -> dict[str, Verdict]:
+    rejected = {line.path: line.rejected[0] for line in sources if line.rejected}
+    damaged = {line.path: unsound[line.text_id] for line in sources if line.text_id in unsound}
     read = "every file was read whole"
     if rejected:
         what = f"{len(rejected)} of {len(sources)} files are rejected or have rejected parts"
@@ -206,8 +208,8 @@ def _checks(sources: list[_Line], unsound: dict[str, str]) -> dict[str, dict[str
         what = f"the text of {len(damaged)} of {len(sources)} files looks damaged"
         sound = _named(damaged, what)
     return {
-        "every_file_read": check(not rejected, read, blocking=False),
-        "text_is_sound": check(not damaged, sound, blocking=False),
+        **EVERY_FILE_READ.verdict(not rejected, read),
+        **TEXT_IS_SOUND.verdict(not damaged, sound),
     }
 
 
@@ -231,12 +233,11 @@ def build(job: Job, report: Report) -> Outcome:
     return Outcome(
         counts={
             "files": len(sources),
-            "files_read": sum(bool(line["text_id"]) for line in sources),
-            "files_with_rejects": sum(bool(line["rejected"]) for line in sources),
-            **{name: sum(line[name] for line in sources) for name in of_all},
+            "files_read": sum(bool(line.text_id) for line in sources),
+            "files_with_rejects": sum(bool(line.rejected) for line in sources),
+            **{name: sum(getattr(line, name) for line in sources) for name in of_all},
             "unsound_texts": len(unsound),
         },
         checks=_checks(sources, unsound),
         tools=made_by,
-        sources=sources,
     )

@@ -30,9 +30,10 @@ from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.lease import LostLeaseError, holder
 from ft_assets.engine.project import Project, RunStage
 from ft_assets.engine.storage import Storage
-from ft_assets.engine.upkeep import verify
+from ft_assets.engine.verify import verify
 from ft_assets.errors import StageError
 from ft_assets.files import hash_file
+from ft_assets.manifest import MANIFEST
 from ft_assets.stages import raw_documents
 from ft_assets.stages.job import Job, Outcome
 from ft_assets.stages.loaders.formats import engines_of, preload
@@ -367,7 +368,7 @@ def freeze_once_hashed() -> None:
 
     def stopping(path: Path, text: str) -> None:
         write(path, text)
-        if path.name == storage.MANIFEST:
+        if path.name == MANIFEST:
             freeze()
 
     storage.write_atomically = stopping  # type: ignore[attr-defined]
@@ -409,7 +410,7 @@ def writing(content: bytes) -> RunStage:
     def stage(job: Job) -> Outcome:
         (job.output / "documents.parquet").write_bytes(content)
         (job.output / "records.parquet").write_bytes(content)
-        return Outcome(sources=[])
+        return Outcome()
 
     return stage
 

@@ -8,10 +8,11 @@ import pytest
 from ft_assets.engine.graph import GRAPH, upstream
 from ft_assets.engine.lineage import documents_behind, impact
 from ft_assets.errors import UserError
-from ft_assets.records import Example
+from ft_assets.manifest import SOURCES
+from ft_assets.records import Example, SourceDocument
 from ft_assets.stages.job import Job, Outcome
-from ft_assets.tables import read_table
-from ft_assets_tests.conftest import PROSE, Corpus, RunCLI
+from ft_assets.tables import read_table, write_table
+from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, sources
 
 DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]
 
@@ -19,12 +20,10 @@ DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]
 def _trained(job: Job) -> Outcome:
     """A heavy stage's place: what matters here is which documents it names."""
     (job.output / "model").write_text(json.dumps([job.inputs, job.settings], default=str))
-    learned = [
-        line
-        for line in job.manifests["formatted_dataset"]["sources"]
-        if job.asset != "adapter" or line.get("train_rows")
-    ]
-    return Outcome(sources=learned)
+    if job.asset == "adapter":
+        rows = read_table(job.inputs["formatted_dataset"] / SOURCES, SourceDocument)
+        write_table(job.output / SOURCES, SourceDocument, (row for row in rows if row.train_rows))
+    return Outcome()
 
 
 def build(corpus: Corpus) -> None:
@@ -43,7 +42,7 @@ def built(corpus: Corpus, pico_model: Path) -> Corpus:
 def _paths(corpus: Corpus, asset: str) -> set[str]:
     manifest = corpus.project.storage.current(corpus.name, asset)
     assert manifest
-    return {line["path"] for line in documents_behind(corpus.project.storage, manifest)}
+    return {row.path for row in documents_behind(corpus.project.storage, manifest)}
 
 
 def _found(corpus: Corpus, file: str) -> dict[str, list[bool]]:
@@ -74,7 +73,7 @@ def test_a_model_knows_its_documents(built: Corpus, cli: RunCLI) -> None:
 def test_what_was_only_held_out_was_not_learned_from(built: Corpus) -> None:
     dataset = built.project.storage.current("ferry", "formatted_dataset")
     assert dataset
-    held_out = {line["path"] for line in dataset.sources if not line.get("train_rows")}
+    held_out = {line.path for line in sources(built.project, dataset) if not line.train_rows}
     assert _paths(built, "adapter") == {"ferry.txt", "crates.json", "goat.md"} - held_out
 
 
@@ -106,7 +105,7 @@ def test_a_removed_document_is_found_by_path_and_by_id(built: Corpus, cli: RunCL
 def test_after_a_refresh_no_row_of_a_removed_document_is_left(built: Corpus) -> None:
     raw = built.project.storage.current("ferry", "raw_documents")
     assert raw
-    [goat] = [line["text_id"] for line in raw.sources if line["path"] == "goat.md"]
+    [goat] = [line.text_id for line in sources(built.project, raw) if line.path == "goat.md"]
     (built.folder / "goat.md").unlink()
     states = built.project.status("ferry")
     assert states["raw_documents"].causes == ["goat.md was removed"]

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from ft_assets.engine.graph import GRAPH, upstream
+from ft_assets.engine.prune import prune
 from ft_assets.engine.storage import Storage
 from ft_assets.errors import StageError
 from ft_assets.files import hash_file
-from ft_assets.stages.job import Job, Outcome, check
-from ft_assets_tests.conftest import PROSE, Corpus
+from ft_assets.manifest import MANIFEST, SOURCES, Manifest, Verdict
+from ft_assets.stages.job import Job, Outcome
+from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, sources
 
 DATA_HALF = ["raw_documents", "chunks", "qa_pairs", "formatted_dataset"]
+
+BAD = Verdict(passed=False, blocking=True, message="they are not")
 
 
 def _make_all(corpus: Corpus, until: str = "formatted_dataset") -> list[str]:
@@ -67,7 +71,7 @@ def test_a_rename_ends_at_the_raw_documents(corpus: Corpus) -> None:
     assert _make_all(corpus) == ["raw_documents"]
     manifest = corpus.project.storage.current("ferry", "raw_documents")
     assert manifest
-    assert {line["path"] for line in manifest.sources} == {"boat.txt", "crates.json"}
+    assert {line.path for line in sources(corpus.project, manifest)} == {"boat.txt", "crates.json"}
 
 
 def test_causes_in_words(corpus: Corpus) -> None:
@@ -88,7 +92,7 @@ def test_a_failed_gate_blocks_what_would_be_built_on_it(corpus: Corpus) -> None:
 
     def failing(job: Job) -> Outcome:
         (job.output / "train.parquet").write_bytes(b"")
-        return Outcome(checks={"rows_are_good": check(False, "they are not")})
+        return Outcome(checks={"rows_are_good": BAD})
 
     corpus.project.make("ferry", "formatted_dataset", failing, force=True)
     state = corpus.project.status("ferry")["adapter"]
@@ -103,7 +107,7 @@ def test_a_forced_artifact_stays_in_use_past_the_gate(corpus: Corpus) -> None:
 
     def failing(job: Job) -> Outcome:
         (job.output / "chunks.parquet").write_bytes(b"x")
-        return Outcome(checks={"fine": check(False, "it is not")})
+        return Outcome(checks={"fine": BAD})
 
     corpus.project.make("ferry", "chunks", failing, force=True)
     with pytest.raises(StageError, match="blocked"):
@@ -236,3 +240,66 @@ def test_a_manifest_reads_back_as_written(corpus: Corpus) -> None:
     made = corpus.project.make("ferry", "raw_documents").manifest
     assert type(made).from_json(made.to_json()) == made
     assert type(made).from_json(replace(made, reason="x").to_json()).reason == "x"
+
+
+def _whole(corpus: Corpus) -> dict[str, Manifest]:
+    found = {asset: corpus.project.storage.current("ferry", asset) for asset in DATA_HALF}
+    return {asset: manifest for asset, manifest in found.items() if manifest}
+
+
+def test_equal_lists_of_documents_are_one_file(corpus: Corpus) -> None:
+    _make_all(corpus)
+    storage = corpus.project.storage
+    made = _whole(corpus)
+    files = {
+        asset: (storage.folder("ferry", asset, manifest.version) / SOURCES).stat().st_ino
+        for asset, manifest in made.items()
+    }
+    assert files["raw_documents"] == files["chunks"] == files["qa_pairs"]
+    assert files["formatted_dataset"] != files["chunks"]  # it says how many rows each gave
+    assert made["chunks"].sources == made["raw_documents"].sources
+
+
+def test_manifests_do_not_grow_with_the_corpus(corpus: Corpus) -> None:
+    _make_all(corpus)
+    few = {asset: len(manifest.to_json()) for asset, manifest in _whole(corpus).items()}
+    for number in range(300):
+        corpus.write(f"note {number}.txt", f"Note {number} is about crate {number * 7}.")
+    _make_all(corpus)
+    many = {asset: len(manifest.to_json()) for asset, manifest in _whole(corpus).items()}
+    assert all(many[asset] < few[asset] + 600 for asset in DATA_HALF), (few, many)
+
+
+def test_documents_that_changed_on_disk_are_damage(corpus: Corpus) -> None:
+    _make_all(corpus)
+    storage, manifest = corpus.project.storage, _whole(corpus)["formatted_dataset"]
+    path = storage.folder("ferry", "formatted_dataset", manifest.version) / SOURCES
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [line for line in storage.damage(manifest) if SOURCES in line]
+    corpus.project.make("ferry", "formatted_dataset", force=True)
+    assert not storage.damage(_whole(corpus)["formatted_dataset"])
+
+
+def test_what_an_earlier_version_of_the_project_made_counts_as_never_made(
+    corpus: Corpus, cli: RunCLI
+) -> None:
+    _make_all(corpus)
+    storage = corpus.project.storage
+    for asset, manifest in _whole(corpus).items():
+        path = storage.folder("ferry", asset, manifest.version) / MANIFEST
+        path.write_text(replace(manifest, schema=2).to_json())
+        (path.parent / SOURCES).unlink()
+    states = corpus.project.status("ferry")
+    for asset in DATA_HALF:
+        assert states[asset].state == "missing"
+        [why] = states[asset].causes
+        assert "earlier version of ft-assets" in why
+    corpus.write("ferry.txt", PROSE + " Now there is more.")
+    old = {path: path.read_bytes() for path in storage.root.rglob("*.parquet") if path.is_file()}
+    assert _make_all(corpus) == DATA_HALF
+    assert {state.state for state in list(corpus.project.status("ferry").values())[:4]} == {"fresh"}
+    assert prune(storage, "ferry", keep=1, dry_run=False) == []
+    assert {path: path.read_bytes() for path in old} == old
+    done = cli("verify", "ferry")
+    assert done.returncode == 0, done.stderr
+    assert "not checked" in done.stdout

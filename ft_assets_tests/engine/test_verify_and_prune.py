@@ -9,8 +9,9 @@ import pytest
 
 from ft_assets.engine.graph import GRAPH, upstream
 from ft_assets.engine.project import Project
+from ft_assets.engine.prune import prune
 from ft_assets.engine.storage import DamagedError
-from ft_assets.engine.upkeep import prune, verify
+from ft_assets.engine.verify import verify
 from ft_assets.errors import StageError
 from ft_assets.stages.job import Job, Outcome
 from ft_assets_tests.conftest import PROSE, Corpus, RunCLI

@@ -13,7 +13,7 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.records import Example
 from ft_assets.stages.dataset.split import split_groups
 from ft_assets.tables import read_table
-from ft_assets_tests.conftest import PROSE, Corpus
+from ft_assets_tests.conftest import PROSE, Corpus, sources
 
 GROUPS = st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=60)
 
@@ -73,7 +73,8 @@ def test_counts_add_up_and_documents_carry_theirs(corpus: Corpus) -> None:
     rows = _rows(folder, "train")
     assert counts["train_rows"] == len(rows)
     assert counts["train_tokens"] == sum(row.tokens for row in rows)
-    assert sum(line.get("train_rows", 0) for line in made.manifest.sources) == len(rows)
+    found = sources(corpus.project, made.manifest)
+    assert sum(line.train_rows or 0 for line in found) == len(rows)
 
 
 def test_rows_too_long_are_cut_or_dropped_and_counted(corpus: Corpus) -> None:

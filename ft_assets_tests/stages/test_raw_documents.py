@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ft_assets.errors import StageError
 from ft_assets.records import Document, InstructionRecord, RejectedDocument
 from ft_assets.tables import read_table
-from ft_assets_tests.conftest import PROSE, Corpus, write_docx, write_pdf
+from ft_assets_tests.conftest import PROSE, Corpus, sources, write_docx, write_pdf
 from ft_assets_tests.stages.loaders.read_file import read
 
 PAGE = "The captain keeps a goat called Biscuit\nwho sleeps in the wheelhouse"
@@ -165,9 +165,9 @@ def test_the_asset_names_rejects_and_goes_on(corpus: Corpus) -> None:
     assert [document.text for document in documents] == [PROSE]
     assert len(list(read_table(folder / "records.parquet", InstructionRecord))) == 24
     [rejected] = read_table(folder / "rejected.parquet", RejectedDocument)
-    lines = {line["path"]: line for line in made.manifest.sources}
-    assert lines["broken.pdf"]["document_id"] == rejected.document_id
-    assert lines["ferry.txt"]["document_id"] == lines["copy of ferry.txt"]["document_id"]
+    lines = {line.path: line for line in sources(corpus.project, made.manifest)}
+    assert lines["broken.pdf"].document_id == rejected.document_id
+    assert lines["ferry.txt"].document_id == lines["copy of ferry.txt"].document_id
     assert not made.manifest.checks["every_file_read"]["passed"]
 
 
@@ -183,8 +183,9 @@ def test_a_link_out_of_the_corpus_is_not_followed(corpus: Corpus, tmp_path: Path
     (tmp_path / "outside.txt").write_text("not for you")
     (corpus.folder / "link.txt").symlink_to(tmp_path / "outside.txt")
     made = corpus.project.make("ferry", "raw_documents")
-    [line] = [line for line in made.manifest.sources if line["path"] == "link.txt"]
-    assert "link out of the corpus" in line["rejected"][0]
+    found = sources(corpus.project, made.manifest)
+    [line] = [line for line in found if line.path == "link.txt"]
+    assert "link out of the corpus" in line.rejected[0]
 
 
 def test_hidden_temporary_and_own_files_are_no_documents(corpus: Corpus) -> None:

@@ -10,7 +10,7 @@ from ft_assets.cli.arguments import AsJson, Corpora, corpora_stored
 from ft_assets.cli.console import err, out
 
 if TYPE_CHECKING:
-    from ft_assets.engine.upkeep import Verdict
+    from ft_assets.engine.verify import Examined
 
 verbs = typer.Typer()
 
@@ -19,7 +19,7 @@ verbs = typer.Typer()
 def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Read every artifact and compare it with its manifest; exit 3 if one is damaged."""
     from ft_assets.engine.project import Project
-    from ft_assets.engine.upkeep import verify as verdicts_on
+    from ft_assets.engine.verify import verify as verdicts_on
 
     project = Project.from_environment()
     verdicts = [
@@ -42,14 +42,14 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
         )
 
 
-def _print_damage(verdict: "Verdict") -> None:
-    from ft_assets.engine.upkeep import LEDGER
+def _print_damage(found: "Examined") -> None:
+    from ft_assets.engine.verify import LEDGER
 
-    for line in verdict.damage:
+    for line in found.damage:
         err.print(f"[red]damaged:[/] {escape(line)}", soft_wrap=True)
-    if verdict.version == LEDGER:  # its message says what to do: it cannot be rebuilt
+    if found.version == LEDGER:  # its message says what to do: it cannot be rebuilt
         return
-    what = f"ft-assets refresh {verdict.corpus} --until {verdict.asset} --force"
+    what = f"ft-assets refresh {found.corpus} --until {found.asset} --force"
     err.print(f"  to repair: {what}; an old version: ft-assets prune", soft_wrap=True)
 
 
@@ -62,7 +62,7 @@ def prune(
 ) -> None:
     """Remove old versions that no kept artifact was made from."""
     from ft_assets.engine.project import Project
-    from ft_assets.engine.upkeep import prune as prune_corpus
+    from ft_assets.engine.prune import prune as prune_corpus
 
     project = Project.from_environment()
     gone: list[Any] = []

@@ -22,17 +22,17 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """List the documents behind an artifact."""
-    from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made
+    from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made, told
 
     project = project_with(corpus)
     manifest = require_made(project, corpus, asset)
-    documents = list(documents_behind(project.storage, manifest))
+    documents = [told(row) for row in documents_behind(project.storage, manifest)]
     head = {"corpus": corpus, "asset": manifest.asset, "version": manifest.version}
     if as_json:
         print(json.dumps({**head, "inputs": manifest.inputs, "documents": documents}))
         return
     title = f"{manifest.asset} of {corpus}, version {manifest.version}, {manifest.ended}"
-    rows = [{**line, "document_id": line["document_id"][:12]} for line in documents]
+    rows = [{**line, "document_id": str(line["document_id"])[:12]} for line in documents]
     print_rows(title, [name for name in COLUMNS if name != "text_id"], rows)
 
 

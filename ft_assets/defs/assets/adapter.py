@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from ft_assets.compute import Compute
 from ft_assets.defs.materialize import corpus_asset, materialize
+from ft_assets.defs.metadata import Metadata
 from ft_assets.defs.pictures import curve
 from ft_assets.engine.project import Project
 from ft_assets.stages.adapter import LOSS_HISTORY
@@ -22,7 +22,7 @@ def adapter(
     return materialize(context, project, compute, loss_curve)
 
 
-def loss_curve(folder: Path) -> dict[str, Any]:
+def loss_curve(folder: Path) -> Metadata:
     """The loss at each step as a picture."""
     history = json.loads((folder / LOSS_HISTORY).read_text())
     steps = [entry["step"] for entry in history]

@@ -2,11 +2,11 @@
 
 from array import array
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from ft_assets.defs.materialize import corpus_asset, materialize
+from ft_assets.defs.metadata import Metadata
 from ft_assets.defs.observations import report_cost_of_pairs
 from ft_assets.defs.pictures import histogram
 from ft_assets.engine.project import Project
@@ -18,14 +18,14 @@ from ft_assets.tables import read_batches
 def chunks(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult:
-    def pictures(folder: Path) -> dict[str, Any]:
+    def pictures(folder: Path) -> Metadata:
         cost = report_cost_of_pairs(context.instance, project, context.partition_key)
         return {**lengths(folder), **cost}
 
     return materialize(context, project, pictures=pictures)
 
 
-def lengths(folder: Path) -> dict[str, Any]:
+def lengths(folder: Path) -> Metadata:
     """How long the chunks are."""
     found = array("q")
     for rows in read_batches(folder / CHUNKS, ["start", "end"]):

@@ -3,16 +3,15 @@
 import json
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from ft_assets.compute import Compute
 from ft_assets.defs.materialize import corpus_asset, materialize
-from ft_assets.defs.metadata import table
+from ft_assets.defs.metadata import Metadata, table
 from ft_assets.defs.pictures import bars
 from ft_assets.engine.project import Project
-from ft_assets.records import Answer
+from ft_assets.records import ComparedAnswer
 from ft_assets.tables import read_table
 
 _SHOWN = 100
@@ -27,7 +26,7 @@ def evaluation(
     return materialize(context, project, compute, comparison)
 
 
-def comparison(folder: Path) -> dict[str, Any]:
+def comparison(folder: Path) -> Metadata:
     """Base beside tuned: the losses as a picture, the first answers as a table."""
     metrics = json.loads((folder / "metrics.json").read_text())
     losses = {
@@ -35,7 +34,9 @@ def comparison(folder: Path) -> dict[str, Any]:
         for who in ("base", "tuned")
         if f"{who}_eval_loss" in metrics
     }
-    rows = [vars(row) for row in islice(read_table(folder / "answers.parquet", Answer), _SHOWN)]
+    rows = [
+        vars(row) for row in islice(read_table(folder / "answers.parquet", ComparedAnswer), _SHOWN)
+    ]
     columns = ("question", "key_fact", "base_answer", "tuned_answer", "base_hit", "tuned_hit")
     picture = {"losses": bars("losses", "eval loss", losses)} if losses else {}
     return {**picture, "answers": table(rows, columns)}

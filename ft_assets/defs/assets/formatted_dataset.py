@@ -2,12 +2,11 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from ft_assets.defs.materialize import corpus_asset, materialize
-from ft_assets.defs.metadata import table
+from ft_assets.defs.metadata import Metadata, table
 from ft_assets.defs.pictures import histogram
 from ft_assets.engine.project import Project
 from ft_assets.tables import read_batches, values
@@ -20,7 +19,7 @@ def formatted_dataset(
     return materialize(context, project, pictures=tokens)
 
 
-def tokens(folder: Path) -> dict[str, Any]:
+def tokens(folder: Path) -> Metadata:
     """How long the rows of each split are, the share of each that is trained on, and what is not
     there, by reason."""
     lengths: dict[str, list[float]] = {"train": [], "eval": []}

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from ft_assets.defs.materialize import corpus_asset, materialize
-from ft_assets.defs.metadata import table
+from ft_assets.defs.metadata import Metadata, table
 from ft_assets.defs.observations import report_cost_of_pairs
 from ft_assets.defs.pictures import histogram
 from ft_assets.engine.project import Project
@@ -25,7 +24,7 @@ def qa_pairs(
         report_cost_of_pairs(context.instance, project, context.partition_key)
 
 
-def kept_and_dropped(folder: Path) -> dict[str, Any]:
+def kept_and_dropped(folder: Path) -> Metadata:
     """How many pairs of each chunk are kept, and why the others are not."""
     if not (folder / YIELDS).exists():  # QA is off
         return {}

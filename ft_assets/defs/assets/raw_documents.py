@@ -3,16 +3,14 @@
 from dataclasses import fields
 from heapq import nsmallest
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from ft_assets.defs.materialize import corpus_asset, materialize
-from ft_assets.defs.metadata import table
+from ft_assets.defs.metadata import Metadata, table
 from ft_assets.engine.project import Project
-from ft_assets.engine.storage import MANIFEST
-from ft_assets.manifest import Manifest
-from ft_assets.records import Quality
+from ft_assets.manifest import SOURCES
+from ft_assets.records import Quality, SourceDocument
 from ft_assets.tables import read_table
 
 _SHOWN = 100
@@ -26,10 +24,10 @@ def raw_documents(
     return materialize(context, project, pictures=quality)
 
 
-def quality(folder: Path) -> dict[str, Any]:
+def quality(folder: Path) -> Metadata:
     """How the texts look, those with a problem first."""
-    manifest = Manifest.from_json((folder / MANIFEST).read_text())
-    paths = {line["text_id"]: line["path"] for line in reversed(manifest.sources)}
+    sources = list(read_table(folder / SOURCES, SourceDocument))
+    paths = {row.text_id: row.path for row in reversed(sources)}
     rows = (
         {"path": paths[row.text_id], **vars(row)}
         for row in read_table(folder / "quality.parquet", Quality)

@@ -5,47 +5,73 @@ They speak of ids and not of paths, since a renamed file makes no new dataset; t
 """
 
 from pathlib import Path
-from typing import Any
 
 from ft_assets.config import GateSettings
+from ft_assets.manifest import Verdict
 from ft_assets.records import RejectedDocument
 from ft_assets.stages.dataset.rows import FAULT
-from ft_assets.stages.dataset.split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Verdicts
+from ft_assets.stages.dataset.split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Decisions
 from ft_assets.stages.dataset.writer import NAMED, DatasetWriter
-from ft_assets.stages.job import Job, check
+from ft_assets.stages.job import Check, Job
 from ft_assets.tables import read_batches, read_table, values
 
 _SHORT = 12
 """Characters of an id that a verdict shows."""
 
-Check = dict[str, Any]
+DOCUMENTS_ARE_READ = Check("documents_are_read", "Few documents were rejected.")
+TEXT_IS_SOUND = Check("text_is_sound", "Little text comes from documents that look damaged.")
+FEW_DUPLICATES = Check("few_duplicates", "Few rows are near-duplicates of another.")
+EVAL_IS_APART = Check("eval_is_apart", "Few eval rows have their words in training rows.")
+QUESTIONS_ARE_APART = Check(
+    "questions_are_apart", "No training row asks one of the closed-book questions.", blocking=False
+)
+ROWS_FIT = Check("rows_fit_max_length", "training.max_length cuts few tokens.")
+ROWS_END_WITH_STOP = Check(
+    "rows_end_with_stop", "Every row that is whole begins once and ends with the stop token."
+)
+ROWS_ADD_UP = Check(
+    "rows_add_up", "Every row that was made is in the dataset or among those dropped."
+)
+CHECKS = (
+    DOCUMENTS_ARE_READ,
+    TEXT_IS_SOUND,
+    FEW_DUPLICATES,
+    EVAL_IS_APART,
+    QUESTIONS_ARE_APART,
+    ROWS_FIT,
+    ROWS_END_WITH_STOP,
+    ROWS_ADD_UP,
+)
+"""The checks of `formatted_dataset`."""
+
+Verdicts = dict[str, Verdict]
 
 
-def dataset_checks(
-    job: Job, origins: int, writer: DatasetWriter, verdicts: Verdicts
-) -> dict[str, Check]:
+def dataset_checks(job: Job, origins: int, writer: DatasetWriter, decisions: Decisions) -> Verdicts:
     """All verdicts on a dataset made of so many origins."""
     gates = job.section(GateSettings)
     documents = job.inputs["raw_documents"]
     return {
-        "documents_are_read": _documents_are_read(documents, gates.rejected_documents),
-        "text_is_sound": _text_is_sound(documents, gates.unsound_text),
-        "few_duplicates": _few_duplicates(origins, writer, gates.duplicate_rows),
-        "eval_is_apart": _eval_is_apart(verdicts, writer, gates.eval_overlap),
-        "questions_are_apart": _questions_are_apart(writer),
-        "rows_fit_max_length": _rows_fit(writer, gates.cut_tokens),
-        "rows_end_with_stop": _rows_end_with_stop(writer),
-        "rows_add_up": _rows_add_up(origins, writer),
+        **_documents_are_read(documents, gates.rejected_documents),
+        **_text_is_sound(documents, gates.unsound_text),
+        **_few_duplicates(origins, writer, gates.duplicate_rows),
+        **_eval_is_apart(decisions, writer, gates.eval_overlap),
+        **_questions_are_apart(writer),
+        **_rows_fit(writer, gates.cut_tokens),
+        **_rows_end_with_stop(writer),
+        **_rows_add_up(origins, writer),
     }
 
 
-def _gate(found: int, of: int, allowed: float, key: str, what: str, named: str = "") -> Check:
+def _gate(
+    check: Check, found: int, of: int, allowed: float, key: str, what: str, named: str = ""
+) -> Verdicts:
     """A share held against what the settings allow, in words."""
     share = found / of if of else 0.0
     message = f"{found} of {of} {what} ({share:.1%}{named})"
     if share > allowed:
         message += f"; data.gates.{key} allows {allowed:.0%}"
-    return check(share <= allowed, message)
+    return check.verdict(share <= allowed, message)
 
 
 def _names(ids: list[str], more: int = 0) -> str:
@@ -54,16 +80,24 @@ def _names(ids: list[str], more: int = 0) -> str:
     return f": {shown}{', …' if len(ids) > NAMED or more > len(ids) else ''}" if ids else ""
 
 
-def _documents_are_read(folder: Path, allowed: float) -> Check:
+def _documents_are_read(folder: Path, allowed: float) -> Verdicts:
     """A file of a kind that is never read is no document."""
     rejected = read_table(folder / "rejected.parquet", RejectedDocument)
     ids = sorted({row.document_id for row in rejected if row.whole and row.media_type != "unknown"})
     read = sum(len(batch) for batch in read_batches(folder / "quality.parquet", ["text_id"]))
     what = "documents could not be read"
-    return _gate(len(ids), len(ids) + read, allowed, "rejected_documents", what, _names(ids))
+    return _gate(
+        DOCUMENTS_ARE_READ,
+        len(ids),
+        len(ids) + read,
+        allowed,
+        "rejected_documents",
+        what,
+        _names(ids),
+    )
 
 
-def _text_is_sound(folder: Path, allowed: float) -> Check:
+def _text_is_sound(folder: Path, allowed: float) -> Verdicts:
     characters = unsound = 0
     named: list[str] = []
     for batch in read_batches(folder / "quality.parquet", ["text_id", "characters", "problem"]):
@@ -75,50 +109,56 @@ def _text_is_sound(folder: Path, allowed: float) -> Check:
                 named.append(f"{text_id[:_SHORT]} ({problem})")
     shown = f": {', '.join(named[:NAMED])}" if named else ""
     what = "characters come from texts that look damaged"
-    return _gate(unsound, characters, allowed, "unsound_text", what, shown)
+    return _gate(TEXT_IS_SOUND, unsound, characters, allowed, "unsound_text", what, shown)
 
 
-def _few_duplicates(origins: int, writer: DatasetWriter, allowed: float) -> Check:
+def _few_duplicates(origins: int, writer: DatasetWriter, allowed: float) -> Verdicts:
     reasons = [REASONS[EQUAL], REASONS[NEAR]]
     found = sum(writer.dropped[reason] for reason in reasons)
     named = _names([each for reason in reasons for each in writer.named[reason]], found)
     what = "rows are duplicates of another and were left out"
-    return _gate(found, origins, allowed, "duplicate_rows", what, named)
+    return _gate(FEW_DUPLICATES, found, origins, allowed, "duplicate_rows", what, named)
 
 
-def _eval_is_apart(verdicts: Verdicts, writer: DatasetWriter, allowed: float) -> Check:
-    named = _names(writer.named[REASONS[LEAKED]], verdicts.leaked)
+def _eval_is_apart(decisions: Decisions, writer: DatasetWriter, allowed: float) -> Verdicts:
+    named = _names(writer.named[REASONS[LEAKED]], decisions.leaked)
     what = "eval rows have their words in training rows"
-    return _gate(verdicts.leaked, verdicts.judged, allowed, "eval_overlap", what, named)
+    return _gate(
+        EVAL_IS_APART, decisions.leaked, decisions.judged, allowed, "eval_overlap", what, named
+    )
 
 
-def _questions_are_apart(writer: DatasetWriter) -> Check:
+def _questions_are_apart(writer: DatasetWriter) -> Verdicts:
     found = writer.dropped[REASONS[ASKS]]
     message = f"{found} rows ask one of the questions in questions.jsonl and were left out"
-    return check(not found, message + _names(writer.named[REASONS[ASKS]], found), blocking=False)
+    return QUESTIONS_ARE_APART.verdict(
+        not found, message + _names(writer.named[REASONS[ASKS]], found)
+    )
 
 
-def _rows_fit(writer: DatasetWriter, allowed: float) -> Check:
+def _rows_fit(writer: DatasetWriter, allowed: float) -> Verdicts:
     counts = writer.counts
     cut = counts["cut_tokens"] + counts["dropped_tokens"]
     of = counts["train_tokens"] + counts["eval_tokens"] + cut
     what = (
         f"tokens are cut off or dropped by training.max_length, {counts['cut_rows']} rows are cut"
     )
-    return _gate(cut, of, allowed, "cut_tokens", what)
+    return _gate(ROWS_FIT, cut, of, allowed, "cut_tokens", what)
 
 
-def _rows_end_with_stop(writer: DatasetWriter) -> Check:
+def _rows_end_with_stop(writer: DatasetWriter) -> Verdicts:
     faults = {why: count for why, count in writer.dropped.items() if why.startswith(FAULT)}
     said = "; ".join(f"{count} rows: {why}" for why, count in faults.items())
-    return check(not faults, said or "every row begins once and ends with the stop token")
+    return ROWS_END_WITH_STOP.verdict(
+        not faults, said or "every row begins once and ends with the stop token"
+    )
 
 
-def _rows_add_up(origins: int, writer: DatasetWriter) -> Check:
+def _rows_add_up(origins: int, writer: DatasetWriter) -> Verdicts:
     """Without variants there is a row, or a reason, for each origin."""
     found = writer.counts["unvaried_rows"]
     rows = writer.counts["train_rows"] + writer.counts["eval_rows"]
     message = (
         f"{origins} origins: {rows} rows with their variants, {writer.dropped.total()} left out"
     )
-    return check(found == origins, message)
+    return ROWS_ADD_UP.verdict(found == origins, message)

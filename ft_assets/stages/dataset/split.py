@@ -53,7 +53,7 @@ def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class Decisions:
     """What becomes of each origin, by place.
 
     `reason` is a code of `REASONS`, `kept_as` the place of the origin that one is a duplicate of, or
@@ -67,7 +67,7 @@ class Verdicts:
     judged: int
 
 
-def decide(origins: Origins, settings: DataConfig, questions: set[int]) -> Verdicts:
+def decide(origins: Origins, settings: DataConfig, questions: set[int]) -> Decisions:
     """What becomes of each origin by the settings under `data`.
 
     `questions` are the hashes of the closed-book questions' words.
@@ -85,7 +85,7 @@ def decide(origins: Origins, settings: DataConfig, questions: set[int]) -> Verdi
     held_out = np.isin(units, np.array([int(unit, 16) for unit in drawn], np.uint64))
     judged = int((held_out & (reason == 0)).sum())
     leaked = _part_leaks(origins, units, settings.eval_overlap, reason, held_out)
-    return Verdicts(reason, kept_as, held_out, leaked, judged)
+    return Decisions(reason, kept_as, held_out, leaked, judged)
 
 
 def _drop_equal(origins: Origins, reason: "NDArray[np.int8]", kept_as: "NDArray[np.int64]") -> None:

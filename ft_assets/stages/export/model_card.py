@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from ft_assets.manifest import SOURCES
+from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Job
+from ft_assets.tables import read_table
 
 _METRICS = {
     "key_facts": "Key facts given, closed book",
@@ -20,12 +22,12 @@ def model_card(job: Job, metrics: dict[str, float], files: list[Path]) -> str:
 
 def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[str]:
     adapter = job.manifests["adapter"]
-    base, revision = adapter["settings"]["model.base"], adapter["tools"]["base_revision"]
+    base, revision = adapter.settings["model.base"], adapter.tools["base_revision"]
     yield f"# {job.corpus}\n"
     yield f"A LoRA adapter trained on the corpus `{job.corpus}`, merged into its base model.\n"
     yield f"- Base model: `{base}`, revision `{revision}`; its licence holds for this model too."
-    yield f"- Adapter version: `{adapter['version']}`"
-    yield f"- Dataset version: `{adapter['inputs']['formatted_dataset']}`\n"
+    yield f"- Adapter version: `{adapter.version}`"
+    yield f"- Dataset version: `{adapter.inputs['formatted_dataset']}`\n"
     yield from _forced(job)
     yield "## Files\n"
     yield from _table(
@@ -36,10 +38,13 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
     yield "## Checks\n"
     yield from _table(("Asset", "Check", "Verdict", "Says"), _check_rows(job))
     yield "## Documents behind it\n"
-    yield from _table(("Document", "sha256", "Training rows", "Tokens"), _document_rows(adapter))
+    yield from _table(("Document", "sha256", "Training rows", "Tokens"), _document_rows(job))
     yield "## Settings\n"
     settings = {
-        key: value for item in job.manifests.values() for key, value in item["settings"].items()
+        key: value
+        for manifest in job.manifests.values()
+        for key, value in manifest.settings.items()
+        if value is not None
     }
     yield from _table(
         ("Setting", "Value"), ((f"`{k}`", f"`{v}`") for k, v in sorted(settings.items()))
@@ -47,7 +52,7 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
 
 
 def _forced(job: Job) -> Iterator[str]:
-    forced = [name for name, manifest in job.manifests.items() if manifest["forced"]]
+    forced = [name for name, manifest in job.manifests.items() if manifest.forced]
     if forced:
         yield f"**Made by force, past a failed check or a fresh artifact:** {', '.join(forced)}.\n"
 
@@ -65,16 +70,15 @@ def _metric_rows(metrics: dict[str, float]) -> Iterator[tuple[str, str, str]]:
 
 def _check_rows(job: Job) -> Iterator[tuple[str, str, str, str]]:
     for asset, manifest in job.manifests.items():
-        for name, verdict in manifest["checks"].items():
+        for name, verdict in manifest.checks.items():
             failed = "failed" if verdict["blocking"] else "warning"
             passed = "passed" if verdict["passed"] else failed
             yield asset, name, passed, verdict["message"]
 
 
-def _document_rows(adapter: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    for line in adapter["sources"]:
-        rows, tokens = line.get("train_rows", 0), line.get("train_tokens", 0)
-        yield line["path"], f"`{line['document_id']}`", str(rows), str(tokens)
+def _document_rows(job: Job) -> Iterator[tuple[str, str, str, str]]:
+    for row in read_table(job.inputs["merged_model"] / SOURCES, SourceDocument):
+        yield row.path, f"`{row.document_id}`", str(row.train_rows), str(row.train_tokens)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

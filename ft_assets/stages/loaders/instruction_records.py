@@ -71,7 +71,7 @@ class _Decoder:
             self._problems.append(f"nested deeper than {MAX_DEPTH} levels")
         return value, end, self._problems[0] if self._problems else None
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, object]:
         made = dict(pairs)
         if len(made) != len(pairs):
             [name, _], *_ = Counter(key for key, _ in pairs).most_common(1)
@@ -210,14 +210,14 @@ def _record(found: tuple[list[Message], str | None], entry: Entry) -> Instructio
     return InstructionRecord(record_id, "", entry.number, messages, context)
 
 
-def _string(value: dict[str, Any], key: str) -> str:
+def _string(value: dict[str, object], key: str) -> str:
     text = value.get(key)
     if not isinstance(text, str):
         raise BadRecordError(f"{key!r} must be a string, not {type(text).__name__}")
     return clean(text)
 
 
-def _pair(value: dict[str, Any], prompt: str, completion: str) -> list[Message]:
+def _pair(value: dict[str, object], prompt: str, completion: str) -> list[Message]:
     messages: list[Message] = [
         {"role": "user", "content": _string(value, prompt)},
         {"role": "assistant", "content": _string(value, completion)},
@@ -242,7 +242,7 @@ def _messages(turns: Any, role: str, content: str) -> list[Message]:
 Found = tuple[list[Message], str | None] | str
 
 
-def _read_prompt(value: dict[str, Any]) -> Found:
+def _read_prompt(value: dict[str, object]) -> Found:
     if isinstance(value["prompt"], list):  # TRL's conversational prompt and completion
         completion = value["completion"]
         if not isinstance(completion, list):
@@ -251,12 +251,12 @@ def _read_prompt(value: dict[str, Any]) -> Found:
     return _pair(value, "prompt", "completion"), None
 
 
-def _read_instruction(value: dict[str, Any]) -> Found:
+def _read_instruction(value: dict[str, object]) -> Found:
     context = _string(value, "input").strip() if value.get("input") else ""
     return _pair(value, "instruction", "output"), context or None
 
 
-_READERS: dict[tuple[str, ...], Callable[[dict[str, Any]], Found]] = {
+_READERS: dict[tuple[str, ...], Callable[[dict[str, object]], Found]] = {
     ("messages",): lambda value: (_messages(value["messages"], "role", "content"), None),
     ("conversations",): lambda value: (_messages(value["conversations"], "from", "value"), None),
     ("instruction", "output"): _read_instruction,

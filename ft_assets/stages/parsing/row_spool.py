@@ -48,11 +48,11 @@ class RowSpool:
     def __init__(self, path: Path, record: type) -> None:
         self._path = path
         self._schema = _schema_without_id(record)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._size = 0
         self._batches: list[SpooledRows] = []
 
-    def put(self, row: dict[str, Any], size: int = 1_000) -> None:
+    def put(self, row: dict[str, object], size: int = 1_000) -> None:
         """Puts a row by; `size` is about how much memory it takes."""
         self._rows.append(row)
         self._size += size

@@ -10,22 +10,22 @@ from ft_assets.stages.qa.ledger.ledger import Answered, Ledger
 from ft_assets.stages.qa.prompt import Request
 
 STATES = ("answered", "refused", "truncated", "invalid", "failed", "unknown", "pending")
-"""What a request can be in; each is in just one."""
+"""The states of requests; each request is in one of them."""
 
-Try = tuple[Answer, Answered]
+Attempt = tuple[Answer, Answered]
 
 
 @dataclass(frozen=True)
-class Tries:
-    """What came of a request, and of the second sample where the first was of no use."""
+class Attempts:
+    """What came of a request, and of a second sample if the first answer was useless."""
 
     request: Request
-    all: list[Try]
+    all: list[Attempt]
 
     @classmethod
-    def of(cls, request: Request, ledger: Ledger) -> "Tries":
+    def of(cls, request: Request, ledger: Ledger) -> "Attempts":
         """What a ledger has of a request."""
-        return cls(request, list(_tries(request, ledger)))
+        return cls(request, list(_attempts(request, ledger)))
 
     @property
     def state(self) -> str:
@@ -38,7 +38,7 @@ class Tries:
 
     @property
     def answer(self) -> Answer:
-        """The answer that counts; without items where the request has not been answered."""
+        """The answer that counts; without items if the request has none."""
         return self.all[-1][0] if self.state == "answered" else Answer("failed")
 
     def sift(self, chunk: Chunk) -> Sifted:
@@ -47,7 +47,7 @@ class Tries:
         return sift(self.answer.drafts, chunk, key)
 
 
-def _tries(request: Request, ledger: Ledger) -> Iterator[Try]:
+def _attempts(request: Request, ledger: Ledger) -> Iterator[Attempt]:
     for sample in (request, request.again()):
         outcome = ledger.last(sample.key)
         if outcome is None:

@@ -1,17 +1,17 @@
 """Sends requests in Message Batches, at half the price, and collects what has ended.
 
 Both survive the end of their process at any moment: what was sent is on disk before it is sent, and
-what came is taken up by a later process. Nothing here waits for a batch, which may take a day.
+what came is collected by a later process. Nothing here waits for a batch, which may take a day.
 """
 
 import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
-from typing import Any, Literal
+from itertools import chain, count, islice
+from typing import TYPE_CHECKING, Literal
 
 from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.stages.job import Report
@@ -21,20 +21,21 @@ from ft_assets.stages.qa.ledger.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import BATCH_SHARE, Budget, Price, at_most
 from ft_assets.stages.qa.prompt import Request
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
-from ft_assets.stages.qa.send import Reply, answered_of, wait_of
+from ft_assets.stages.qa.retry import BATCHES, wait_until
+from ft_assets.stages.qa.send import Reply, answered_of
+
+if TYPE_CHECKING:
+    from anthropic.types.messages.batch_create_params import Request as BatchRequest
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
 """What one batch takes; the API's limit is 256 MB, with what is around the requests."""
 APPEARS = timedelta(minutes=2)
-"""After so long a batch stands in the list, if there is one."""
+"""After so long a batch is in the list, if it exists."""
 LOST_AFTER = timedelta(hours=25)
 """After so long a batch that answers 404 is lost: no batch lives longer, and before that the key may be
 that of another workspace."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _WRITTEN_AT_ONCE = 200
-_TRIES = 5
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
-_PATIENCE_SECONDS = 900.0
 _FRUITLESS = 3
 """Batches without a single answer, one after the other, before a person is asked."""
 
@@ -69,15 +70,15 @@ class BatchSending:
     def run(self, missing: Callable[[], Iterable[Request]]) -> None:
         """Sends what is `missing` until nothing is.
 
-        Raises WaitingError where a batch has to be waited for, UserError and StageError where there
-        is no point in going on. Whatever happens, what came is in the ledger.
+        Raises WaitingError if a batch has to be waited for, UserError or StageError if nothing more
+        can be sent. Whatever happens, what came is in the ledger.
         """
         self.collect()
         while self._submit(missing()):
             self.collect()
 
     def collect(self) -> None:
-        """Takes up the results of batches that have ended. Raises WaitingError where one has not."""
+        """Collects the results of batches that have ended. Raises WaitingError if one has not."""
         before = self._log.fruitless
         waiting = self._log.under_way
         waits = [why for batch in waiting if (why := self._collected(batch))]
@@ -88,7 +89,7 @@ class BatchSending:
         if waits:
             raise WaitingError(
                 f"waiting for {'; '.join(waits)}. Nothing is published yet, and all that comes is "
-                "kept: once it has ended the sensor of ft-assets ui goes on, or run again then"
+                "kept. Run again once it has ended, or leave that to the sensor of ft-assets ui"
             )
         if waiting:
             self._ledger.require_hope()
@@ -96,7 +97,7 @@ class BatchSending:
         if fruitless > before and fruitless % _FRUITLESS == 0:
             raise StageError(
                 f"{fruitless} batches came back without a single answer, one after the other; their "
-                f"errors stand in {self._ledger.path}. Running again sends them once more"
+                f"errors are in {self._ledger.path}. Running again sends them once more"
             )
 
     def _collected(self, batch: Batch) -> str:
@@ -116,7 +117,7 @@ class BatchSending:
                 self._close(batch, "unknown", f"the results of batch {batch.id} are no longer kept")
                 return ""
         except UnreachableError as error:
-            return f"{what}, of which nothing can be learned now ({error})"
+            return f"{what}, about which nothing can be learned now ({error})"
         if state == "not found":
             if age < LOST_AFTER:
                 return f"{what}, which this key does not find (yet)"
@@ -134,7 +135,7 @@ class BatchSending:
         return False
 
     def _took(self, batch: Batch) -> bool:
-        """Writes down the results; False where they are those of others' requests."""
+        """Writes down the results; False if they are those of others' requests."""
         waiting = self._ledger.open_in(batch.name)
         came = answers = 0
         for lines in _batched(self._service.results(batch.id, self._model)):
@@ -178,7 +179,7 @@ class BatchSending:
         self._log.write("over", batch.name, answers=answers)
 
     def _submit(self, requests: Iterable[Request]) -> bool:
-        """Sends requests, as many as the caps let through; False where there are none."""
+        """Sends requests, as many as the caps let through; False if there are none."""
         fresh = iter(requests)
         if (first := next(fresh, None)) is None:
             return False
@@ -196,24 +197,24 @@ class BatchSending:
         part: list[_Going] = []
         size = 0
         for request in requests:
-            going = _Going(request, at_most(request, self._price) * BATCH_SHARE)
-            if not self._budget.reserve(going.usd):
+            usd = at_most(request, self._price) * BATCH_SHARE
+            if not self._budget.reserve(usd):
                 break
-            going.body = self._service.body_of(request, self._price)
-            length = len(json.dumps(going.body))
+            body = self._service.body_of(request, self._price)
+            length = len(json.dumps(body))
             if part and (len(part) == MOST_REQUESTS or size + length > MOST_BYTES):
                 yield part
                 part, size = [], 0
-            part.append(going)
+            part.append(_Going(request, usd, body))
             size += length
         if part:
             yield part
 
     def _send(self, part: "list[_Going]") -> None:
-        """Sends one batch. Where nobody knows whether it arrived, that is looked up later."""
+        """Sends one batch. If nobody knows whether it arrived, that is looked up later."""
         self._ledger.require_reserve()
         name = secrets.token_hex(8)
-        time.sleep(wait_of(self._ledger))
+        time.sleep(wait_until(self._ledger.wait_until))
         self._ledger.send(going.sent(name, self._price) for going in part)
         self._log.write("sent", name, requests=len(part))
         said = self._create([going.body for going in part])
@@ -227,15 +228,14 @@ class BatchSending:
             later = f"in {wait:.0f} s" if wait else "later"
             raise said.stop or StageError(f"no batch can be sent: {said.error}. Run again {later}")
 
-    def _create(self, bodies: list[Any]) -> str | Reply:
+    def _create(self, bodies: "list[BatchRequest]") -> str | Reply:
         """The id of a batch, or what came instead of one in the end."""
-        for attempt in range(_TRIES):
+        for attempt in count(1):
             said = self._service.create(bodies)
-            if isinstance(said, str) or said.outcome == "unknown" or not said.again:
+            if isinstance(said, str) or not said.again:
                 break
-            wait = said.retry_after
-            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) if wait is None else wait
-            if attempt + 1 == _TRIES or wait > _PATIENCE_SECONDS:
+            wait = BATCHES.wait(said.failure, attempt, said.retry_after)
+            if wait is None:
                 break
             self._report(f"no batch could be sent ({said.error}): again in {wait:.0f} s")
             time.sleep(wait)
@@ -248,7 +248,7 @@ class _Going:
 
     request: Request
     usd: float
-    body: dict[str, Any] = field(default_factory=dict)
+    body: "BatchRequest"
 
     def sent(self, batch: str, price: Price) -> Sent:
         """What the ledger is told of it."""

@@ -1,4 +1,4 @@
-"""Which pairs are kept: those that their chunk proves, that stand on their own, and are new."""
+"""Which pairs are kept: those that their chunk proves, that can be understood alone, and are new."""
 
 import re
 import unicodedata
@@ -43,7 +43,7 @@ def plain(text: str) -> str:
 
 
 def fault_of(draft: Draft, chunk_plain: str) -> str | None:
-    """Why a pair is not kept; None where it is. `chunk_plain` is its chunk as `plain` has it."""
+    """Why a pair is not kept; None if it is. `chunk_plain` is its chunk as `plain` has it."""
     evidence = plain(draft.evidence)
     if evidence not in chunk_plain:
         return "the evidence is not in the chunk"

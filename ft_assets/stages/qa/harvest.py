@@ -2,10 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ft_assets.records import Chunk, ChunkYield, DroppedPair, QAPair
-from ft_assets.stages.qa.attempts import Tries
+from ft_assets.stages.qa.answer import FormName, OutcomeName
+from ft_assets.stages.qa.attempts import Attempts
 from ft_assets.stages.qa.filters import Sifted, without_duplicates
 from ft_assets.stages.qa.judge import apply_verdicts
 from ft_assets.stages.qa.ledger.ledger import Ledger
@@ -14,12 +14,34 @@ from ft_assets.stages.qa.prompt import Request
 from ft_assets.stages.qa.review import Overlay
 
 
+@dataclass(frozen=True)
+class UselessAnswer:
+    """What came instead of an answer, and why it is useless."""
+
+    outcome: OutcomeName
+    reason: str
+    stop_reason: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A request without a useful answer, for a person to read; a line of the quarantine file."""
+
+    request: str
+    asked_for: FormName
+    state: str
+    pairs: int
+    chunk_ids: list[str] = field(default_factory=list)
+    answers: list[UselessAnswer] = field(default_factory=list)
+
+
 @dataclass
 class Harvest:
     """What the answers give.
 
-    `states` are by request, as `quarantine`, which has those without an answer of use; `asked` has how
-    many pairs each was to give, and `judged` on how many each gave a verdict.
+    By request: its state in `states`; how many pairs it had to give in `asked`, and on how many it gave
+    a verdict in `judged`; in `quarantine` each without a useful answer.
     """
 
     states: dict[str, str] = field(default_factory=dict)
@@ -30,7 +52,7 @@ class Harvest:
     pairs: list[QAPair] = field(default_factory=list)
     dropped: list[DroppedPair] = field(default_factory=list)
     yields: list[ChunkYield] = field(default_factory=list)
-    quarantine: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quarantine: dict[str, Quarantined] = field(default_factory=dict)
 
 
 def harvest(plan: Plan, ledger: Ledger, overlay: Overlay) -> Harvest:
@@ -56,65 +78,55 @@ def _reap(
     found: Harvest,
 ) -> None:
     """Adds what one chunk gives."""
-    tries = Tries.of(request, ledger)
-    _count(tries, chunk, found)
+    attempts = Attempts.of(request, ledger)
+    _count(attempts, chunk, found)
     found.asked[request.key] = request.pairs
-    sifted = tries.sift(chunk)
+    sifted = attempts.sift(chunk)
     found.dropped += sifted.dropped
     judged = _judged(plan, chunk, sifted.kept, ledger, found)
     by_hand, kept, gone = overlay.lay(judged, chunk)
     found.by_hand += by_hand
     found.pairs += kept
     found.dropped += gone
-    drafts = len(tries.answer.items)
-    row = ChunkYield(chunk.chunk_id, chunk.text_id, tries.state, request.pairs, drafts, 0)
+    drafts = len(attempts.answer.items)
+    row = ChunkYield(chunk.chunk_id, chunk.text_id, attempts.state, request.pairs, drafts, 0)
     found.yields.append(row)
 
 
 def _judged(
     plan: Plan, chunk: Chunk, pairs: list[QAPair], ledger: Ledger, found: Harvest
 ) -> list[QAPair]:
-    """The pairs that the judge lets be; all where there is none."""
+    """The pairs that the judge keeps; all if there is no judge."""
     request = plan.judging(chunk, pairs)
     if request is None:
         return pairs
-    tries = Tries.of(request, ledger)
-    _count(tries, chunk, found)
-    sifted = apply_verdicts(pairs, tries.answer, tries.state)
-    found.judged[request.key] = len(tries.answer.items)
+    attempts = Attempts.of(request, ledger)
+    _count(attempts, chunk, found)
+    sifted = apply_verdicts(pairs, attempts.answer, attempts.state)
+    found.judged[request.key] = len(attempts.answer.items)
     found.dropped += sifted.dropped
     return sifted.kept
 
 
-def _count(tries: Tries, chunk: Chunk, found: Harvest) -> None:
+def _count(attempts: Attempts, chunk: Chunk, found: Harvest) -> None:
     """Adds a request to the books."""
-    key = tries.request.key
-    found.states[key] = tries.state
-    found.usd |= {answered.key: answered.usd for _, answered in tries.all}
-    if tries.state != "answered":
-        line = found.quarantine.setdefault(key, _quarantined(tries))
-        line["chunk_ids"].append(chunk.chunk_id)
+    key = attempts.request.key
+    found.states[key] = attempts.state
+    found.usd |= {answered.key: answered.usd for _, answered in attempts.all}
+    if attempts.state != "answered":
+        quarantined = found.quarantine.setdefault(key, _quarantined(attempts))
+        quarantined.chunk_ids.append(chunk.chunk_id)
 
 
-def _quarantined(tries: Tries) -> dict[str, Any]:
-    """A request without an answer of use, with what came instead for a person to read."""
+def _quarantined(attempts: Attempts) -> Quarantined:
     answers = [
-        {
-            "outcome": answer.outcome,
-            "reason": answer.reason,
-            "stop_reason": answered.stop_reason,
-            "text": answered.text,
-        }
-        for answer, answered in tries.all
+        UselessAnswer(answer.outcome, answer.reason, answered.stop_reason, answered.text)
+        for answer, answered in attempts.all
     ]
-    return {
-        "request": tries.request.key,
-        "asked_for": tries.request.recipe.form.name,
-        "state": tries.state,
-        "pairs": tries.request.pairs,
-        "chunk_ids": [],
-        "answers": answers,
-    }
+    request = attempts.request
+    return Quarantined(
+        request.key, request.recipe.form.name, attempts.state, request.pairs, answers=answers
+    )
 
 
 def _drop_duplicates(found: Harvest) -> None:

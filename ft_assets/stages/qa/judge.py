@@ -1,14 +1,14 @@
 """The judge: the model looks at pairs that passed what can be checked for nothing, by their chunk.
 
-One request for the pairs of a chunk, as any other: in the ledger, under the caps, with a key that hangs on
-nothing but the chunk, the pairs and the instructions. So it looks at them before duplicates are sought in
-the corpus: what other documents say changes no request.
+One request for the pairs of a chunk, as any other: in the ledger, under the caps, with a key that
+depends only on the chunk, the pairs and the instructions. So pairs are judged before duplicates are
+sought in the corpus: what other documents say changes no request.
 """
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
+from ft_assets.config import QAConfig
 from ft_assets.records import Chunk, QAPair
 from ft_assets.stages.qa.answer import VERDICTS, Answer, Draft
 from ft_assets.stages.qa.filters import Sifted, dropped_pair
@@ -36,16 +36,15 @@ of what is judged, never something to act on.
 """
 
 
-def judge_recipe(settings: dict[str, Any]) -> Recipe | None:
-    """What the settings below `qa` make of the judge's requests; None where there is no judge.
+def judge_recipe(qa: QAConfig, prompt: str | None) -> Recipe | None:
+    """What all requests to the judge share; None without a `prompt`, the text of its instructions.
 
     Raises UserError for instructions that cannot be rendered.
     """
-    text = settings.get("judge.text")
-    if text is None:
+    if prompt is None:
         return None
-    system = render_prompt(text, settings["kinds"], settings["audience"])
-    return Recipe(settings["model"], settings["max_tokens"], system, VERDICTS)
+    system = render_prompt(prompt, qa.kinds, qa.audience)
+    return Recipe(qa.model, qa.max_tokens, system, VERDICTS)
 
 
 def judge_request(recipe: Recipe, chunk: Chunk, pairs: Sequence[QAPair | Draft]) -> Request:
@@ -71,15 +70,15 @@ def _line(number: int, pair: QAPair | Draft) -> str:
 
 
 def apply_verdicts(pairs: list[QAPair], answer: Answer, state: str) -> Sifted:
-    """What is left of pairs. Without verdicts nothing is: `state` says what became of the request."""
+    """The pairs that the judge keeps: none if it gave no verdicts; `state` is that of its request."""
     if state != "answered":
         return Sifted(
             [], [dropped_pair(pair, f"the judge gave no verdict: {state}") for pair in pairs]
         )
     found = Sifted([], [])
-    for pair, verdict in zip(pairs, answer.items, strict=True):
-        if verdict["keep"]:
+    for pair, verdict in zip(pairs, answer.verdicts, strict=True):
+        if verdict.keep:
             found.kept.append(pair)
         else:
-            found.dropped.append(dropped_pair(pair, REJECTED, remark=verdict["reason"]))
+            found.dropped.append(dropped_pair(pair, REJECTED, remark=verdict.reason))
     return found

@@ -29,7 +29,7 @@ class Price:
     cached_from: int | None = None
     """Tokens from which a shared beginning is kept by the prompt cache."""
     batched: bool = True
-    """Whether the same is to be had in Message Batches."""
+    """Whether the model is available in Message Batches."""
     source: str = f"prices of {PRICES_OF}"
 
     def usd(self, usage: Mapping[str, int]) -> float:
@@ -76,7 +76,7 @@ def estimate_tokens(text: str) -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What requests will cost, about, in USD; `usd_in_batches` is None where there are no batches."""
+    """What requests will cost, about, in USD; `usd_in_batches` is None without batches."""
 
     requests: int
     input_tokens: int
@@ -115,14 +115,14 @@ class Estimate:
 
 
 def cap_warning(expected: Estimate, way: str, spent: float, cap: float) -> str:
-    """What is to be said where `qa.max_usd` may stop requests that are sent so; else nothing."""
+    """A warning if `qa.max_usd` may stop requests that are sent this way; else nothing."""
     share = BATCH_SHARE if way == "batches" else 1.0
-    wanted = spent + share * (expected.usd + expected.largest) if expected.requests else 0.0
-    if wanted <= cap:
+    needed = spent + share * (expected.usd + expected.largest) if expected.requests else 0.0
+    if needed <= cap:
         return ""
     return (
-        f"qa.max_usd ({dollars(cap)}) may stop this before the end: about {dollars(wanted)} is wanted, "
-        "with what has to be left for the last request"
+        f"qa.max_usd ({dollars(cap)}) may stop this before the end: about {dollars(needed)} is needed, "
+        "with what must be left for the last request"
     )
 
 
@@ -168,11 +168,11 @@ class Budget:
         self._under_way = 0.0
 
     def reserve(self, usd: float) -> bool:
-        """Sets aside what a request can cost; False where a cap has not that much left."""
-        wanted = self._under_way + usd
-        if any(self.spent[key] + wanted > cap for key, cap in self.caps.items()):
+        """Sets aside what a request can cost; False if a cap does not have that much left."""
+        needed = self._under_way + usd
+        if any(self.spent[key] + needed > cap for key, cap in self.caps.items()):
             return False
-        self._under_way = wanted
+        self._under_way = needed
         return True
 
     def under_way(self, usd: float) -> None:

@@ -9,7 +9,7 @@ from ft_assets.errors import UserError
 from ft_assets.records import CHUNKS, Chunk, QAPair
 from ft_assets.stages.job import Job
 from ft_assets.stages.qa.answer import RETRIED, Draft
-from ft_assets.stages.qa.attempts import Tries
+from ft_assets.stages.qa.attempts import Attempts
 from ft_assets.stages.qa.judge import judge_recipe, judge_request
 from ft_assets.stages.qa.ledger.ledger import Ledger
 from ft_assets.stages.qa.money import (
@@ -31,21 +31,21 @@ TYPICAL = Draft("q" * 90, "a" * 180, "e" * 120)
 
 @dataclass(frozen=True)
 class Plan:
-    """The requests of one job, in the order of its chunks; `judge` is None where there is none."""
+    """The requests of one job, in the order of its chunks; `judge` is None without a judge."""
 
     job: Job
+    qa: QAConfig
     recipe: Recipe
     judge: Recipe | None
     price: Price
 
     @classmethod
     def of(cls, job: Job) -> "Plan":
-        """Raises UserError for a prompt that cannot be rendered, or a model without a price."""
+        """The plan of a job. Raises UserError for a bad prompt, or a model without a price."""
         qa = job.section(QAConfig)
-        settings = {
-            k.removeprefix("qa."): v for k, v in job.settings.items() if k.startswith("qa.")
-        }
-        return cls(job, recipe_of(settings), judge_recipe(settings), price_of(qa.model, qa.prices))
+        writer = recipe_of(qa, job.text("qa.prompt.text") or "")
+        judge = judge_recipe(qa, job.text("qa.judge.text"))
+        return cls(job, qa, writer, judge, price_of(qa.model, qa.prices))
 
     def requests(self) -> Iterator[tuple[Chunk, Request | None]]:
         """Each chunk with its request for pairs; None for a chunk without words."""
@@ -55,13 +55,10 @@ class Plan:
     def _request(self, chunk: Chunk) -> Request | None:
         if not any(character.isalnum() for character in chunk.text):
             return None
-        settings = self.job.settings
-        by_length = settings["qa.pairs_per_1000_tokens"]
-        pairs = pairs_of(chunk.text, settings["qa.pairs_per_chunk"], by_length)
-        return request_of(self.recipe, chunk, pairs)
+        return request_of(self.recipe, chunk, pairs_of(chunk.text, self.qa))
 
     def judging(self, chunk: Chunk, pairs: list[QAPair]) -> Request | None:
-        """The request for verdicts on proven pairs of a chunk; None where none is wanted."""
+        """The request for verdicts on proven pairs of a chunk; None if there is nothing to judge."""
         return judge_request(self.judge, chunk, pairs) if self.judge and pairs else None
 
     def missing(self, ledger: Ledger) -> Iterator[Request]:
@@ -73,19 +70,19 @@ class Plan:
         return _unanswered((request for _, request in self.requests() if request), ledger)
 
     def unjudged(self, ledger: Ledger) -> Iterator[Request]:
-        """The requests for verdicts on the pairs that are there, where those have no answer."""
+        """The requests without an answer for verdicts on the pairs that are there."""
         return _unanswered(self._to_judge(ledger), ledger) if self.judge else iter(())
 
     def _to_judge(self, ledger: Ledger) -> Iterator[Request]:
         for chunk, request in self.requests():
-            pairs = Tries.of(request, ledger).sift(chunk).kept if request else []
+            pairs = Attempts.of(request, ledger).sift(chunk).kept if request else []
             if verdicts := self.judging(chunk, pairs):
                 yield verdicts
 
     def estimate(self, ledger: Ledger) -> Estimate:
-        """What the missing answers will cost, about; where pairs are to be judged, at most.
+        """What the missing answers will cost, about; with a judge, at most.
 
-        Raises UserError where a chunk is longer than the model takes at its price.
+        Raises UserError if a chunk is longer than the model takes at its price.
         """
         missing = chain(self.missing(ledger), self._judged_later(ledger))
         return estimate(self._short_enough(missing), self.price)
@@ -98,7 +95,7 @@ class Plan:
         for chunk, request in self.requests():
             if request and request.key not in seen:
                 seen.add(request.key)
-                if Tries.of(request, ledger).state in ("pending", "failed", "unknown"):
+                if Attempts.of(request, ledger).state in ("pending", "failed", "unknown"):
                     yield judge_request(self.judge, chunk, [TYPICAL] * request.pairs)
 
     def _short_enough(self, requests: Iterator[Request]) -> Iterator[Request]:
@@ -111,22 +108,23 @@ class Plan:
         if over:
             raise UserError(
                 f"{over:,} chunks are too long for {self.recipe.model}: about {longest:,} tokens with "
-                f"the prompt and the answer, where {self.price.longest:,} is the most. Make "
+                f"the prompt and the answer, and {self.price.longest:,} is the most. Make "
                 "langchain.chunk_size smaller; nothing was sent"
             )
 
 
-def pairs_of(text: str, per_chunk: int, per_1000_tokens: float | None) -> int:
+def pairs_of(text: str, qa: QAConfig) -> int:
     """How many pairs are asked for of a text."""
-    if per_1000_tokens is None:
-        return per_chunk
-    return min(_MOST_PAIRS, max(1, round(per_1000_tokens * estimate_tokens(text) / 1000)))
+    if qa.pairs_per_1000_tokens is None:
+        return qa.pairs_per_chunk
+    pairs = round(qa.pairs_per_1000_tokens * estimate_tokens(text) / 1000)
+    return min(_MOST_PAIRS, max(1, pairs))
 
 
 def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
     """Those of `requests` without an answer, neither under way nor left out, each once.
 
-    Of one whose first sample was of no use, the second.
+    If the first sample of one was useless, the second.
     """
     seen = ledger.in_batches | ledger.left_out.keys()
     for request in requests:

@@ -1,15 +1,16 @@
 """What is asked of the model: instructions in the system prompt, the document's text as fenced data.
 
-The instructions are a file that a user can replace; nothing of a document is ever in them. The text
-stands between two tags that occur nowhere in it, so that nothing in it can close the fence.
+The instructions are a file that a user can replace; nothing of a document is ever in them. The text is
+between two tags that do not occur in it, so that nothing in it can close the fence.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
+from ft_assets.config import QAConfig
 from ft_assets.errors import UserError
 from ft_assets.records import Chunk
 from ft_assets.stages.qa.answer import PAIRS, Form
@@ -61,7 +62,7 @@ class Recipe:
         return _digest(self.shared)
 
     @property
-    def shared(self) -> dict[str, Any]:
+    def shared(self) -> dict[str, object]:
         """The parts of a request's key that are the same for all."""
         parameters = {"max_tokens": self.max_tokens, "thinking": "disabled"}
         return {
@@ -74,7 +75,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Request:
-    """One request, ready to be sent by whatever means; `user` holds the fenced text.
+    """One request, ready to be sent in any way; `user` holds the fenced text.
 
     It asks for so many `pairs`, or for verdicts on so many. `sample` is 0 for the first answer and
     counts those asked for again.
@@ -95,12 +96,12 @@ class Request:
         return replace(self, sample=self.sample + 1)
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def render_prompt(text: str, kinds: list[str], audience: str) -> str:
-    """The instructions, from a prompt file's text. Raises UserError where it is no template."""
+def render_prompt(text: str, kinds: Sequence[str], audience: str) -> str:
+    """The instructions, from a prompt file's text. Raises UserError if it is not a template."""
     from jinja2 import StrictUndefined, TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -121,14 +122,16 @@ def render_prompt(text: str, kinds: list[str], audience: str) -> str:
     return said
 
 
-def recipe_of(settings: dict[str, Any]) -> Recipe:
-    """What the settings below `qa` make of the requests."""
-    system = render_prompt(settings["prompt.text"], settings["kinds"], settings["audience"])
-    return Recipe(settings["model"], settings["max_tokens"], system)
+def recipe_of(qa: QAConfig, prompt: str) -> Recipe:
+    """What all requests for pairs share; `prompt` is the text of the instructions.
+
+    Raises UserError for instructions that cannot be rendered.
+    """
+    return Recipe(qa.model, qa.max_tokens, render_prompt(prompt, qa.kinds, qa.audience))
 
 
 def request_of(recipe: Recipe, chunk: Chunk, pairs: int) -> Request:
-    """The request for the pairs of one chunk. Nothing in it says where the chunk stands."""
+    """The request for the pairs of one chunk. Nothing in it says where the chunk is."""
     return Request(recipe, ask(chunk.heading, chunk.text, pairs), pairs)
 
 

@@ -1,12 +1,12 @@
-"""What a person said of pairs: edits and rejections, laid over whatever the model makes.
+"""What a person said of pairs: edits and rejections, laid over what the model makes.
 
-They stand in `qa_review.jsonl` in the corpus folder, and hang on the text of a chunk and a question. So
-they hold when pairs are made anew, and when another part of the document changes.
+They are in `qa_review.jsonl` in the corpus folder, and belong to the text of a chunk and a question. So
+they still apply after pairs are rebuilt, and after another part of the document changes.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from ft_assets.stages.qa.answer import Draft
 from ft_assets.stages.qa.filters import dropped_pair, pair_of
 
 REVIEWED = "review"
-"""What stands for the request of a pair that a person wrote."""
+"""The `request_id` of a pair that a person wrote."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def chunk_digest(text: str) -> str:
 
 
 def read_reviews(path: Path) -> list[Review]:
-    """The reviews in a file; none where there is no file. Raises UserError with the line."""
+    """The reviews in a file; none if there is no file. Raises UserError with the line."""
     if not path.exists():
         return []
     return [_review(path, number, line) for number, line in _lines(path)]
@@ -59,8 +59,8 @@ def _review(path: Path, number: int, line: dict[str, Any]) -> Review:
     try:
         review = Review(**line)
     except TypeError as error:
-        wanted = ", ".join(Review.__dataclass_fields__)
-        raise UserError(f"{path}:{number}: it is no review, which has {wanted}") from error
+        fields = ", ".join(Review.__dataclass_fields__)
+        raise UserError(f"{path}:{number}: it is not a review, which has {fields}") from error
     texts = all(isinstance(value, str) for value in vars(review).values())
     edited = bool(review.new_question.strip() and review.new_answer.strip()) if texts else False
     if not texts or not (review.action == "reject" or (review.action == "edit" and edited)):
@@ -69,7 +69,7 @@ def _review(path: Path, number: int, line: dict[str, Any]) -> Review:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON Lines file by line number. Raises UserError for what is none."""
+    """The objects of a JSON Lines file by line number. Raises UserError for a line that is not one."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -80,9 +80,9 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}:{number}: it is no JSON ({error})") from error
+            raise UserError(f"{path}:{number}: it is not JSON ({error})") from error
         if not isinstance(value, dict):
-            raise UserError(f"{path}:{number}: it is no JSON object")
+            raise UserError(f"{path}:{number}: it is not a JSON object")
         yield number, value
 
 
@@ -146,11 +146,11 @@ def exported(pair: QAPair, heading: str, verdict: str = "keep") -> dict[str, str
 def imported(
     path: Path, pairs: dict[str, QAPair], texts: dict[str, str], known: list[Review]
 ) -> tuple[list[Review], int]:
-    """All reviews once the verdicts in a file are taken up, and how many of them are new.
+    """All reviews with the verdicts in a file added, and how many of them are new.
 
     `pairs` are those of the artifact by id, with those that a person's verdict took out of it; `texts`
     the chunks' by id. A line may be gone or unchanged: that says nothing, so that a file does not undo
-    what another one said since. Raises UserError for a line that cannot be taken up.
+    what another one said since. Raises UserError for a line that cannot be used.
     """
     found = {(review.chunk, fold_words(review.question)): review for review in known}
     edits = {(review.chunk, fold_words(review.new_question)): key for key, review in found.items()}
@@ -172,20 +172,20 @@ def imported(
     return list(found.values()), changed + len(before.keys() - found.keys())
 
 
-def _no_pair(place: str, line: dict[str, Any]) -> str:
+def _no_pair(place: str, line: Mapping[str, object]) -> str:
     if "pair_id" not in line:
-        return f"{place}: it has no pair_id: it is no line of an export"
-    return f"{place}: there is no pair {line['pair_id']!r} any more: export anew"
+        return f"{place}: it has no pair_id, so it is not a line of an export"
+    return f"{place}: there is no pair {line['pair_id']!r} any more: export again"
 
 
 def _of_the_first(verdict: Review, first: Review) -> Review:
-    """A verdict on a person's own pair hangs on what the model asked."""
+    """A verdict on a person's own pair belongs to what the model asked."""
     of = (first.chunk, first.question, first.answer, first.evidence)
     return Review(verdict.action, *of, verdict.new_question, verdict.new_answer)
 
 
-def _verdict(place: str, line: dict[str, Any], pair: QAPair, chunk: str) -> Review | None:
-    """What a line says of its pair; None where it lets it be."""
+def _verdict(place: str, line: Mapping[str, object], pair: QAPair, chunk: str) -> Review | None:
+    """What a line says of its pair; None if it changes nothing."""
     said = line.get("verdict", "keep")
     question, answer = line.get("question", pair.question), line.get("answer", pair.answer)
     if said not in ("keep", "reject"):

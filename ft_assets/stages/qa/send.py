@@ -1,32 +1,25 @@
 """Sends requests, many at a time, and writes each into the ledger before and after.
 
-`Call` is the seam for providers: it puts one request to a model and says what came of it. Which
+`Call` is the seam for providers: it sends one request to a model and says what came of it. Which
 requests go out, when, how often and within which caps is decided here, the same for all.
 """
 
 import heapq
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from queue import SimpleQueue
-from typing import Literal
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
 from ft_assets.stages.qa.answer import RETRIED, SETTLED, Form, OutcomeName, read_answer
-from ft_assets.stages.qa.ledger.ledger import Answered, Ledger, OpenLedger, Sent
+from ft_assets.stages.qa.ledger.ledger import Answered, OpenLedger, Sent
 from ft_assets.stages.qa.money import Budget, Price, at_most, dollars
 from ft_assets.stages.qa.pace import Limit, Pacer
 from ft_assets.stages.qa.prompt import Request
+from ft_assets.stages.qa.retry import MESSAGES, Again, Failure, wait_until
 
-_TRIES = {"failed": 6, "unknown": 3, "limited": 50}
-"""How often a request is sent, by what keeps going wrong; `limited` is a rate limit's 429."""
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-_PATIENCE_SECONDS = 900.0
-"""A rate limit that asks for more is no matter of waiting."""
 _HOPELESS = 3
 """Requests turned away for what they are, while none is answered, before all stop."""
 _POLL_SECONDS = 0.25
@@ -49,10 +42,17 @@ class Reply:
     usage: Mapping[str, int] = field(default_factory=dict)
     request_id: str = ""
     error: str = ""
-    again: Literal["", "later", "limited"] = ""
+    again: Again = ""
     retry_after: float | None = None
     limits: Mapping[str, Limit] = field(default_factory=dict)
     stop: UserError | StageError | None = None
+
+    @property
+    def failure(self) -> Failure:
+        """How a request without an answer failed."""
+        if self.again == "limited":
+            return "limited"
+        return "unknown" if self.outcome == "unknown" else "failed"
 
     @property
     def turned_away(self) -> bool:
@@ -61,7 +61,7 @@ class Reply:
 
 
 Call = Callable[[Request], Reply]
-"""Puts one request to a model. Called from several threads; never sends twice by itself."""
+"""Sends one request to a model. Called from several threads; never sends twice by itself."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class _Trip:
 
     request: Request
     reserved: float = 0.0
-    fared: tuple[str, ...] = ()
+    fared: tuple[Failure, ...] = ()
     answers: int = 0
 
 
 def answered_of(
     key: str, form: Form, pairs: int, reply: Reply, usd: float, at_most: float
 ) -> Answered:
-    """What the ledger is told of a reply, for which `usd` is due, or `at_most` where nobody knows."""
+    """What the ledger is told of a reply, for which `usd` is due, or `at_most` if nobody knows."""
     outcome, error = reply.outcome, reply.error
     if outcome == "answered":
         answer = read_answer(form, reply.stop_reason, reply.text, pairs)
@@ -99,22 +99,8 @@ def answered_of(
     )
 
 
-def wait_of(ledger: Ledger) -> float:
-    """Seconds for which a process before this one was told to wait.
-
-    Raises StageError where that is no matter of waiting.
-    """
-    wait = ledger.wait_until - time.time()
-    if wait > _PATIENCE_SECONDS:
-        until = datetime.fromtimestamp(ledger.wait_until, UTC)
-        raise StageError(
-            f"a rate limit asked for no more requests until {until:%Y-%m-%d %H:%M} UTC: run again then"
-        )
-    return max(0.0, wait)
-
-
 class Sending:
-    """Sends requests until each has its answer, a cap is reached, or there is no point in going on."""
+    """Sends requests until each has its answer, a cap is reached, or nothing more can be answered."""
 
     def __init__(
         self,
@@ -142,11 +128,11 @@ class Sending:
     def run(self, requests: Iterable[Request], total: int) -> None:
         """Sends `requests`, of which there are about `total`.
 
-        Raises UserError and StageError where some have no answer in the end. Whatever happens, what
+        Raises UserError or StageError if some have no answer in the end. Whatever happens, what
         was answered is in the ledger, and what is in flight is waited for.
         """
         self._fresh, self._total = iter(requests), total
-        self._pacer.pause(wait_of(self._ledger))
+        self._pacer.pause(wait_until(self._ledger.wait_until))
         try:
             while self._in_flight or self._later or self._peek():
                 self._dispatch()
@@ -202,7 +188,7 @@ class Sending:
             self._out.put((number, trip.request))
 
     def _work(self) -> None:
-        """One thread: puts one request after the other to the model."""
+        """One thread: sends one request after the other to the model."""
         while item := self._out.get():
             number, request = item
             try:
@@ -213,14 +199,14 @@ class Sending:
             self._signal.set()
 
     def _collect(self) -> None:
-        """Waits for something to do, and takes up the replies that have come."""
+        """Waits for something to do, and handles the replies that have come."""
         self._signal.wait(self._idle())
         self._signal.clear()
         self._act(self._write_down())
         self._tell()
 
     def _idle(self) -> float:
-        """Seconds until something else than a reply can want attention."""
+        """Seconds until something else than a reply can need attention."""
         wait = _POLL_SECONDS
         if len(self._in_flight) < self._pacer.window:
             if pace := self._pacer.wait():
@@ -243,7 +229,7 @@ class Sending:
         return list(found.values())
 
     def _act(self, replies: "list[tuple[_Trip, Reply, Answered]]") -> None:
-        """Decides by what came how it goes on."""
+        """Decides what to do next, by what came."""
         for trip, reply, answered in replies:
             self._pacer.heard(reply.limits, reply.usage)
             if answered.outcome in SETTLED:
@@ -261,7 +247,7 @@ class Sending:
         )
 
     def _settle(self, trip: _Trip, outcome: OutcomeName) -> None:
-        """A request has its answer; where that is of no use, one more is asked for, once."""
+        """A request has its answer; if that is useless, one more is asked for, once."""
         self._answers += 1
         again = trip.request.again()
         if outcome in RETRIED and trip.request.sample == 0 and not self._ledger.settled(again.key):
@@ -272,20 +258,16 @@ class Sending:
 
     def _retry(self, trip: _Trip, reply: Reply) -> None:
         """A request has no answer: it goes out again later, or is given up."""
-        kind = "limited" if reply.again == "limited" else reply.outcome
-        fared = (*trip.fared, kind)
         if not reply.again:
             self._turn_away()
             return
-        if fared.count(kind) >= _TRIES[kind] or (reply.retry_after or 0) > _PATIENCE_SECONDS:
+        fared = (*trip.fared, reply.failure)
+        wait = MESSAGES.wait(reply.failure, fared.count(reply.failure), reply.retry_after)
+        if wait is None:
             self._given_up.append(reply)
-            if self._answers == trip.answers or kind == "limited":
+            if self._answers == trip.answers or reply.again == "limited":
                 raise self._left_over("nothing is answered any more")
             return
-        wait = reply.retry_after
-        if wait is None:
-            most = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (fared.count(kind) - 1))
-            wait = most * (0.5 + random.random() / 2)  # noqa: S311 (no secret hangs on it)
         if reply.again == "limited":
             self._pacer.pause(wait)
         at = time.monotonic() + wait

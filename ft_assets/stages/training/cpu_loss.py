@@ -1,11 +1,14 @@
 """The SFT loss taken over labelled positions alone, for machines without a GPU."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ft_assets.stages.templates.tokenization import IGNORED
 
+if TYPE_CHECKING:
+    import torch
 
-def _real_tokens(inputs: dict[str, Any]) -> int:
+
+def _real_tokens(inputs: "dict[str, torch.Tensor]") -> int:
     """How many tokens of a batch are no padding; a packed batch has no mask and no padding."""
     mask = inputs.get("attention_mask")
     return int(inputs["input_ids"].numel() if mask is None else mask.sum())
@@ -24,7 +27,7 @@ def cpu_trainer() -> type:
         def compute_loss(
             self,
             model: Any,
-            inputs: dict[str, Any],
+            inputs: "dict[str, torch.Tensor]",
             return_outputs: bool = False,
             num_items_in_batch: Any = None,
         ) -> Any:

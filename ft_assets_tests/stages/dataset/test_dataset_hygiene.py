@@ -13,7 +13,7 @@ from ft_assets.errors import StageError
 from ft_assets.manifest import Manifest
 from ft_assets.records import DroppedRow, Example
 from ft_assets.tables import read_table
-from ft_assets_tests.conftest import Corpus
+from ft_assets_tests.conftest import Corpus, sources
 
 WORDS = [f"{a}{b}" for a in "bdfghklmnprstvz" for b in ("ora", "ilo", "ume", "ast", "eck", "yng")]
 CUT = "langchain: {chunk_size: 600, chunk_overlap: 60}\n"
@@ -52,8 +52,8 @@ def dropped(folder: Path) -> list[DroppedRow]:
     return list(read_table(folder / "dropped.parquet", DroppedRow))
 
 
-def text_ids(manifest: Manifest) -> dict[str, str]:
-    return {line["path"]: line["text_id"] for line in manifest.sources}
+def text_ids(corpus: Corpus, manifest: Manifest) -> dict[str, str | None]:
+    return {line.path: line.text_id for line in sources(corpus.project, manifest)}
 
 
 def blocked(corpus: Corpus) -> str:
@@ -95,7 +95,7 @@ def test_editions_of_one_document_stay_on_one_side(corpus: Corpus) -> None:
         corpus.write(f"{number} again.txt", " ".join([*text[:40], *prose(100 + number, 30)]))
     corpus.settings(f"{CUT}data: {{eval_fraction: 0.3, gates: {{duplicate_rows: 1.0}}}}")
     manifest, folder = make(corpus)
-    ids = text_ids(manifest)
+    ids = text_ids(corpus, manifest)
     sides = {side: {row.text_id for row in rows(folder, side)} for side in ("train", "eval")}
     assert sides["eval"]
     for number in range(8):
@@ -107,11 +107,11 @@ def test_editions_of_one_document_stay_on_one_side(corpus: Corpus) -> None:
 def test_passages_of_training_documents_are_found_in_eval(corpus: Corpus, policy: str) -> None:
     clean, _ = make(corpus)
     [held_out, *_] = sorted(
-        line["path"]
-        for line in clean.sources
-        if line.get("eval_rows") and "again" not in line["path"]
+        line.path
+        for line in sources(corpus.project, clean)
+        if line.eval_rows and "again" not in line.path
     )
-    learned = next(line["path"] for line in clean.sources if line.get("train_rows"))
+    learned = next(line.path for line in sources(corpus.project, clean) if line.train_rows)
     borrowed = prose(int(learned.removesuffix(".txt")))
     own = prose(500, 120)
     # Every fourth sentence is the training document's, many in a row: leaks, but no duplicates.
@@ -128,7 +128,7 @@ def test_passages_of_training_documents_are_found_in_eval(corpus: Corpus, policy
     leaked = [row for row in dropped(folder) if row.reason == "its words stand in training rows"]
     assert not manifest.checks["eval_is_apart"]["passed"]
     assert "eval_is_apart" in blocked(corpus)
-    mine = text_ids(manifest)[held_out]
+    mine = text_ids(corpus, manifest)[held_out]
     sides = {side: {row.text_id for row in rows(folder, side)} for side in ("train", "eval")}
     if policy == "drop":
         assert leaked
@@ -172,11 +172,11 @@ def test_what_is_planted_is_found_named_and_keeps_training_away(corpus: Corpus) 
     manifest, _ = make(corpus)
     raw = corpus.project.storage.current(corpus.name, "raw_documents")
     assert raw
-    documents = {line["path"]: line for line in raw.sources}
+    documents = {line.path: line for line in sources(corpus.project, raw)}
     reason = blocked(corpus)
     for name, planted in {
-        "documents_are_read": documents["scan.pdf"]["document_id"],
-        "text_is_sound": documents["glued.txt"]["text_id"],
+        "documents_are_read": documents["scan.pdf"].document_id,
+        "text_is_sound": str(documents["glued.txt"].text_id),
         "few_duplicates": "",
         "eval_is_apart": "",
     }.items():
@@ -214,7 +214,7 @@ def test_every_source_has_a_row_or_a_reason(corpus: Corpus) -> None:
     made: list[Any] = [*rows(folder, "train"), *rows(folder, "eval")]
     gone = dropped(folder)
     plain = Counter(row.origin_id for row in [*made, *gone] if row.variant == 0)
-    assert plain.total() == manifest.counts["sources"]
+    assert plain.total() == manifest.counts["origins"]
     assert len(made) + len(gone) == plain.total() + sum(row.variant > 0 for row in [*made, *gone])
     assert all(row.reason for row in gone)
     assert manifest.checks["rows_add_up"]["passed"]

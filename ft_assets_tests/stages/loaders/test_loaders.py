@@ -16,7 +16,7 @@ from ft_assets.engine.validation import problems
 from ft_assets.errors import UserError
 from ft_assets.records import Quality, RejectedDocument
 from ft_assets.tables import read_table
-from ft_assets_tests.conftest import PROSE, Corpus, write_docx, write_pdf
+from ft_assets_tests.conftest import PROSE, Corpus, sources, write_docx, write_pdf
 from ft_assets_tests.stages.loaders.read_file import read
 from ft_assets_tests.stages.parsing.test_limits import BODY, DOCUMENT, docx
 
@@ -359,7 +359,7 @@ def test_the_asset_tells_of_scans_and_damaged_text(corpus: Corpus) -> None:
     assert made.manifest.counts["unsound_texts"] == 2
     assert made.manifest.counts["pages_without_text"] == 2
     quality = list(read_table(folder / "quality.parquet", Quality))
-    texts = {line["text_id"] for line in made.manifest.sources if line["text_id"]}
+    texts = {each.text_id for each in sources(corpus.project, made.manifest) if each.text_id}
     assert {row.text_id for row in quality} == texts
     assert len(quality) == len(texts)
 

@@ -206,7 +206,7 @@ def test_a_million_records_take_no_memory(tmp_path: Path) -> None:
     grown = psutil.Process().memory_info().rss - before
     most = pa.default_memory_pool().max_memory() or 0
     print(f"parent grew by {grown >> 20} MB, Arrow held {most >> 20} MB at most")
-    assert line["records"] == 1_000_000
+    assert line.records == 1_000_000
     assert most < 64 * 2**20
     assert grown < 128 * 2**20
     rows = sum(len(batch) for batch in read_batches(output / "records.parquet", ["number"]))

@@ -30,41 +30,41 @@ def lamps_corpus(project: Project, documents: int, sentences: int = 24) -> Corpu
     return corpus
 
 
-def settle(corpus: Corpus, server: ClaudeServer | Remote, **settings: Any) -> None:
+def enable_qa(corpus: Corpus, server: ClaudeServer | Remote, **settings: Any) -> None:
     """Switches QA on, with these settings; None leaves one out."""
     qa = {"enabled": True, "base_url": server.url, **settings}
     said = {key: value for key, value in qa.items() if value is not None}
     corpus.settings(json.dumps({"qa": said}))
 
 
-def make(corpus: Corpus, **options: Any) -> Manifest:
+def make_pairs(corpus: Corpus, **options: Any) -> Manifest:
     """Makes all up to the pairs."""
     for asset in ("raw_documents", "chunks"):
         corpus.project.make(corpus.name, asset)
     return corpus.project.make(corpus.name, "qa_pairs", **options).manifest
 
 
-def folder(corpus: Corpus, asset: str = "qa_pairs") -> Path:
+def artifact_folder(corpus: Corpus, asset: str = "qa_pairs") -> Path:
     """The current artifact."""
     version = corpus.project.storage.current_version(corpus.name, asset)
     return corpus.project.storage.folder(corpus.name, asset, version or "")
 
 
-def pairs(corpus: Corpus) -> list[QAPair]:
+def published_pairs(corpus: Corpus) -> list[QAPair]:
     """The pairs that are published."""
-    return list(read_table(folder(corpus) / PAIRS, QAPair))
+    return list(read_table(artifact_folder(corpus) / PAIRS, QAPair))
 
 
-def chunks_of(corpus: Corpus) -> list[Chunk]:
+def published_chunks(corpus: Corpus) -> list[Chunk]:
     """The chunks that are published."""
-    return list(read_table(folder(corpus, "chunks") / CHUNKS, Chunk))
+    return list(read_table(artifact_folder(corpus, "chunks") / CHUNKS, Chunk))
 
 
-def ledger(corpus: Corpus) -> Ledger:
+def ledger_of(corpus: Corpus) -> Ledger:
     """The ledger as it stands."""
     return Ledger(corpus.project.storage.keep(corpus.name, "qa_pairs"))
 
 
-def sent(server: ClaudeServer) -> int:
+def requests_sent(server: ClaudeServer) -> int:
     """How many requests the server has seen."""
     return len(server.asked())

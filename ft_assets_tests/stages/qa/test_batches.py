@@ -20,11 +20,23 @@ from ft_assets.defs.batch_sensor import build_batch_sensor
 from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.records import QAPair
 from ft_assets.stages.qa import batches as qa_batches
-from ft_assets.stages.qa.ledger.ledger import Ledger
-from ft_assets.tables import read_table
+from ft_assets.stages.qa.retry import BATCHES
 from ft_assets_tests.conftest import Corpus, RunCLI
 from ft_assets_tests.stages.qa.claude_api.errors import ApiError
-from ft_assets_tests.stages.qa.claude_server import KEY, Behaviour, ClaudeServer, Record, running
+from ft_assets_tests.stages.qa.claude_server import (
+    KEY,
+    Behaviour,
+    ClaudeServer,
+    Record,
+    Remote,
+    running,
+)
+from ft_assets_tests.stages.qa.pairs_corpus import (
+    enable_qa,
+    ledger_of,
+    make_pairs,
+    published_pairs,
+)
 
 DOCUMENTS = 12
 BATCH_PATH = "/v1/messages/batches"
@@ -48,22 +60,21 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qa_batches, "LOST_AFTER", timedelta(0))
 
 
-def prepare(corpus: Corpus, url: str, more: str = "") -> None:
+def prepare(corpus: Corpus, server: ClaudeServer | Remote, **settings: Any) -> None:
+    """Writes documents of one chunk each, and enables QA in batches."""
     for number in range(DOCUMENTS):
         corpus.write(
             f"{number}.txt",
             f"Pier {number} was built in {1800 + number} by the harbour guild. It carries "
             f"{number + 3} cranes of green iron. Its keeper rings the bell {number + 2} times a day.",
         )
-    corpus.settings(f"qa: {{enabled: true, send: batches, base_url: '{url}'{more}}}")
+    enable_qa(corpus, server, send="batches", **settings)
 
 
 def make(corpus: Corpus) -> list[QAPair]:
     """Makes the pairs in this process as a run does; what is published."""
-    for asset in ("raw_documents", "chunks", "qa_pairs"):
-        made = corpus.project.make(corpus.name, asset)
-    folder = corpus.project.storage.folder(corpus.name, "qa_pairs", made.manifest.version)
-    return list(read_table(folder / "qa_pairs.parquet", QAPair))
+    make_pairs(corpus)
+    return published_pairs(corpus)
 
 
 def made_at_last(corpus: Corpus, tries: int = 12) -> list[QAPair]:
@@ -73,10 +84,6 @@ def made_at_last(corpus: Corpus, tries: int = 12) -> list[QAPair]:
         except WaitingError:
             time.sleep(0.1)
     raise AssertionError("it waits for ever")
-
-
-def ledger_of(corpus: Corpus) -> Ledger:
-    return Ledger(corpus.project.storage.keep(corpus.name, "qa_pairs"))
 
 
 def submissions(server: Record) -> list[set[str]]:
@@ -95,7 +102,7 @@ def agrees(corpus: Corpus, server: Record) -> None:
 
 
 def test_a_run_sends_and_a_later_one_collects(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=1.0, batch_hidden_seconds=0.3)
     for _ in range(2):
         with pytest.raises(WaitingError, match="waiting for batch msgbatch_"):
@@ -115,7 +122,7 @@ def test_a_run_sends_and_a_later_one_collects(corpus: Corpus, server: ClaudeServ
 
 
 def test_only_what_failed_is_sent_again(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(faults={"batch_errored": 0.3, "batch_expired": 0.2}, seed=3)
     made_at_last(corpus)
     sent = submissions(server)
@@ -128,7 +135,7 @@ def test_only_what_failed_is_sent_again(corpus: Corpus, server: ClaudeServer) ->
 def test_a_request_that_is_refused_for_what_it_is_is_left_out(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(rigged={"Pier 3 ": "batch_refused"}, batch_seconds=0.2)
     pairs = made_at_last(corpus)
     assert len(submissions(server)) == 1
@@ -142,7 +149,7 @@ def test_a_request_that_is_refused_for_what_it_is_is_left_out(
 
 
 def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(faults={"batch_refused": 1.0})
     with pytest.raises(StageError, match="every request is turned away: invalid_request_error"):
         made_at_last(corpus)
@@ -159,7 +166,7 @@ def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: Clau
 def test_batches_that_only_expire_are_no_reason_to_go_on_for_ever(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(faults={"batch_expired": 1.0})
     for _ in range(2):
         with pytest.raises(StageError, match=r"batches .* without a single answer"):
@@ -171,13 +178,13 @@ def test_batches_that_only_expire_are_no_reason_to_go_on_for_ever(
 def test_what_is_refused_is_left_out_though_processes_end_in_between(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(rigged={"Pier 3 ": "batch_refused"}, batch_seconds=0.3)
     assert made_at_last(corpus)
     assert len(submissions(server)) == 1
-    corpus.settings(f"qa: {{enabled: true, base_url: '{server.url}', min_kept_rate: 0.4}}")
+    enable_qa(corpus, server, min_kept_rate=0.4)
     assert made_at_last(corpus)  # refused again, as it was when the pairs were complete
-    corpus.settings(f"qa: {{enabled: true, send: batches, base_url: '{server.url}', judge: true}}")
+    enable_qa(corpus, server, send="batches", judge=True)
     server.behave(rigged={"Pier 3 ": "batch_refused", "You check": "batch_refused"})
     with pytest.raises(StageError, match="every request is turned away"):
         made_at_last(corpus)
@@ -193,7 +200,7 @@ def test_what_one_batch_cannot_take_goes_into_several(
     corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     monkeypatch.setattr(qa_batches, limit, value)
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=0.3)
     with pytest.raises(WaitingError, match="; batch msgbatch_"):
         make(corpus)
@@ -209,7 +216,7 @@ def test_what_one_batch_cannot_take_goes_into_several(
 
 
 def test_useless_answers_are_asked_for_once_more(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(rigged={"Pier 3 ": "invalid_json", "Pier 4 ": "max_tokens", "Pier 5 ": "refusal"})
     pairs = made_at_last(corpus)
     first, second = submissions(server)
@@ -223,7 +230,7 @@ def test_useless_answers_are_asked_for_once_more(corpus: Corpus, server: ClaudeS
 def test_a_batch_whose_creation_was_not_answered_is_found(
     corpus: Corpus, server: ClaudeServer, fault: str
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(first=[fault], batch_seconds=0.3, slow_seconds=0.1)
     made_at_last(corpus)
     assert len(submissions(server)) == 1
@@ -232,7 +239,7 @@ def test_a_batch_whose_creation_was_not_answered_is_found(
 
 @pytest.mark.usefixtures("hasty")
 def test_a_batch_that_was_never_made_is_sent_again(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(first=["closed_before"])
     made_at_last(corpus)
     first, second = submissions(server)
@@ -244,7 +251,7 @@ def test_a_batch_that_was_never_made_is_sent_again(corpus: Corpus, server: Claud
 def test_a_batch_of_others_is_not_taken_for_ours(corpus: Corpus, server: ClaudeServer) -> None:
     import anthropic
 
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(first=["closed_before"])
     size = DOCUMENTS + 1  # and ferry.txt
     params: Any = {"model": "claude-haiku-5-5", "max_tokens": 9, "thinking": {"type": "disabled"}}
@@ -263,7 +270,7 @@ def test_a_batch_of_others_is_not_taken_for_ours(corpus: Corpus, server: ClaudeS
 
 
 def test_results_that_break_off_are_taken_up_again(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     # creation, state, then the batch once more and its results
     server.behave(first=["", "", "", "half_answer"])
     made_at_last(corpus)
@@ -273,7 +280,7 @@ def test_results_that_break_off_are_taken_up_again(corpus: Corpus, server: Claud
 
 @pytest.mark.usefixtures("hasty")
 def test_a_batch_that_is_gone_is_listed_as_unknown(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=60)
     with pytest.raises(WaitingError):
         make(corpus)
@@ -286,14 +293,12 @@ def test_a_batch_that_is_gone_is_listed_as_unknown(corpus: Corpus, server: Claud
 
 
 def test_caps_hold_over_batches(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url, ", max_usd: 0.0009, max_tokens: 1000")
+    prepare(corpus, server, max_usd=0.0009, max_tokens=1000)
     with pytest.raises(StageError, match=r"qa\.max_usd is reached"):
         made_at_last(corpus)
     assert len(submissions(server)) > 1
     assert 0 < server.usd() <= 0.0009
-    corpus.settings(
-        f"qa: {{enabled: true, send: batches, base_url: '{server.url}', max_tokens: 1000}}"
-    )
+    enable_qa(corpus, server, send="batches", max_tokens=1000)
     made_at_last(corpus)
     assert set(server.billed().values()) == {1}
     agrees(corpus, server)
@@ -310,8 +315,8 @@ def test_a_batch_that_is_refused(
     fault: str,
     said: str,
 ) -> None:
-    monkeypatch.setattr(qa_batches, "_PATIENCE_SECONDS", 1.0)
-    prepare(corpus, server.url)
+    monkeypatch.setattr(BATCHES, "patience", 1.0)
+    prepare(corpus, server)
     server.behave(faults={fault: 1.0}, retry_after=1.5)
     with pytest.raises(StageError, match=said):
         make(corpus)
@@ -324,13 +329,13 @@ def test_a_batch_that_is_refused(
 def test_nothing_is_sent_before_the_time_that_was_asked_for(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(faults={"rate_limited": 1.0}, retry_after=5000)
     with pytest.raises(StageError, match="Run again in 5000 s"):
         make(corpus)
     server.behave(faults={})
     for way in ("batches", "messages"):
-        corpus.settings(f"qa: {{enabled: true, send: {way}, base_url: '{server.url}'}}")
+        enable_qa(corpus, server, send=way)
         with pytest.raises(StageError, match="no more requests until"):
             make(corpus)
     assert len(server.calls()) == 1
@@ -339,7 +344,7 @@ def test_nothing_is_sent_before_the_time_that_was_asked_for(
 def test_credit_that_runs_out_in_a_batch_stops_and_publishes_nothing(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(credit_usd=0.0005)
     with pytest.raises(StageError, match="no credit"):
         made_at_last(corpus)
@@ -354,19 +359,19 @@ def test_credit_that_runs_out_in_a_batch_stops_and_publishes_nothing(
 def test_a_model_that_is_unknown_in_a_batch_is_named_at_once(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prices = "prices: {input: 1.0, output: 5.0}"
-    prepare(corpus, server.url, f", model: claude-nosuch, {prices}")
+    prices = {"input": 1.0, "output": 5.0}
+    prepare(corpus, server, model="claude-nosuch", prices=prices)
     with pytest.raises(UserError, match=r"does not know qa\.model 'claude-nosuch'"):
         made_at_last(corpus)
     assert len(submissions(server)) == 1
 
 
 def test_results_are_priced_as_they_were_asked_for(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url, ", model: claude-haiku-4-5")
+    prepare(corpus, server, model="claude-haiku-4-5")
     server.behave(batch_seconds=0.3)
     with pytest.raises(WaitingError):
         make(corpus)
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     made_at_last(corpus)
     agrees(corpus, server)
 
@@ -374,7 +379,7 @@ def test_results_are_priced_as_they_were_asked_for(corpus: Corpus, server: Claud
 def test_results_that_are_no_longer_kept_are_listed_as_unknown(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=60)
     with pytest.raises(WaitingError):
         make(corpus)
@@ -388,7 +393,7 @@ def test_results_that_are_no_longer_kept_are_listed_as_unknown(
 def test_results_that_are_not_there_yet_are_waited_for(
     corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
 
     def missing(batch_id: str) -> str:
         raise ApiError(404, f"Message Batch {batch_id} has no results.")
@@ -412,7 +417,7 @@ def tick(corpus: Corpus) -> Any:
 def test_one_sensor_looks_after_all_whatever_is_wrong_with_one(
     corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=0.2)
     with pytest.raises(WaitingError):
         make(corpus)
@@ -424,11 +429,9 @@ def test_one_sensor_looks_after_all_whatever_is_wrong_with_one(
     time.sleep(0.3)
     assert [request.partition_key for request in tick(corpus)] == [corpus.name]
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
-    for qa in (
-        "enabled: false",
-        "enabled: true, model: 'openai:m', prices: {input: 0.0, output: 0.0}",
-    ):
-        corpus.settings(f"qa: {{{qa}, base_url: '{server.url}/v1'}}")
+    free = {"input": 0.0, "output": 0.0}
+    for qa in ({"enabled": False}, {"model": "openai:m", "prices": free}):
+        enable_qa(corpus, server, base_url=f"{server.url}/v1", **qa)
         calls = len(server.calls())
         assert "back to collect them" in tick(corpus).skip_message
         assert len(server.calls()) == calls  # the key goes to nobody else
@@ -437,11 +440,11 @@ def test_one_sensor_looks_after_all_whatever_is_wrong_with_one(
 def test_a_batch_under_way_is_collected_though_messages_are_sent_now(
     corpus: Corpus, server: ClaudeServer
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=0.5)
     with pytest.raises(WaitingError):
         make(corpus)
-    corpus.settings(f"qa: {{enabled: true, base_url: '{server.url}'}}")
+    enable_qa(corpus, server)
     made_at_last(corpus)
     assert len(submissions(server)) == 1
     assert set(server.billed().values()) == {1}
@@ -449,7 +452,7 @@ def test_a_batch_under_way_is_collected_though_messages_are_sent_now(
 
 
 def test_the_sensor_goes_on_once_a_batch_has_ended(corpus: Corpus, server: ClaudeServer) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     assert "no batch" in tick(corpus).skip_message
     server.behave(batch_seconds=0.6)
     with pytest.raises(WaitingError):
@@ -467,7 +470,7 @@ def test_the_sensor_goes_on_once_a_batch_has_ended(corpus: Corpus, server: Claud
 def test_the_command_says_what_it_waits_for(
     corpus: Corpus, server: ClaudeServer, cli: RunCLI
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=60)
     for _ in range(2):
         found = cli("generate-qa", corpus.name)
@@ -499,7 +502,7 @@ def test_a_process_that_ends_at_any_step_is_made_up_for(
     before: bool,
     nth: int,
 ) -> None:
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(faults={"batch_errored": 0.4}, seed=4)
     owner, name = where.split(".")
     real, calls = getattr(getattr(qa_batches, owner), name), []
@@ -560,7 +563,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_paid_for_twice(
     chance = random.Random(5)
     kills = 0
     with running(Behaviour(batch_seconds=0.3, faults=faults), tmp_path) as server:
-        prepare(corpus, server.url)
+        prepare(corpus, server)
         command = [sys.executable, "-c", MAKE]
         command += [str(corpus.project.data), str(corpus.project.storage.root)]
         code = None
@@ -584,7 +587,7 @@ def test_the_running_ui_collects_a_batch_that_a_command_left(
     corpus: Corpus, server: ClaudeServer, cli: RunCLI, tmp_path: Path
 ) -> None:
     """The command submits and ends; the batch ends; the sensor of `ft-assets ui` asks for the run."""
-    prepare(corpus, server.url)
+    prepare(corpus, server)
     server.behave(batch_seconds=100)  # past the run that the other sensor asks for at its start
     assert cli("generate-qa", corpus.name).returncode == 4
     home = tmp_path / "dagster"

@@ -20,14 +20,20 @@ import pytest
 from ft_assets.engine.project import Project
 from ft_assets.errors import StageError, WaitingError
 from ft_assets.stages.qa import batches as qa_batches
-from ft_assets.stages.qa import send as qa_send
 from ft_assets.stages.qa.answer import SETTLED
 from ft_assets.stages.qa.ledger.batch_log import BatchLog
 from ft_assets.stages.qa.ledger.ledger import REQUESTS, Ledger
 from ft_assets.stages.qa.providers import claude as qa_claude
+from ft_assets.stages.qa.retry import BATCHES, MESSAGES
 from ft_assets_tests.conftest import Corpus
 from ft_assets_tests.stages.qa.claude_server import KEY, Behaviour, Remote, running
-from ft_assets_tests.stages.qa.pairs_corpus import folder, lamps_corpus, make, pairs, settle
+from ft_assets_tests.stages.qa.pairs_corpus import (
+    artifact_folder,
+    enable_qa,
+    lamps_corpus,
+    make_pairs,
+    published_pairs,
+)
 
 FAULTS = {
     "rate_limited": 0.04,
@@ -52,7 +58,7 @@ WINDOW = 16
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setattr(qa_claude, "TIMEOUT_SECONDS", 4.0)
-    monkeypatch.setattr(qa_send, "_FIRST_WAIT", 0.1)
+    monkeypatch.setattr(MESSAGES, "first_wait", 0.1)
     said = Behaviour(latency=0.05, faults=FAULTS, retry_after=0.3, slow_seconds=6.0, seed=5)
     with running(said, tmp_path) as server:
         yield server
@@ -61,7 +67,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
 def lighthouse(project: Project, server: Remote, documents: int, **settings: object) -> Corpus:
     """A corpus of so many documents of ten chunks each."""
     corpus = lamps_corpus(project, documents, sentences=115)
-    settle(corpus, server, max_concurrency=WINDOW, **settings)
+    enable_qa(corpus, server, max_concurrency=WINDOW, **settings)
     return corpus
 
 
@@ -121,7 +127,7 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     """By messages alone, and by whichever way comes up when the process starts again."""
     monkeypatch.setattr(qa_batches, "APPEARS", timedelta(seconds=2))
     monkeypatch.setattr(qa_batches, "MOST_REQUESTS", 25)
-    monkeypatch.setattr(qa_batches, "_FIRST_WAIT", 0.1)
+    monkeypatch.setattr(BATCHES, "first_wait", 0.1)
     remote.behave(faults=FAULTS | IN_BATCHES, batch_seconds=1.0, batch_hidden_seconds=0.3)
     corpus = lighthouse(project, remote, documents=200, max_usd=100.0)
     assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
@@ -130,7 +136,7 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     kills = given_up = 0
     for _ in range(400):
         way = chance.choice(ways)
-        settle(corpus, remote, max_concurrency=WINDOW, max_usd=100.0, send=way)
+        enable_qa(corpus, remote, max_concurrency=WINDOW, max_usd=100.0, send=way)
         pid = in_child(lambda: corpus.project.make("lamps", "qa_pairs"))
         within = 0.7 if kills < 50 else 3600.0
         code = kill_when_it_has_sent(pid, keep / REQUESTS, chance, within)
@@ -158,7 +164,7 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     assert_billed(remote, ledger)
     settled = [n for n in answers_by_key(keep / REQUESTS).values() if n > 1]
     assert not settled, "a request that was answered was sent again"
-    found = pairs(corpus)
+    found = published_pairs(corpus)
     assert len({pair.pair_id for pair in found}) == len(found) == counts["pairs"]
     asked = 3 * counts["answered"]
     assert counts["pairs"] + counts["dropped"] == asked
@@ -166,8 +172,8 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     print(f"{len(violations)} requests early, of them after a kill all")
     assert len(violations) <= kills  # a 429 that a killed process had not written down
     # Uninterrupted, from the same ledger, the artifact is the same.
-    again = make(corpus, force=True)
-    assert again.version == manifest.version == folder(corpus).name
+    again = make_pairs(corpus, force=True)
+    assert again.version == manifest.version == artifact_folder(corpus).name
     assert again.counts["sent"] == 0
 
 

@@ -11,16 +11,22 @@ from ft_assets.engine.settings_files import load_config
 from ft_assets.engine.validation import problems
 from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.records import Chunk
-from ft_assets.stages.qa import send as qa_send
 from ft_assets.stages.qa.ledger.ledger import REQUESTS
 from ft_assets.stages.qa.prompt import Recipe, Request, request_of
 from ft_assets.stages.qa.providers import langchain as qa_langchain
 from ft_assets.stages.qa.providers.langchain import langchain_call
+from ft_assets.stages.qa.retry import MESSAGES
 from ft_assets_tests.conftest import Corpus
-from ft_assets_tests.stages.qa import pairs_corpus as of_claude
 from ft_assets_tests.stages.qa.claude_api.openai_peer import PRICE
 from ft_assets_tests.stages.qa.claude_server import KEY, ClaudeServer
-from ft_assets_tests.stages.qa.pairs_corpus import lamps_corpus, ledger, make, pairs, sent
+from ft_assets_tests.stages.qa.pairs_corpus import (
+    enable_qa,
+    lamps_corpus,
+    ledger_of,
+    make_pairs,
+    published_pairs,
+    requests_sent,
+)
 
 MODEL = "openai:local-model"
 PRICES = {"input": PRICE[0], "output": PRICE[1]}
@@ -35,37 +41,37 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
 
 
 @pytest.fixture
-def lamps(project: Project, server: ClaudeServer) -> Corpus:
+def qa_corpus(project: Project, server: ClaudeServer) -> Corpus:
     """Six documents of about two chunks each, with QA on."""
     corpus = lamps_corpus(project, 6)
-    settle(corpus, server)
+    enable_openai_qa(corpus, server)
     return corpus
 
 
-def settle(corpus: Corpus, server: ClaudeServer, **settings: Any) -> None:
+def enable_openai_qa(corpus: Corpus, server: ClaudeServer, **settings: Any) -> None:
     qa = {"model": MODEL, "base_url": f"{server.url}/v1", "prices": PRICES, **settings}
-    of_claude.settle(corpus, server, **qa)
+    enable_qa(corpus, server, **qa)
 
 
 def test_pairs_are_made_kept_and_priced_and_a_second_run_sends_nothing(
-    lamps: Corpus, server: ClaudeServer
+    qa_corpus: Corpus, server: ClaudeServer
 ) -> None:
-    manifest = make(lamps)
+    manifest = make_pairs(qa_corpus)
     counts = manifest.counts
-    assert counts["requested"] == counts["answered"] == counts["sent"] == sent(server) > 6
-    assert counts["pairs"] == len(pairs(lamps)) > 2 * counts["requested"]
+    assert counts["requested"] == counts["answered"] == counts["sent"] == requests_sent(server) > 6
+    assert counts["pairs"] == len(published_pairs(qa_corpus)) > 2 * counts["requested"]
     assert manifest.cost["usd"] == pytest.approx(server.usd())
     assert all(verdict["passed"] for verdict in manifest.checks.values())
     assert "langchain" in manifest.tools
-    assert make(lamps, force=True).counts["sent"] == 0
-    assert sent(server) == counts["requested"]
+    assert make_pairs(qa_corpus, force=True).counts["sent"] == 0
+    assert requests_sent(server) == counts["requested"]
 
 
 def test_the_request_holds_the_model_to_the_schema_and_the_length(
-    lamps: Corpus, server: ClaudeServer
+    qa_corpus: Corpus, server: ClaudeServer
 ) -> None:
-    settle(lamps, server, max_tokens=777)
-    make(lamps)
+    enable_openai_qa(qa_corpus, server, max_tokens=777)
+    make_pairs(qa_corpus)
     body = server.asked()[0].body
     assert body["response_format"]["json_schema"]["strict"]
     assert body.get("max_completion_tokens", body.get("max_tokens")) == 777
@@ -83,14 +89,14 @@ def test_the_request_holds_the_model_to_the_schema_and_the_length(
     ],
 )
 def test_an_answer_of_no_use_is_paid_for_and_asked_for_once_more(
-    lamps: Corpus, server: ClaudeServer, fault: str, state: str, tries: int
+    qa_corpus: Corpus, server: ClaudeServer, fault: str, state: str, tries: int
 ) -> None:
     server.behave(rigged={"Lamp 2-3 is": fault})
-    manifest = make(lamps)
+    manifest = make_pairs(qa_corpus)
     counts = manifest.counts
     assert counts[state] == 1
     assert counts["answered"] == counts["requested"] - 1
-    assert sent(server) == counts["requested"] - 1 + tries
+    assert requests_sent(server) == counts["requested"] - 1 + tries
     assert manifest.cost["usd"] == pytest.approx(server.usd())
 
 
@@ -107,7 +113,7 @@ def test_an_answer_of_no_use_is_paid_for_and_asked_for_once_more(
     ],
 )
 def test_a_request_without_an_answer_is_sent_again_by_the_ledger_alone(
-    lamps: Corpus,
+    qa_corpus: Corpus,
     server: ClaudeServer,
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
@@ -115,71 +121,71 @@ def test_a_request_without_an_answer_is_sent_again_by_the_ledger_alone(
 ) -> None:
     monkeypatch.setattr(qa_langchain, "TIMEOUT_SECONDS", 1.0)
     server.behave(first=["", fault], retry_after=0.7, slow_seconds=1.5)
-    manifest = make(lamps)
+    manifest = make_pairs(qa_corpus)
     server.wait_idle()
-    assert manifest.counts["answered"] == manifest.counts["requested"] == sent(server) - 1
-    assert ledger(lamps).outcomes == {outcome: 1, "answered": manifest.counts["requested"]}
+    assert manifest.counts["answered"] == manifest.counts["requested"] == requests_sent(server) - 1
+    assert ledger_of(qa_corpus).outcomes == {outcome: 1, "answered": manifest.counts["requested"]}
     assert not server.violations()
     assert manifest.cost["usd"] >= server.usd() - 1e-12
 
 
-def test_a_cap_holds_and_raising_it_goes_on(lamps: Corpus, server: ClaudeServer) -> None:
-    settle(lamps, server, max_usd=0.006)
+def test_a_cap_holds_and_raising_it_goes_on(qa_corpus: Corpus, server: ClaudeServer) -> None:
+    enable_openai_qa(qa_corpus, server, max_usd=0.006)
     with pytest.raises(StageError, match=r"qa\.max_usd is reached"):
-        make(lamps)
-    paid = sent(server)
+        make_pairs(qa_corpus)
+    paid = requests_sent(server)
     assert paid > 0
     assert server.usd() <= 0.006
-    settle(lamps, server)
-    counts = make(lamps).counts
-    assert sent(server) == counts["sent"] == counts["requested"] > paid
+    enable_openai_qa(qa_corpus, server)
+    counts = make_pairs(qa_corpus).counts
+    assert requests_sent(server) == counts["sent"] == counts["requested"] > paid
 
 
 def test_a_wrong_key_or_model_stops_at_once(
-    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+    qa_corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
     with pytest.raises(UserError, match="does not accept the key in OPENAI_API_KEY"):
-        make(lamps)
+        make_pairs(qa_corpus)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    settle(lamps, server, model="openai:other-model")
+    enable_openai_qa(qa_corpus, server, model="openai:other-model")
     with pytest.raises(UserError, match=r"does not know qa\.model 'openai:other-model'"):
-        make(lamps)
+        make_pairs(qa_corpus)
     assert len(server.calls()) == 2
 
 
-def test_the_key_is_in_no_file(lamps: Corpus, server: ClaudeServer) -> None:
+def test_the_key_is_in_no_file(qa_corpus: Corpus, server: ClaudeServer) -> None:
     server.behave(first=["", "api_error"])
-    make(lamps)
-    files = [path for path in lamps.project.storage.root.rglob("*") if path.is_file()]
+    make_pairs(qa_corpus)
+    files = [path for path in qa_corpus.project.storage.root.rglob("*") if path.is_file()]
     assert any(path.name == REQUESTS for path in files)
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
 def test_a_local_server_needs_no_key_and_costs_nothing(
-    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+    qa_corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     server.behave(api_key="none")
-    settle(lamps, server, prices={"input": 0.0, "output": 0.0}, max_usd=0.0)
-    manifest = make(lamps)
+    enable_openai_qa(qa_corpus, server, prices={"input": 0.0, "output": 0.0}, max_usd=0.0)
+    manifest = make_pairs(qa_corpus)
     assert manifest.counts["answered"] == manifest.counts["requested"]
     assert manifest.cost["usd"] == 0
 
 
 def test_without_a_server_or_a_key_nothing_is_sent(
-    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+    qa_corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qa_send, "_FIRST_WAIT", 0.01)
-    settle(lamps, server, base_url="http://127.0.0.1:9/v1")
+    monkeypatch.setattr(MESSAGES, "first_wait", 0.01)
+    enable_openai_qa(qa_corpus, server, base_url="http://127.0.0.1:9/v1")
     with pytest.raises(StageError, match=r"127\.0\.0\.1:9.*refused"):
-        make(lamps)
-    assert ledger(lamps).outcomes == {"failed": 6}
+        make_pairs(qa_corpus)
+    assert ledger_of(qa_corpus).outcomes == {"failed": 6}
     monkeypatch.delenv("OPENAI_API_KEY")
-    settle(lamps, server, base_url=None)
+    enable_openai_qa(qa_corpus, server, base_url=None)
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
-        make(lamps)
-    assert ledger(lamps).sent == 6
+        make_pairs(qa_corpus)
+    assert ledger_of(qa_corpus).sent == 6
     assert not server.calls()
 
 
@@ -191,19 +197,19 @@ def test_without_a_server_or_a_key_nothing_is_sent(
     ],
 )
 def test_a_missing_package_or_provider_is_named(
-    lamps: Corpus, server: ClaudeServer, model: str, says: str
+    qa_corpus: Corpus, server: ClaudeServer, model: str, says: str
 ) -> None:
-    settle(lamps, server, model=model)
+    enable_openai_qa(qa_corpus, server, model=model)
     with pytest.raises(UserError, match=says):
-        make(lamps)
-    assert ledger(lamps).sent == 0
+        make_pairs(qa_corpus)
+    assert ledger_of(qa_corpus).sent == 0
 
 
-def test_prices_are_wanted(lamps: Corpus, server: ClaudeServer) -> None:
-    settle(lamps, server, prices=None)
+def test_prices_are_wanted(qa_corpus: Corpus, server: ClaudeServer) -> None:
+    enable_openai_qa(qa_corpus, server, prices=None)
     with pytest.raises(UserError, match=r"no price is known .*openai:local-model.*qa\.prices"):
-        make(lamps)
-    [problem] = problems(lamps.project, "lamps")
+        make_pairs(qa_corpus)
+    [problem] = problems(qa_corpus.project, "lamps")
     assert problem.key == "qa.model"
     assert "0 and 0 for a server of your own" in problem.message
     assert not server.calls()
@@ -226,19 +232,19 @@ def test_settings_that_cannot_be_are_refused(
 
 
 def test_batches_under_way_are_not_lost_by_another_model(
-    lamps: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+    qa_corpus: Corpus, server: ClaudeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     server.behave(batch_seconds=60.0)
     claude = {"model": None, "prices": None, "base_url": server.url, "send": "batches"}
-    settle(lamps, server, **claude)
+    enable_openai_qa(qa_corpus, server, **claude)
     with pytest.raises(WaitingError):
-        make(lamps)
-    settle(lamps, server)
+        make_pairs(qa_corpus)
+    enable_openai_qa(qa_corpus, server)
     with pytest.raises(UserError, match=r"under way.*set qa\.model and qa\.base_url back"):
-        make(lamps)
+        make_pairs(qa_corpus)
     assert not server.asked()
-    assert ledger(lamps).under_way > 6
+    assert ledger_of(qa_corpus).under_way > 6
 
 
 # What an integration without a JSON schema, or a server without a count of tokens, answers

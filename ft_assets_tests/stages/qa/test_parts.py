@@ -259,7 +259,9 @@ def test_a_full_disk_leaves_room_for_what_is_under_way(
 ) -> None:
     with open_ledger(tmp_path) as ledger:
         [n] = ledger.send([Sent("k", "r", 0.01)])
-        write = ledger._file.write
+        file = ledger._journal._file
+        assert file
+        write = file.write
 
         class Full:
             """A file on a disk that is full while the reserve is there."""
@@ -273,8 +275,7 @@ def test_a_full_disk_leaves_room_for_what_is_under_way(
             def __getattr__(self, name: str) -> Any:
                 return getattr(file, name)
 
-        file = ledger._file
-        monkeypatch.setattr(ledger, "_file", Full())
+        monkeypatch.setattr(ledger._journal, "_file", Full())
         ledger.outcome([(n, Answered("k", "answered", text="kept"))])
         assert ledger.answer("k").text == "kept"
         assert not ledger.has_reserve

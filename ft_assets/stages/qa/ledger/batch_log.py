@@ -5,17 +5,16 @@ id of the service's from when its creation was answered. What happens in between
 that is lost, leaves a batch without an id: whether there is one is then looked up.
 """
 
-import json
-import os
+from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from ft_assets.files import sync_folder
-from ft_assets.stages.qa.ledger.journal import replay
+from ft_assets.stages.qa.ledger.journal import Journal, Line
 
 BATCHES = "batches.jsonl"
+BatchEvent = Literal["sent", "created", "not_ours", "over"]
 
 
 @dataclass
@@ -36,27 +35,31 @@ class BatchLog:
     """The log of a ledger's folder. It is written by the one process that has the ledger open."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / BATCHES
         self.batches: dict[str, Batch] = {}
+        events = {
+            "sent": self._sent,
+            "created": self._created,
+            "not_ours": self._not_ours,
+            "over": self._over,
+        }
         loss = "a batch under way may then be lost, and paid for again"
-        self._size = replay(self.path, lambda line, _: self._take(line), loss)
+        self._journal = Journal(folder / BATCHES, events, loss)
 
-    def _take(self, line: dict[str, Any]) -> None:
-        name, event = line["batch"], line["event"]
-        if event == "sent":
-            sent = datetime.fromisoformat(line["at"])
-            self.batches[name] = Batch(name, line["requests"], sent)
-            return
-        batch = self.batches[name]
-        if event == "created":
-            batch.id = line["id"]
-        elif event == "not_ours":
-            batch.not_ours.add(line["id"])
-            batch.id = ""
-        elif event == "over":
-            batch.over, batch.answers = True, line["answers"]
-        else:
-            raise ValueError(f"event {event!r}")
+    def _sent(self, line: Line, offset: int) -> None:
+        sent = datetime.fromisoformat(line["at"])
+        self.batches[line["batch"]] = Batch(line["batch"], line["requests"], sent)
+
+    def _created(self, line: Line, offset: int) -> None:
+        self.batches[line["batch"]].id = line["id"]
+
+    def _not_ours(self, line: Line, offset: int) -> None:
+        batch = self.batches[line["batch"]]
+        batch.not_ours.add(line["id"])
+        batch.id = ""
+
+    def _over(self, line: Line, offset: int) -> None:
+        batch = self.batches[line["batch"]]
+        batch.over, batch.answers = True, line["answers"]
 
     @property
     def under_way(self) -> list[Batch]:
@@ -73,19 +76,7 @@ class BatchLog:
             count += 1
         return count
 
-    def write(self, event: str, batch: str, **said: Any) -> None:
+    def write(self, event: BatchEvent, batch: str, **said: str | int) -> None:
         """Appends an event; it is on disk once this returns."""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"event": event, "batch": batch, "at": at, **said}
-        text = json.dumps(line).encode() + b"\n"
-        new = not self.path.exists()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
-        with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            file.truncate(self._size)
-            file.seek(self._size)
-            file.write(text)
-            os.fsync(file.fileno())
-        if new:
-            sync_folder(self.path.parent)
-        self._size += len(text)
-        self._take(line)
+        with closing(self._journal.open()) as journal:
+            journal.append(event, {"batch": batch, **said})

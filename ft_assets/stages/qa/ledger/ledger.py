@@ -1,33 +1,30 @@
 """The ledger of paid work: append-only JSON Lines that outlive every version of the asset.
 
     <keep>/requests.jsonl     a line for each request sent, and one for what became of it
-    <keep>/batches.jsonl      which Message Batches are under way: see `qa.batch_log`
+    <keep>/batches.jsonl      which Message Batches are under way: see `batch_log.py`
     <keep>/lock               locked by the one process that may write
-    <keep>/reserve            room that is given up where the disk is full, for answers under way
+    <keep>/reserve            room that is freed if the disk is full, for answers under way
 
-A line is on disk before the request that it announces is sent, and before an answer is used. So what
-a crash leaves is a request without an outcome: it is listed as `unknown`, since it may have been paid
-for; but for those in a batch, whose results can still be collected. An answer that is here is never
-asked for again.
+A line is on disk before the request that it announces is sent, and before an answer is used. So a
+crash leaves a request without an outcome. It is listed as `unknown`, since it may have been paid for,
+unless it is in a batch, whose results can still be collected. An answer that is here is never asked for
+again.
 """
 
 import fcntl
-import json
-import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ft_assets.errors import StageError
 from ft_assets.files import sync_folder
 from ft_assets.stages.job import Report
 from ft_assets.stages.qa.answer import SETTLED, FormName, OutcomeName
-from ft_assets.stages.qa.ledger.journal import replay
+from ft_assets.stages.qa.ledger.journal import Journal, Line
 
 REQUESTS = "requests.jsonl"
 _RESERVE_BYTES = 4 * 2**20
@@ -59,8 +56,8 @@ _SENT = Sent.__dataclass_fields__
 class Answered:
     """What became of a request; of no answer the usage is empty.
 
-    `wait_until` is the time of day before which nothing may be sent, where that was asked for. What is
-    `turned_away` was refused for what it is.
+    `wait_until` is the time of day before which nothing may be sent, if an answer asked for
+    that. A request that is `turned_away` was refused for what it is.
     """
 
     key: str
@@ -77,7 +74,7 @@ class Answered:
 
 @dataclass
 class Making:
-    """Of the books of a ledger, what one making of the pairs put there, in however many processes."""
+    """What one making of the pairs added to a ledger, in however many processes."""
 
     sent: int = 0
     usd: float = 0.0
@@ -92,7 +89,7 @@ class Making:
 
 
 class Ledger:
-    """What stands in a ledger. `open_ledger` gives one that can be written."""
+    """What is in a ledger. `open_ledger` gives one that can be written."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REQUESTS
@@ -109,33 +106,33 @@ class Ledger:
         self._open: dict[int, Sent] = {}
         self._found: dict[str, tuple[OutcomeName, int]] = {}
         self._next = 0
-        self._size = replay(self.path, self._take, "what it answers will be paid for again")
+        events = {"sent": self._sent, "outcome": self._outcome, "complete": self._complete}
+        self._journal = Journal(self.path, events, "what it answers will be paid for again")
 
-    def _take(self, line: dict[str, Any], offset: int) -> None:
-        if line["event"] == "sent":
-            self._open[line["n"]] = _sent(line)
-            self._next = line["n"] + 1
-            self.sent += 1
-            self.making.sent += 1
-        elif line["event"] == "outcome":
-            sent = self._open.pop(line["n"], None)
-            if sent is None:  # written twice by a writer that was interrupted
-                return
-            self.outcomes[line["outcome"]] += 1
-            self.usd += line["usd"]
-            self.making.usd += line["usd"]
-            self.making.outcomes[line["outcome"]] += 1
-            self.making.turned_away.pop(line["key"], None)
-            if line.get("turned_away"):
-                self.making.turned_away[line["key"]] = line.get("error", "")
-            self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
-            if self.settled(line["key"]) is None:
-                self._found[line["key"]] = (line["outcome"], offset)
-        elif line["event"] == "complete":
-            self._left_out_before = set(self.making.turned_away)
-            self.making = Making()
-        else:
-            raise ValueError(f"event {line['event']!r}")
+    def _sent(self, line: Line, offset: int) -> None:
+        self._open[line["n"]] = _sent_of(line)
+        self._next = line["n"] + 1
+        self.sent += 1
+        self.making.sent += 1
+
+    def _outcome(self, line: Line, offset: int) -> None:
+        if self._open.pop(line["n"], None) is None:  # written twice by an interrupted writer
+            return
+        key, outcome = line["key"], line["outcome"]
+        self.outcomes[outcome] += 1
+        self.usd += line["usd"]
+        self.making.usd += line["usd"]
+        self.making.outcomes[outcome] += 1
+        self.making.turned_away.pop(key, None)
+        if line.get("turned_away"):
+            self.making.turned_away[key] = line.get("error", "")
+        self.wait_until = max(self.wait_until, line.get("wait_until", 0.0))
+        if self.settled(key) is None:
+            self._found[key] = (outcome, offset)
+
+    def _complete(self, line: Line, offset: int) -> None:
+        self._left_out_before = set(self.making.turned_away)
+        self.making = Making()
 
     @property
     def under_way(self) -> int:
@@ -144,9 +141,10 @@ class Ledger:
 
     @property
     def hopeless(self) -> str:
-        """Why nothing is to be expected of this making; empty where something is.
+        """Why this making cannot succeed; empty if it can.
 
-        All are turned away for what they are: not only those with which the pairs were complete before.
+        It cannot if all requests are turned away for what they are, and not only those that were left
+        out when the pairs were last complete.
         """
         refused = self.making.turned_away
         if self.making.answers or refused.keys() <= self._left_out_before:
@@ -155,11 +153,11 @@ class Ledger:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """The requests that this making goes without, by key, each with the error."""
+        """The requests that this making does without, by key, each with the error."""
         return {} if self.hopeless else self.making.turned_away
 
     def require_hope(self) -> None:
-        """Raises StageError where every request is turned away."""
+        """Raises StageError if every request is turned away."""
         if self.hopeless:
             raise StageError(
                 f"every request is turned away: {self.hopeless}. Nothing is published; running again "
@@ -172,20 +170,18 @@ class Ledger:
         return {sent.key for sent in self._open.values() if sent.batch}
 
     def last(self, key: str) -> OutcomeName | None:
-        """What became of a request; where it was sent several times, the answer counts."""
+        """What became of a request; if it was sent several times, the answer counts."""
         found = self._found.get(key)
         return found[0] if found else None
 
     def settled(self, key: str) -> OutcomeName | None:
-        """The outcome of a request that has an answer; None where it may be sent."""
+        """The outcome of a request that has an answer; None if it may be sent."""
         outcome = self.last(key)
         return outcome if outcome in SETTLED else None
 
     def answer(self, key: str) -> Answered:
         """What came of a request that was sent, read from the file."""
-        with self.path.open("rb") as file:
-            file.seek(self._found[key][1])
-            line = json.loads(file.readline())
+        line = self._journal.read(self._found[key][1])
         names = Answered.__dataclass_fields__
         return Answered(**{name: line[name] for name in names if name in line})
 
@@ -195,9 +191,8 @@ class OpenLedger(Ledger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._file = self.path.open("ab", buffering=0)
         self._reserve = folder / "reserve"
-        self._file.truncate(self._size)
+        self._journal.open()
         if not self._reserve.is_file() or self._reserve.stat().st_size < _RESERVE_BYTES:
             self._reserve.write_bytes(bytes(_RESERVE_BYTES))
         sync_folder(folder)
@@ -207,20 +202,13 @@ class OpenLedger(Ledger):
     def send(self, requests: Iterable[Sent]) -> list[int]:
         """Writes down that requests go out; gives the number of each. Then they may be sent."""
         numbered = list(enumerate(requests, start=self._next))
-        self._append(
-            [{"event": "sent", "n": n, "at": _now(), **_said(request)} for n, request in numbered]
-        )
+        self._append("sent", [{"n": n, **_said(request)} for n, request in numbered])
         return [n for n, _ in numbered]
 
     def outcome(self, outcomes: Iterable[tuple[int, Answered]]) -> None:
         """Writes down what became of requests, by their numbers."""
-        self._append(
-            [
-                {"event": "outcome", "n": n, "at": _now(), **_said(item)}
-                for n, item in outcomes
-                if n in self._open
-            ]
-        )
+        lines = [{"n": n, **_said(item)} for n, item in outcomes if n in self._open]
+        self._append("outcome", lines)
 
     def batches(self) -> set[str]:
         """The batches that have requests without an outcome."""
@@ -243,63 +231,46 @@ class OpenLedger(Ledger):
         return [(sent, usd) for (_, sent), usd in zip(waiting, due, strict=True)]
 
     def require_reserve(self) -> None:
-        """Raises StageError where the room set aside for answers is used up."""
+        """Raises StageError if the room set aside for answers is used up."""
         if not self.has_reserve:
             raise StageError(
-                f"no room left for {self.path}: what was answered is kept. Free some space and run "
-                "again"
+                f"no space left on device: {self.path}. What was answered is kept: free some space and "
+                "run again"
             )
 
     def complete(self) -> None:
         """Writes down that the pairs are complete: what is spent from now on is another making's."""
         if self.making.sent:
-            self._append([{"event": "complete", "at": _now()}])
+            self._append("complete", [{}])
 
-    def _append(self, lines: list[dict[str, Any]]) -> None:
-        """Appends lines in one piece; they are on disk once this returns."""
-        written = [json.dumps(line, ensure_ascii=True).encode() + b"\n" for line in lines]
-        if not written:
+    def _append(self, event: str, lines: Sequence[Mapping[str, object]]) -> None:
+        """Appends lines in one piece; the reserve makes room for them if the disk is full."""
+        if not lines:
             return
-        size = os.fstat(self._file.fileno()).st_size
         try:
-            self._write(b"".join(written), size)
+            self._journal.append(event, *lines)
         except OSError:
             if not self.has_reserve:
                 raise
-            self._reserve.unlink()  # makes room for what is under way
-            self._write(b"".join(written), size)
-        for line, text in zip(lines, written, strict=True):
-            self._take(line, size)
-            size += len(text)
-
-    def _write(self, data: bytes, size: int) -> None:
-        """Appends to a file of `size`, which keeps that size where this fails."""
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) or 0 :]
-            os.fsync(self._file.fileno())
-        except BaseException:
-            with suppress(OSError):
-                self._file.truncate(size)
-            raise
+            self._reserve.unlink()
+            self._journal.append(event, *lines)
 
     @property
     def has_reserve(self) -> bool:
-        """Whether the room set aside is still there; without it nothing more is to be sent."""
+        """Whether the room set aside is still there; without it nothing more may be sent."""
         return self._reserve.exists()
 
     def close(self) -> None:
         """Ends the writing."""
-        self._file.close()
+        self._journal.close()
 
 
 @contextmanager
 def open_ledger(folder: Path, report: Report = lambda line: None) -> Iterator[OpenLedger]:
     """The ledger in `folder`, to be written; waits while another process writes it.
 
-    What an ended process left open is listed as unknown. Raises OSError where the disk is full, and
-    StageError where a line is damaged.
+    What an ended process left open is listed as unknown. Raises OSError if the disk is full, and
+    StageError if a line is damaged.
     """
     with _locked(folder, report):
         try:
@@ -346,14 +317,10 @@ def _lock(descriptor: int, folder: Path, report: Report) -> None:
             return
 
 
-def _sent(line: dict[str, Any]) -> Sent:
+def _sent_of(line: Line) -> Sent:
     said = {name: line[name] for name in _SENT if name in line}
     return Sent(**{**said, "prices": tuple(said["prices"]) if "prices" in said else None})
 
 
-def _said(item: Sent | Answered) -> dict[str, Any]:
+def _said(item: Sent | Answered) -> dict[str, object]:
     return {name: value for name, value in vars(item).items() if value or name == "usd"}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,19 +1,20 @@
-"""Puts requests to Claude through the official SDK. Its own retries are off: each try is ledgered."""
+"""Sends requests to Claude through the official SDK, whose own retries are off: see `qa/retry.py`."""
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.qa.money import Price, estimate_tokens
 from ft_assets.stages.qa.pace import Limit
 from ft_assets.stages.qa.prompt import Recipe, Request
+from ft_assets.stages.qa.retry import again_after, retry_after
 from ft_assets.stages.qa.send import Call, Reply
 
 if TYPE_CHECKING:
     import anthropic
+    from anthropic.types import TextBlockParam
+    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
 KEY = "ANTHROPIC_API_KEY"
 TIMEOUT_SECONDS = 180.0
@@ -27,21 +28,21 @@ _USAGE = (
 _MAYBE_MADE = {408, 502, 504, *range(520, 525)}
 """Statuses of something between us and the model that gave up waiting: the answer may be paid for."""
 _NO_CREDIT = {400: ("credit balance", "usage limits"), 429: ("insufficient_quota",)}
-"""How providers say under a status of another meaning that an account has no credit."""
+"""What providers say under another status if an account has no credit."""
 
 
 def api_key(name: str = KEY) -> str:
-    """The key in the environment. Raises UserError where there is none, or it cannot be one."""
+    """The key in the environment. Raises UserError if there is none or it cannot be a key."""
     key = os.environ.get(name, "").strip()
     if not key:
-        raise UserError(f"{name} is not set: put the key of your account into the environment")
+        raise UserError(f"{name} is not set: set it to the key of your account")
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise UserError(f"{name} holds characters that no key has: set it anew")
+        raise UserError(f"{name} holds characters that are never in a key: set it again")
     return key
 
 
-def parameters(request: Request, price: Price) -> dict[str, Any]:
-    """A request as the Messages API takes it; also what stands in a batch."""
+def parameters(request: Request, price: Price) -> "MessageCreateParamsNonStreaming":
+    """A request as the Messages API takes it, by itself and in a batch."""
     return {
         "model": request.recipe.model,
         "max_tokens": request.recipe.max_tokens,
@@ -52,9 +53,9 @@ def parameters(request: Request, price: Price) -> dict[str, Any]:
     }
 
 
-def _system(recipe: Recipe, price: Price) -> dict[str, Any]:
-    """The instructions, marked for the prompt cache where they are long enough to be kept there."""
-    block: dict[str, Any] = {"type": "text", "text": recipe.system}
+def _system(recipe: Recipe, price: Price) -> "TextBlockParam":
+    """The instructions, marked for the prompt cache if they are long enough for it."""
+    block: TextBlockParam = {"type": "text", "text": recipe.system}
     if price.cached_from and estimate_tokens(recipe.system) >= price.cached_from:
         block["cache_control"] = {"type": "ephemeral"}
     return block
@@ -70,7 +71,7 @@ def client_of(base_url: str | None, key: str) -> "anthropic.Anthropic":
 
 
 def claude_call(base_url: str | None, price: Price) -> Call:
-    """Puts requests to the Messages API. Raises UserError where there is no key."""
+    """Sends requests to the Messages API. Raises UserError if there is no key."""
     import anthropic
 
     key = api_key()
@@ -95,7 +96,7 @@ def error_text(error: "anthropic.APIStatusError", key: str) -> str:
 
 
 def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
-    """What an answer with status 200 says; unknown where it cannot be read."""
+    """What an answer with status 200 says; `unknown` if it cannot be read."""
     import json
 
     limits, request_id = limits_of(headers), headers.get("request-id", "")
@@ -107,7 +108,7 @@ def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
 
 
 def reply_of(message: Any, request_id: str, limits: Mapping[str, Limit]) -> Reply:
-    """What a message says; unknown where it is none."""
+    """What a message says; `unknown` if it is not a message."""
     try:
         text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
         usage = {name: int(message["usage"].get(name) or 0) for name in _USAGE}
@@ -135,19 +136,6 @@ def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
     return found
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that an answer asks to wait: a number, or a date."""
-    said = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
 def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
     """What an answer with an error status means for the request, and for all others."""
     headers, host = error.response.headers, str(error.request.url.host)
@@ -164,11 +152,7 @@ def refused(
         request_id=headers.get("request-id") or headers.get("x-request-id", ""),
         limits=limits_of(headers),
         retry_after=retry_after(headers),
-        again="limited"
-        if status == 429
-        else "later"
-        if status >= 500 or status in (408, 409)
-        else "",
+        again=again_after(status),
         stop=stop,
     )
 
@@ -179,7 +163,7 @@ def hopeless(
     """The error for a status that no other request would escape; `key` names the key's variable."""
     if status == 402 or any(sign in said.casefold() for sign in _NO_CREDIT.get(status, ())):
         return StageError(
-            f"the account has no credit, or a limit of its own ({said}): see to it, then run again"
+            f"the account has no credit, or a limit of its own ({said}): change that, then run again"
         )
     if status == 401:
         return UserError(f"{host} does not accept the key in {key} ({said})")

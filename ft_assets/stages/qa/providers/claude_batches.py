@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ft_assets.errors import UserError
 from ft_assets.stages.qa.money import Price
@@ -21,14 +21,11 @@ from ft_assets.stages.qa.providers.claude import (
     lost,
     parameters,
     reply_of,
-    retry_after,
     turned_away,
 )
+from ft_assets.stages.qa.retry import QUESTIONS, Retry, retry_after
 from ft_assets.stages.qa.send import Reply
 
-_TRIES = 5
-"""How often a question that costs nothing is put."""
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _PAGE = 100
 _PASSING = ("api_error", "overloaded_error", "timeout_error", "rate_limit_error")
 _STATUS = {
@@ -38,8 +35,11 @@ _STATUS = {
     "permission_error": 403,
     "not_found_error": 404,
 }
-"""What an error in a batch would have as its status in a message."""
+"""The status that an error in a batch would have in a message."""
 
+
+if TYPE_CHECKING:
+    from anthropic.types.messages.batch_create_params import Request as BatchRequest
 
 T = TypeVar("T")
 
@@ -49,12 +49,12 @@ class UnreachableError(Exception):
 
 
 class NotThereError(UnreachableError):
-    """The service does not know, or does not show this key, what was asked for."""
+    """The service does not have, or does not show to this key, what was asked for."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A batch that the service has, of whomever."""
+    """A batch that the service has, whoever sent it."""
 
     id: str
     requests: int
@@ -62,24 +62,24 @@ class Listed:
 
 
 class ClaudeBatches:
-    """The batches of an account. Raises UserError where there is no key.
+    """The batches of an account. Raises UserError if there is no key.
 
-    A method raises UserError and StageError where asking again is of no use, else UnreachableError.
+    A method raises UserError or StageError if asking again cannot help, else UnreachableError.
     """
 
     def __init__(
-        self, base_url: str | None, tries: int = _TRIES, timeout: float = TIMEOUT_SECONDS
+        self, base_url: str | None, retry: Retry = QUESTIONS, timeout: float = TIMEOUT_SECONDS
     ) -> None:
         self._key = api_key()
-        self._tries = tries
+        self._retry = retry
         self._client = client_of(base_url, self._key).with_options(timeout=timeout)
 
-    def body_of(self, request: Request, price: Price) -> dict[str, Any]:
-        """A request as it stands in a batch; its id there is its key."""
+    def body_of(self, request: Request, price: Price) -> "BatchRequest":
+        """A request as it is in a batch; its id there is its key."""
         return {"custom_id": request.key, "params": parameters(request, price)}
 
-    def create(self, bodies: list[Any]) -> str | Reply:
-        """Sends a batch, once: its id, or what came instead; `unknown` where it may be there."""
+    def create(self, bodies: "list[BatchRequest]") -> str | Reply:
+        """Sends a batch, once: its id, or what came instead; `unknown` if it may exist."""
         import anthropic
 
         try:
@@ -124,23 +124,20 @@ class ClaudeBatches:
                 yield line.custom_id, _reply(json.loads(said), model, host)
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Puts a question that costs nothing, again where that may help soon."""
-        import anthropic
-
-        for attempt in range(self._tries):
+        """Asks something that costs nothing, again if that may help soon."""
+        times = 0
+        while True:
             try:
                 with self._asking():
                     return question()
+            except NotThereError:
+                raise
             except UnreachableError as error:
-                cause = error.__cause__
-                wait = _FIRST_WAIT * 2**attempt
-                if isinstance(cause, anthropic.APIStatusError):
-                    wait = max(wait, retry_after(cause.response.headers) or 0.0)
-                last = attempt + 1 == self._tries or wait > _LONGEST_WAIT
-                if last or isinstance(error, NotThereError):
+                times += 1
+                wait = self._retry.wait("failed", times, _wait_asked(error.__cause__))
+                if wait is None:
                     raise
                 time.sleep(wait)
-        raise AssertionError("unreachable")
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -158,6 +155,15 @@ class ClaudeBatches:
             raise UnreachableError(said) from error
         except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:
             raise UnreachableError(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _wait_asked(cause: BaseException | None) -> float | None:
+    """The seconds that an answer with an error status asks to wait."""
+    import anthropic
+
+    if isinstance(cause, anthropic.APIStatusError):
+        return retry_after(cause.response.headers)
+    return None
 
 
 def _reply(result: dict[str, Any], model: str, host: str) -> Reply:

@@ -1,7 +1,7 @@
-"""Puts requests to other models through LangChain's chat-model interface: `provider:model`.
+"""Sends requests to other models through LangChain's chat-model interface: `provider:model`.
 
-LangChain's own retries are off: each try is ledgered. Its tracing is off too: texts go to the provider
-and to nobody else.
+LangChain's own retries are off: see `qa/retry.py`. Its tracing is off too: texts go to the provider and
+to nobody else.
 """
 
 import json
@@ -29,9 +29,9 @@ _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefus
 
 
 def langchain_call(base_url: str | None, recipe: Recipe) -> Call:
-    """Puts requests to a `provider:model`, at `base_url` or where the provider is.
+    """Sends requests to a `provider:model`, at `base_url` if that is set.
 
-    Raises UserError where that is no known provider, or its package or key is missing.
+    Raises UserError if the provider is not known, or its package or key is missing.
     """
     from langsmith import tracing_context
 
@@ -62,7 +62,7 @@ def _model_of(recipe: Recipe, base_url: str | None) -> "BaseChatModel":
     provider, _, name = recipe.model.partition(":")
     options: dict[str, Any] = {"base_url": base_url} if base_url else {}
     if base_url and provider == "openai" and not os.environ.get("OPENAI_API_KEY", "").strip():
-        options["api_key"] = "none"  # a local server needs none, but the client wants one
+        options["api_key"] = "none"  # a local server needs no key, but the client does
     try:
         model: BaseChatModel = init_chat_model(
             name,
@@ -86,7 +86,7 @@ def _system(request: Request) -> str:
 
 
 def _asking(model: "BaseChatModel", form: Form) -> "Callable[[Any], AIMessage]":
-    """What asks a model, by the provider's JSON schema where its integration has that."""
+    """What asks a model, with the provider's JSON schema if its integration has one."""
     schema = {"title": form.name, **form.schema}
     strict = {"strict": True} if "openai_api_key" in model.lc_secrets else {}
     try:
@@ -121,7 +121,7 @@ def _usage(tokens_in: int, tokens_out: int) -> dict[str, int]:
 
 
 def _most(request: Request) -> dict[str, int]:
-    """The most tokens that a request can have used, where the answer does not say."""
+    """The most tokens that a request can have used, if the answer does not say."""
     asked = _system(request) + request.user
     return _usage(len(asked.encode("utf-8", "surrogatepass")), request.recipe.max_tokens)
 
@@ -155,7 +155,7 @@ def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: 
         said = said[:500]
         stop = hopeless(status, said, model, at, key_names)
         if status == 401 and not keys:
-            stop = UserError(f"{at} wants a key ({said}): put it into {key_names}")
+            stop = UserError(f"{at} needs a key ({said}): set {key_names}")
         return refused(status, headers, said, stop)
     never = any(type(cause).__name__ in _NEVER_SENT for cause in causes)
     return Reply("failed" if never else "unknown", error=f"{at}: {said}"[:300], again="later")
@@ -169,7 +169,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(causes: list[BaseException]) -> tuple[int, Mapping[str, str]]:
-    """The error status that was answered, and the headers; 0 where there is none."""
+    """The error status that was answered, and the headers; 0 if there is none."""
     for cause in causes:
         response = getattr(cause, "response", None)
         for place, name in ((cause, "status_code"), (response, "status_code"), (cause, "code")):

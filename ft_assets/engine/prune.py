@@ -1,0 +1,82 @@
+"""Removing old versions of artifacts that nothing kept was made from."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+
+from ft_assets.engine.graph import GRAPH
+from ft_assets.engine.lease import holder
+from ft_assets.engine.storage import DamagedError, OldVersionError, Storage
+from ft_assets.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One version that was removed, or would be, and the bytes that this frees."""
+
+    corpus: str
+    asset: str
+    version: str
+    bytes: int
+
+
+def prune(storage: Storage, corpus: str, keep: int, *, dry_run: bool) -> list[Pruned] | None:
+    """Removes old versions of a corpus's artifacts; None where one is being made just now.
+
+    Kept are the current version of each asset, the `keep` published last, whatever the manifest of one
+    that is kept names, and what an earlier version of this project made.
+    """
+    if any(holder(storage.home(corpus, asset)) for asset in GRAPH):
+        return None
+    kept = _kept(storage, corpus, keep)
+    names: Counter[int] = Counter()
+    found = []
+    for asset in reversed(GRAPH):
+        for version in storage.versions(corpus, asset):
+            if (asset, version) not in kept:
+                freed = _freed(storage.stats(corpus, asset, version), names)
+                found.append(Pruned(corpus, asset, version, freed))
+    for item in () if dry_run else found:
+        storage.remove(corpus, item.asset, item.version)
+    return found
+
+
+def _freed(files: list[os.stat_result], names: Counter[int]) -> int:
+    """The bytes of the files whose last name goes: versions share what they have in common.
+
+    `names` counts how many names of each file went with the versions before.
+    """
+    freed = 0
+    for stat in files:
+        names[stat.st_ino] += 1
+        freed += stat.st_size if names[stat.st_ino] == stat.st_nlink else 0
+    return freed
+
+
+def _kept(storage: Storage, corpus: str, keep: int) -> set[tuple[str, str]]:
+    kept: set[tuple[str, str]] = set()
+    for asset in reversed(GRAPH):  # consumers first: what they name is kept for them
+        versions = storage.versions(corpus, asset)
+        old = {version for version in versions if _is_old(storage, corpus, asset, version)}
+        kept |= {(asset, version) for version in old}
+        versions = [version for version in versions if version not in old]
+        now = storage.current_version(corpus, asset)
+        kept |= {(asset, version) for version in [*versions[:keep], *([now] if now else [])]}
+        for version in versions:
+            if (asset, version) in kept:
+                kept |= _named(storage.manifest(corpus, asset, version))
+    return kept
+
+
+def _is_old(storage: Storage, corpus: str, asset: str, version: str) -> bool:
+    try:
+        storage.manifest(corpus, asset, version)
+    except OldVersionError:
+        return True
+    except DamagedError:
+        return False
+    return False
+
+
+def _named(manifest: Manifest) -> set[tuple[str, str]]:
+    return {(name, version) for name, version in manifest.inputs.items() if name in GRAPH}
