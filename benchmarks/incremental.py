@@ -1,8 +1,12 @@
 """What an edit costs against a clean build, and what asking for the state of many corpora costs."""
 
 import gc
+import os
 import random
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -108,6 +112,66 @@ def one_of_a_thousand() -> dict[str, Any]:
         "unchanged_cpu_s": round(unchanged, 3),
         "ratio": round(edited / clean, 4),
     }
+
+
+def _bytes(root: Path) -> int:
+    """What the files below a folder take, those with several names once."""
+    stats = (path.stat() for path in root.rglob("*") if path.is_file())
+    return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+
+
+def growth() -> dict[str, Any]:
+    """What 10,000 texts of 2.2 kB cost in the storage: the largest manifest, the bytes that one edit
+    adds (of seven, one after the other), and the CPU time of `ft-assets status` as a whole process,
+    with nothing changed and with one document changed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        project = Project(Path(scratch) / "data", Path(scratch) / "storage")
+        folder = project.data / "many"
+        folder.mkdir(parents=True)
+        for number in range(10_000):
+            draw = random.Random(number)
+            words = " ".join(draw.choices(_WORDS, k=370))
+            (folder / f"{number}.txt").write_text(f"Document {number}. {words}")
+        _build(project, "many")
+        added = []
+        for number in range(500, 10_000, 1_500):
+            before = _bytes(project.storage.root)
+            with (folder / f"{number}.txt").open("a") as file:
+                file.write(" And one line more.")
+            _build(project, "many")
+            added.append((_bytes(project.storage.root) - before) / 1e6)
+        manifests = [
+            project.storage.folder("many", asset, made.version) / "manifest.json"
+            for asset in DATA_HALF
+            if (made := project.storage.current("many", asset))
+        ]
+        time.sleep(2.1)  # files this young are hashed each time
+        fresh = [_status_seconds(project) for _ in range(5)]
+        with (folder / "0.txt").open("a") as file:
+            file.write(" And one line more.")
+        stale = [_status_seconds(project) for _ in range(5)]
+        largest = max(path.stat().st_size for path in manifests)
+    return {
+        "largest_manifest_kb": round(largest / 1e3, 1),
+        "one_edit_adds_mb": round(statistics.median(added), 2),
+        "one_edit_adds_most_mb": round(max(added), 2),
+        "status_cpu_s": round(statistics.median(fresh), 2),
+        "status_of_a_change_cpu_s": round(statistics.median(stale), 2),
+    }
+
+
+def _status_seconds(project: Project) -> float:
+    """CPU seconds of `ft-assets status` from its start to its end."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    where = {"FT_ASSETS_DATA": project.data, "FT_ASSETS_STORAGE": project.storage.root}
+    subprocess.run(
+        [sys.executable, "-m", "ft_assets.cli", "status", "many"],
+        env={**os.environ, **{name: str(path) for name, path in where.items()}},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def status_of_a_hundred() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Where the README's figures come from: each is a ratio of two things measured in the same run.
 
-`make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training, incremental,
+`make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training, incremental, growth,
 status, documents, splitting, rows and pairs. Results are printed and written to
 benchmarks/results.json.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.documents import extraction
-from benchmarks.incremental import one_of_a_thousand, status_of_a_hundred
+from benchmarks.incremental import growth, one_of_a_thousand, status_of_a_hundred
 from benchmarks.pairs import pairs
 from benchmarks.rows import a_million_rows
 from benchmarks.splitting import splitting
@@ -96,6 +96,7 @@ def main() -> None:
         "imports": imports,
         "training": training,
         "incremental": one_of_a_thousand,
+        "growth": growth,
         "documents": extraction,
         "status": status_of_a_hundred,
         "rows": a_million_rows,
