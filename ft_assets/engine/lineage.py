@@ -136,7 +136,7 @@ def impact(project: Project, file: str) -> list[Learned]:
         now = project.storage.current_version(manifest.corpus, manifest.asset)
         learned += [
             Learned(manifest.corpus, manifest.asset, manifest.version, manifest.version == now, id_)
-            for id_ in lists.documents(manifest, texts - {None})
+            for id_ in lists.documents(manifest, texts)
         ]
     return learned
 
@@ -161,16 +161,21 @@ class _Lists:
         """The text ids of the documents of that path, of that id, or whose id begins so."""
         import pyarrow.compute as pc
 
-        is_it = pc.field("path").isin([path]) | pc.field("document_id").isin([document_id])
+        # An id that no document has stands for what is not asked for.
+        is_it = (pc.field("path") == (path or "")) | (
+            pc.field("document_id") == (document_id or "-")
+        )
         if begins:
             is_it |= pc.starts_with(pc.field("document_id"), begins)
         return set(self._of(manifest).filter(is_it)["text_id"].to_pylist())
 
     def documents(self, manifest: Manifest, texts: set[str | None]) -> list[str]:
         """The ids of the documents with one of these texts, in order."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = self._of(manifest).filter(pc.field("text_id").isin(list(texts)))
+        wanted = pa.array(sorted(filter(None, texts)), pa.string())
+        found = self._of(manifest).filter(pc.field("text_id").isin(wanted))
         ids: set[str] = set(found["document_id"].to_pylist())  # type: ignore[arg-type]  # never null
         return sorted(ids)
 

@@ -83,7 +83,7 @@ def test_a_document_knows_its_artifacts_current_and_old(built: Corpus, cli: RunC
     build(built)
     found = _found(built, "ferry/ferry.txt")
     assert sorted(found["raw_documents"]) == [False, True]
-    assert sorted(found["gguf"]) == [False, True]
+    assert sorted(found["formatted_dataset"]) == [False, True]
     done = cli("impact", str(built.folder / "ferry.txt"), "--json")
     said = json.loads(done.stdout)
     assert said["file"] == str(built.folder / "ferry.txt")
