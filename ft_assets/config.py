@@ -7,10 +7,11 @@ are refused. Training and LoRA keys are spelled as TRL and PEFT spell them.
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.fields import FieldInfo
 
 from ft_assets.manifest import Settings, SettingValue
@@ -26,13 +27,15 @@ Role = Literal["shapes", "chooses", "means"]
 that were made anyway, or it says by what means they are made, which is in no fingerprint."""
 
 
-def setting(default: Any, whose: Whose, role: Role, **options: Any) -> Any:
+def setting(default: Any, whose: Whose, role: Role, *, cap: bool = False, **options: Any) -> Any:
     """Declares a setting. `options` are pydantic's: bounds, and a `description` of what is allowed.
 
-    An optional setting has the default None, which stands for the library's own default: null is
+    A `cap` bounds what a corpus may take: its own file may lower what the owner's file says, or the
+    default, and never raise it. An optional setting has the default None, which stands for the library's own default: null is
     in no fingerprint, so a setting that is added as null makes nothing stale.
     """
-    return Field(default, json_schema_extra={"whose": whose, "role": role}, **options)
+    said: dict[str, JsonValue] = {"whose": whose, "role": role, "cap": cap}
+    return Field(default, json_schema_extra=said, **options)
 
 
 class Section(BaseModel):
@@ -93,6 +96,9 @@ class ModelConfig(Section):
     )
     revision: str | None = setting(None, "corpus", "shapes")
     load_in_4bit: Annotated[bool, _only(False)] = setting(False, "corpus", "shapes")
+    local_bases: list[str] | None = setting(
+        None, "owner", "means", description="folders outside the data folder"
+    )
     lora: LoraSettings = LoraSettings()
 
 
@@ -110,11 +116,11 @@ class LoaderSettings(Section):
     dehyphenate: bool = setting(True, "corpus", "shapes")
     strip_headers: bool = setting(False, "corpus", "shapes")
     ocr: bool = setting(False, "corpus", "shapes")
-    max_seconds: int = setting(60, "corpus", "shapes", ge=1, le=86_400)
-    max_memory_mb: int = setting(1024, "corpus", "shapes", ge=256, le=1_000_000)
-    max_archive_members: int = setting(10_000, "corpus", "shapes", ge=10, le=1_000_000)
-    max_unpacked_mb: int = setting(256, "corpus", "shapes", ge=1, le=65_536)
-    max_expansion: int = setting(200, "corpus", "shapes", ge=10, le=100_000)
+    max_seconds: int = setting(60, "corpus", "shapes", cap=True, ge=1, le=86_400)
+    max_memory_mb: int = setting(1024, "corpus", "shapes", cap=True, ge=256, le=1_000_000)
+    max_archive_members: int = setting(10_000, "corpus", "shapes", cap=True, ge=10, le=1_000_000)
+    max_unpacked_mb: int = setting(256, "corpus", "shapes", cap=True, ge=1, le=65_536)
+    max_expansion: int = setting(200, "corpus", "shapes", cap=True, ge=10, le=100_000)
 
 
 class GateSettings(Section):
@@ -191,10 +197,19 @@ class QAPrices(Section):
     output: float = setting(..., "owner", "means", ge=0.0, le=1000.0)
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _endpoint(value: str | None) -> str | None:
     parts = urlsplit(value or "https://none")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it must be an http or https address")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("beyond this machine it must be https: a key would be sent in the clear")
     if parts.username or parts.password or parts.query:
         raise ValueError("no user, password or query may stand in it; a key is in the environment")
     return value
@@ -259,9 +274,9 @@ class QAConfig(Section):
         False, "corpus", "means", description=f"true | false | a *{TEMPLATE_SUFFIX} file"
     )
     max_tokens: int = setting(2048, "corpus", "shapes", ge=64, le=64_000)
-    max_concurrency: int = setting(8, "corpus", "means", ge=1, le=256)
-    max_usd: float = setting(1.0, "corpus", "means", ge=0.0)
-    max_usd_total: float | None = setting(None, "corpus", "means", ge=0.0)
+    max_concurrency: int = setting(8, "corpus", "means", cap=True, ge=1, le=256)
+    max_usd: float = setting(1.0, "corpus", "means", cap=True, ge=0.0)
+    max_usd_total: float | None = setting(None, "corpus", "means", cap=True, ge=0.0)
     prices: QAPrices | None = setting(None, "owner", "means")
     min_kept_rate: float = setting(0.5, "corpus", "shapes", ge=0.0, le=1.0)
 
@@ -325,9 +340,14 @@ class ComputeConfig(Section):
 
 
 class AutomationConfig(Section):
-    """How far the sensor goes by itself."""
+    """How far the sensor goes by itself.
+
+    Unless `spend` is true, nothing that a sensor starts sends a request that costs money; what a person
+    starts in the terminal or the UI spends within the caps.
+    """
 
     until: AssetName = setting("formatted_dataset", "corpus", "means")
+    spend: bool = setting(False, "owner", "means")
 
 
 class FineTuneConfig(Section):
@@ -379,6 +399,7 @@ class Declaration(NamedTuple):
 
     whose: Whose
     role: Role
+    cap: bool
 
 
 def declaration(field: FieldInfo) -> Declaration:
@@ -386,7 +407,9 @@ def declaration(field: FieldInfo) -> Declaration:
     extra = field.json_schema_extra
     if not isinstance(extra, dict) or not {"whose", "role"} <= extra.keys():
         raise ValueError("a setting must be declared by `setting`, which says whose it is")
-    return Declaration(cast(Whose, extra["whose"]), cast(Role, extra["role"]))
+    return Declaration(
+        cast(Whose, extra["whose"]), cast(Role, extra["role"]), bool(extra.get("cap"))
+    )
 
 
 @cache

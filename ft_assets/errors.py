@@ -22,7 +22,16 @@ class WaitingError(StageError):
     """The work is with a service that takes its time, to be collected by a later run: exit code 4."""
 
 
-def exit_code(error: UserError | StageError) -> int:
+def in_words(error: Exception) -> str:
+    """One message for an error; one that is not the project's own is named by its type."""
+    if isinstance(error, UserError | StageError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"
+
+
+def exit_code(error: Exception) -> int:
     """What an error means for the command line."""
     if isinstance(error, WaitingError):
         return WAITING

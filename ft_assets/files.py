@@ -1,9 +1,12 @@
 """Small helpers for files on a POSIX disk: hashes, durable folders, atomic replacement, users' files."""
 
+import errno
 import hashlib
 import os
+import re
 import stat
 import tempfile
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,9 +30,51 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    with path.open("rb") as file:
+    """The sha256 of a file's bytes. Raises OSError for what is not a regular file, and never waits."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    with os.fdopen(descriptor, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def portable_name(path: str) -> str:
+    """A file's path as it is kept and shown: text whatever bytes are in it, and reversible.
+
+    A byte that is not UTF-8 becomes `\\xNN`, a backslash is doubled; all else stays as it is.
+    """
+    doubled = path.replace("\\", "\\\\")
+    return doubled.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def local_name(portable: str) -> str:
+    """The path that `portable_name` was made from, as the operating system has it."""
+
+    def byte(found: re.Match[str]) -> str:
+        return "\\" if found[0] == "\\\\" else chr(0xDC00 + int(found[1], 16))
+
+    return re.sub(r"\\\\|\\x([0-9a-f]{2})", byte, portable)
+
+
+_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+def visible(text: str) -> str:
+    """A text as it may be shown: control, bidi and other invisible characters are escaped.
+
+    Line feeds and tabs stay. Joiners (ZWJ, ZWNJ) stay too: scripts and emoji need them.
+    """
+    return (
+        "".join(
+            each
+            if each in "\n\t\u200c\u200d" or unicodedata.category(each) not in _INVISIBLE
+            else each.encode("unicode_escape", "surrogatepass").decode()
+            for each in text
+        )
+        if not text.isprintable()
+        else text
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -60,14 +105,15 @@ def read_users_file(path: Path, most: int) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         what = "it is a link" if path.is_symlink() else getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read: {what}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path} is not a regular file")
         content = file.read(most + 1)
     if len(content) > most:
         raise UserError(f"{path} is larger than {most // KB:,} kB, the most that is read of it")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -12,9 +12,12 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from docx import Document as DocxFile
 from reportlab.pdfgen.canvas import Canvas
 
+from ft_assets.config import FineTuneConfig
+from ft_assets.engine.powers import refusals
 from ft_assets.engine.project import Project
 from ft_assets.manifest import FileDigest, Manifest
 from ft_assets.records import SourceDocument
@@ -76,7 +79,25 @@ class Corpus:
         return path
 
     def settings(self, text: str) -> None:
-        self.write("finetune.yaml", text)
+        """Writes the settings; what a corpus's own file may not set goes into the owner's file.
+
+        There stands also that local base models may lie anywhere, as those of tests do.
+        """
+        owners: dict[str, Any] = {"model": {"local_bases": ["/"]}}
+        try:
+            own = yaml.safe_load(text)
+            refused = list(refusals(own, FineTuneConfig(), self.project.data))
+        except (yaml.YAMLError, TypeError, AttributeError):  # a test of settings that are wrong
+            refused = []
+        moved = [key for key, _ in refused if key != "model.base"]
+        for key in moved:
+            *above, name = key.split(".")
+            here, there = own, owners
+            for part in above:
+                here, there = here[part], there.setdefault(part, {})
+            there[name] = here.pop(name)
+        (self.project.data / "finetune.yaml").write_text(json.dumps(owners))
+        self.write("finetune.yaml", json.dumps(own) if moved else text)
 
 
 def sources(project: Project, manifest: Manifest) -> list[SourceDocument]:
@@ -113,6 +134,7 @@ def made_of(corpus: str, asset: str, version: str = "0" * 20) -> Manifest:
 def project(tmp_path: Path) -> Project:
     data = tmp_path / "data"
     data.mkdir()
+    (data / "finetune.yaml").write_text('{model: {local_bases: ["/"]}}')
     return Project(data, tmp_path / "storage")
 
 

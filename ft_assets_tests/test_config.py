@@ -1,6 +1,8 @@
 """Settings: merged from two files, and every mistake named with its place."""
 
+import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +54,9 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("\ntraining: {seed: one}", 2, "training.seed", "'one'"),
         ("data: {template: llama}", 1, "data.template", "tokenizer_default, alpaca, chatml"),
         ("export: {gguf: [f16, Q3_K]}", 1, "export.gguf", "'Q3_K'"),
-        ("qa: {base_url: 'https://me:secret@x'}", 1, "qa.base_url", "no user, password"),
-        ("qa: {base_url: localhost}", 1, "qa.base_url", "http or https"),
+        ("qa: {base_url: 'https://elsewhere'}", 1, "qa.base_url", "the owner's"),
         ("qa: {prompt: house.txt}", 1, "qa.prompt", "*.jinja"),
         ("qa: {kinds: [riddle]}", 1, "qa.kinds", "'how-to'"),
-        (
-            "qa: {prices: {input: 1.0, output: 1.0, inptu: 1.0}}",
-            1,
-            "qa.prices.inptu",
-            "did you mean 'input'",
-        ),
         ("model: {load_in_4bit: true}", 1, "model.load_in_4bit", "not built yet"),
         ("langchain: {chunk_size: 100, chunk_overlap: 90}", 1, "langchain", "at most half"),
         ("data: {seed: 1}\ndata: {seed: 2}", 2, "data", "duplicate key (first on line 1)"),
@@ -71,7 +66,6 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("model: {max_length: 8}", 1, "model.max_length", "it belongs at training.max_length"),
         ("seed: 3", 1, "seed", "it belongs at data.seed or training.seed"),
         ("qa: {lora_aplha: 3}", 1, "qa.lora_aplha", "allowed are enabled, model, "),
-        ("qa: {prices: {input: 1.0}}", 1, "qa.prices", "output is missing"),
         ("export: {gguf: []}", 1, "export.gguf", "give at least one"),
     ],
 )
@@ -106,6 +100,121 @@ def test_moved_settings_lead_to_settings_of_today() -> None:
     assert not set(MOVED) & today
     for new in MOVED.values():
         assert any(key == new or key.startswith(f"{new}.") for key in today)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "key", "says"),
+    [
+        ("qa: {base_url: 'https://me:secret@x'}", "qa.base_url", "no user, password"),
+        ("qa: {base_url: localhost}", "qa.base_url", "http or https"),
+        ("qa: {base_url: 'http://192.168.1.5:8000/v1'}", "qa.base_url", "it must be https"),
+        (
+            "qa: {prices: {input: 1.0, output: 1.0, inptu: 1.0}}",
+            "qa.prices.inptu",
+            "did you mean 'input'",
+        ),
+        ("qa: {prices: {input: 1.0}}", "qa.prices", "output is missing"),
+        ("automation: {spend: maybe}", "automation.spend", "'maybe'"),
+    ],
+)
+def test_a_mistake_of_the_owner_is_named_too(
+    tmp_path: Path, yaml: str, key: str, says: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _load(tmp_path, "", yaml)
+    [problem] = caught.value.problems
+    assert (problem.file, problem.line, problem.key) == (tmp_path / "finetune.yaml", 1, key)
+    assert says in problem.message
+
+
+@pytest.mark.parametrize(
+    ("own", "key"),
+    [
+        ("qa: {base_url: 'http://127.0.0.1:9'}", "qa.base_url"),
+        ("qa: {prices: {input: 0.0, output: 0.0}}", "qa.prices"),
+        ("qa: {model: 'openai:gpt-5-mini'}", "qa.model"),
+        ("qa: {max_usd: 100000.0}", "qa.max_usd"),
+        ("qa: {max_concurrency: 200}", "qa.max_concurrency"),
+        ("compute: {target: local}", "compute.target"),
+        ("automation: {spend: true}", "automation.spend"),
+        ("data: {loaders: {max_seconds: 80000}}", "data.loaders.max_seconds"),
+        ("data: {loaders: {max_memory_mb: 900000}}", "data.loaders.max_memory_mb"),
+        ("model: {base: /etc}", "model.base"),
+        ("model: {base: '../../elsewhere'}", "model.base"),
+        ("model: {local_bases: ['/']}", "model.local_bases"),
+    ],
+)
+def test_a_corpus_has_not_its_owners_powers(tmp_path: Path, own: str, key: str) -> None:
+    [error] = _errors(tmp_path, own)
+    assert error.startswith(f"/c/finetune.yaml:1: {key}: ")
+    assert "/finetune.yaml, which is the owner's" in error
+
+
+def test_what_the_owner_allows_is_allowed(tmp_path: Path) -> None:
+    owner = (
+        "qa: {model: 'openai:a', prices: {input: 0.0, output: 0.0}, max_usd: 5.0, "
+        "max_usd_total: 9.0}\n"
+        "model: {local_bases: [/srv/models]}\ndata: {loaders: {max_seconds: 600}}"
+    )
+    own = (
+        "qa: {model: 'openai:b', max_usd: 4.0, max_usd_total: 1.0}\n"
+        "model: {base: /srv/models/small}\ndata: {loaders: {max_seconds: 300}}"
+    )
+    config = _load(tmp_path, own, owner)
+    assert (config.qa.model, config.qa.max_usd, config.data.loaders.max_seconds) == (
+        "openai:b",
+        4.0,
+        300,
+    )
+    [error] = _errors_under(tmp_path, owner, "qa: {max_usd_total: null}")
+    assert "qa.max_usd_total: null is more than 9.0" in error
+
+
+def _errors_under(tmp_path: Path, owner: str, own: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        _load(tmp_path, own, owner)
+    return str(caught.value).splitlines()
+
+
+HOSTILE = {
+    "a cycle": "a: &x {b: *x}",
+    "a date that is none": "a: 2024-13-45",
+    "a number of 5,000 digits": f"data: {{seed: {'9' * 5000}}}",
+    "deep nesting": "[" * 3000,
+    "deep mappings": "{a: " * 3000,
+    "a bomb of aliases": "a: &a [1,1,1,1,1,1,1,1,1]\n"
+    + "\n".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi")),
+    "NUL": 'model: {base: "a\\0b"}',
+    "a raw NUL": "a: \0",
+    "a key that is a list": "? [1]\n: 2",
+    "many values": "a: [" + "1," * 50_000 + "]",
+    "a long word": "a: " + "b" * 300_000,
+    "another tag": "a: !!python/name:os.system",
+    "an unknown alias": "a: *b",
+    "a merge of nothing": "<<: *b",
+    "binary": "a: !!binary '?'",
+    "an infinite cap": "qa: {max_usd: .inf}",
+    "not a number": "qa: {max_usd: .nan}",
+    "a list of settings": "- data",
+    "a number": "5",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_yaml_is_one_message(tmp_path: Path, text: str) -> None:
+    assert all(len(error) < 600 for error in _errors(tmp_path, text))
+
+
+def test_a_settings_file_that_is_not_a_regular_file(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    path = tmp_path / "c" / "finetune.yaml"
+    os.mkfifo(path)
+    with pytest.raises(SettingsError, match="is not a regular file"):
+        load_config(tmp_path, "c")
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(SettingsError, match="it is a link"):
+        load_config(tmp_path, "c")
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ import traceback
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ft_assets import __version__
-from ft_assets.cli.console import err
+from ft_assets.cli.console import err, escape
 from ft_assets.cli.verbs import (
     artifacts,
     chat,

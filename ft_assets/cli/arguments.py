@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from ft_assets.cli.console import err
+from ft_assets.cli.console import err, escape
 from ft_assets.errors import UserError
 
 if TYPE_CHECKING:

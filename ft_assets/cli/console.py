@@ -3,11 +3,18 @@
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Column, Table
+
+from ft_assets.files import visible
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+def escape(text: str) -> str:
+    """A text as it can be printed: neither markup nor control characters in it count."""
+    return escape_markup(visible(text))
 
 
 def print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:

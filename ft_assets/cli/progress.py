@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
+from ft_assets.cli.console import escape
 from ft_assets.engine.project import Made
 from ft_assets.manifest import SOURCES
 from ft_assets.records import SourceDocument

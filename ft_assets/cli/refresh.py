@@ -17,7 +17,7 @@ from ft_assets.defs.runs import close_dead_runs, this_process
 from ft_assets.defs.tags import FORCE_TAG, PROCESS_TAG, REFRESH_JOB, REUSE_TAG
 from ft_assets.engine.graph import upstream
 from ft_assets.engine.project import Project
-from ft_assets.errors import INTERRUPTED, WAITING, StageError, UserError, exit_code, gravest
+from ft_assets.errors import INTERRUPTED, WAITING, exit_code, gravest, in_words
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's own console lines stay out of the terminal; the event log has them all."""
@@ -53,8 +53,8 @@ def refresh_corpora(
     for corpus in corpora:
         try:
             found = refresh_corpus(project, corpus, until, progress.plan, force=force)
-        except (UserError, StageError) as error:
-            progress.fail(corpus, None, str(error))
+        except Exception as error:  # whatever is wrong with one corpus does not stop the others
+            progress.fail(corpus, None, in_words(error))
             code = gravest(code, exit_code(error))
             continue
         progress.fresh(corpus, found.fresh, until, nothing_done=not found.ran)

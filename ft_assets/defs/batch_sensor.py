@@ -6,7 +6,7 @@ import dagster as dg
 
 from ft_assets.engine.graph import GRAPH, upstream
 from ft_assets.engine.project import Project
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import in_words
 from ft_assets.stages.qa.batches import APPEARS, LOST_AFTER
 from ft_assets.stages.qa.ledger.batch_log import Batch, BatchLog
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
@@ -37,8 +37,8 @@ def build_batch_sensor(seconds: int = _SECONDS) -> dg.SensorDefinition:
             try:
                 batches = BatchLog(project.storage.keep(corpus, ASSET)).under_way
                 why = _why_it_waits(project, corpus, batches) if batches else ""
-            except (UserError, StageError, OSError) as error:
-                waits.append(f"{corpus}: {error}")
+            except Exception as error:  # one corpus does not stop the others
+                waits.append(f"{corpus}: {in_words(error)}")
                 continue
             if why:
                 waits.append(f"{corpus} {why}")
@@ -52,6 +52,11 @@ def build_batch_sensor(seconds: int = _SECONDS) -> dg.SensorDefinition:
 def _why_it_waits(project: Project, corpus: str, batches: list[Batch]) -> str:
     """Why a run would find out no more about batches that are under way; empty if it would."""
     qa = project.config(corpus).qa
+    if not project.config(corpus).automation.spend:
+        return (
+            f"has {len(batches)} batches under way: automation.spend is false in the owner's "
+            f"finetune.yaml, so run ft-assets generate-qa {corpus} to collect them"
+        )
     if not qa.enabled or ":" in qa.model:
         return f"has {len(batches)} batches under way: set qa.enabled and qa.model back to collect them"
     service = ClaudeBatches(qa.base_url, ONCE, timeout=_TIMEOUT_SECONDS)

@@ -1,6 +1,7 @@
 """The sensor that watches `data/`: new folders, and files and settings that changed and settled."""
 
 import json
+import time
 from dataclasses import asdict, dataclass, replace
 
 import dagster as dg
@@ -9,22 +10,32 @@ from ft_assets.defs.observations import observation, observation_of_cost
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.defs.runs import close_dead_runs, has_died
 from ft_assets.defs.tags import SETTLED_TAG
+from ft_assets.engine.data_folder import SlowError
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH, upstream
 from ft_assets.engine.project import Project
-from ft_assets.errors import UserError
+from ft_assets.errors import in_words
+from ft_assets.files import visible
 from ft_assets.manifest import digest
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """What is known of a corpus from earlier ticks: see `look`."""
+    """What is known of a corpus: the state that was `seen` last, the one `acted` on last, the number of
+    acts (which keeps a corpus that changes back to an earlier state from being overlooked), how often a
+    run was asked for while its end is open, and the `problem` that was said last.
+    """
 
     seen: str = ""
     acted: str = ""
     count: int = 0
     tries: int = 0
+    problem: str = ""
 
 
+_FIRST = "/first"
+"""The cursor's key for the corpus to begin with; no corpus has such a name."""
+_CORPUS_SECONDS, _TICK_SECONDS = 8.0, 40.0
+"""What one corpus, and all together, may take of a tick, to which Dagster gives a minute."""
 _TRIES = 3
 """How often a run is asked for that dies each time."""
 
@@ -52,47 +63,79 @@ def build_corpus_sensor(seconds: int) -> dg.SensorDefinition:
 def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     """Acts on a change when it is seen the same on two ticks: a file half-written has settled.
 
-    The cursor holds, for each corpus, what was seen last, what was acted on last, a count of the
-    acts, which keeps a corpus that changes back to an earlier state from being overlooked, and how
-    often a run was asked for while its end is open. A run that died is asked for again; one that
-    failed is not, for it would fail again. A tick that was cut off is evaluated again with the
-    cursor from before it, and asks for the same runs by the same keys, which Dagster starts once.
+    The cursor holds what is known of each corpus (`_Looked`), and whose turn it is first where the last
+    tick had no time for all. A run that died is asked for again; one that failed is not, for it would
+    fail again. A tick that was cut off is evaluated again with the cursor from before it, and asks for
+    the same runs by the same keys, which Dagster starts once. Whatever is wrong with one corpus, the
+    others are looked at, and it is said on its page.
     """
     cursor = json.loads(context.cursor or "{}")
-    events: list[dg.AssetObservation] = []
-    requests: list[dg.RunRequest] = []
+    until = time.monotonic() + _TICK_SECONDS
     corpora = project.corpora()
-    for corpus in corpora:
+    tick = _Tick(context, project)
+    first = cursor.pop(_FIRST, "")
+    for corpus in sorted(corpora, key=lambda name: (name < first, name)):
+        if time.monotonic() > until:
+            cursor[_FIRST] = corpus
+            break
+        cursor[corpus] = asdict(tick.look_at(corpus, _Looked(**cursor.get(corpus, {}))))
+    known = context.instance.get_dynamic_partitions(corpus_partitions.name or "")
+    new = [corpus for corpus in corpora if corpus not in known]
+    kept = {_FIRST, *corpora}
+    return dg.SensorResult(
+        dynamic_partitions_requests=[corpus_partitions.build_add_request(new)] if new else [],
+        asset_events=tick.events,
+        run_requests=tick.requests,
+        cursor=json.dumps({name: known for name, known in cursor.items() if name in kept}),
+    )
+
+
+class _Tick:
+    """What one tick sees and asks for."""
+
+    def __init__(self, context: dg.SensorEvaluationContext, project: Project) -> None:
+        self._context, self._project = context, project
+        self.events: list[dg.AssetObservation] = []
+        self.requests: list[dg.RunRequest] = []
+
+    def look_at(self, corpus: str, last: _Looked) -> _Looked:
+        """What is known of a corpus after this look."""
         try:
-            observed = project.observed(corpus)
-            until = project.config(corpus).automation.until
-        except UserError as error:
-            context.log.warning(f"{corpus} is left out until its settings are mended: {error}")
-            continue
+            return self._acted(corpus, last)
+        except SlowError as error:
+            self._context.log.warning(f"{corpus}: {error}; the next look goes on from there")
+            return last
+        except Exception as error:
+            problem = in_words(error)
+            self._context.log.warning(f"{corpus} is left out until this is corrected: {problem}")
+            if problem != last.problem:
+                self.events.append(_refusal(corpus, problem))
+            return replace(last, problem=problem)
+
+    def _acted(self, corpus: str, last: _Looked) -> _Looked:
+        observed = self._project.observed(corpus, _CORPUS_SECONDS)
+        until = self._project.config(corpus).automation.until
         state = digest([observed, until])
-        last = _Looked(**cursor.get(corpus, {}))
         if state == last.seen and state != last.acted:
             last = _Looked(acted=state, count=last.count + 1, tries=1)
-            events += [
+            self.events += [
                 observation(dg.AssetKey(key.split("/")), corpus, version)
                 for key, version in observed.items()
             ]
-            if cost := observation_of_cost(project, corpus):
-                events.append(cost)
-            requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
+            if cost := observation_of_cost(self._project, corpus):
+                self.events.append(cost)
+            self.requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
         elif state == last.acted and last.tries:
-            last, again = _followed_up(context.instance, corpus, last)
+            last, again = _followed_up(self._context.instance, corpus, last)
             if again:
-                requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
-        cursor[corpus] = asdict(replace(last, seen=state))
-    known = context.instance.get_dynamic_partitions(corpus_partitions.name or "")
-    new = [corpus for corpus in corpora if corpus not in known]
-    return dg.SensorResult(
-        dynamic_partitions_requests=[corpus_partitions.build_add_request(new)] if new else [],
-        asset_events=events,
-        run_requests=requests,
-        cursor=json.dumps({corpus: cursor[corpus] for corpus in corpora if corpus in cursor}),
-    )
+                self.requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
+        return replace(last, seen=state, problem="")
+
+
+def _refusal(corpus: str, problem: str) -> dg.AssetObservation:
+    """What is wrong with a corpus, on the page of its first asset."""
+    metadata = {"refused": dg.MetadataValue.text(visible(problem))}
+    return dg.AssetObservation(dg.AssetKey("raw_documents"), partition=corpus, metadata=metadata)
 
 
 def _request(corpus: str, until: str, files: str, last: _Looked) -> dg.RunRequest:

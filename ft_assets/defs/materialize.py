@@ -1,6 +1,6 @@
 """How an asset is declared from its node in the graph, and how making it becomes a materialization."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from ft_assets.defs.internals import wait_quietly_for_pools
 from ft_assets.defs.metadata import Metadata, common_metadata
 from ft_assets.defs.observations import input_keys, report_read
 from ft_assets.defs.partitions import corpus_partitions
-from ft_assets.defs.tags import FORCE_TAG, REUSE_TAG, SETTLED_TAG, WAITING_TAG, WORKER_POOL
+from ft_assets.defs.tags import (
+    FORCE_TAG,
+    REUSE_TAG,
+    SENSOR_TAG,
+    SETTLED_TAG,
+    WAITING_TAG,
+    WORKER_POOL,
+)
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
 from ft_assets.errors import StageError, UserError, WaitingError, exit_code
@@ -64,6 +71,7 @@ def materialize(
             settled=tags.get(SETTLED_TAG),
             run_id=context.run.run_id,
             is_over=partial(is_over, context.instance),
+            may_spend=_may_spend(project, corpus, tags),
         )
     except (UserError, StageError) as error:
         if isinstance(error, WaitingError):
@@ -81,6 +89,11 @@ def materialize(
         },
         check_results=list(check_results(made.manifest)),
     )
+
+
+def _may_spend(project: Project, corpus: str, tags: Mapping[str, str]) -> bool:
+    """What a person starts may spend within the caps; what a sensor starts only if the owner says so."""
+    return SENSOR_TAG not in tags or project.config(corpus).automation.spend
 
 
 def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from ft_assets.engine.lineage import COLUMNS, documents_behind, told
 from ft_assets.engine.storage import Storage
+from ft_assets.files import visible
 from ft_assets.manifest import Manifest
 
 Metadata = dict[str, dg.MetadataValue | str | float | bool]
@@ -51,6 +52,9 @@ def _links(manifest: Manifest) -> str:
 def table(rows: Sequence[Mapping[str, object]], columns: tuple[str, ...]) -> dg.TableMetadataValue:
     """Rows as a table on the page, all values as text."""
     return dg.MetadataValue.table(
-        [dg.TableRecord({name: str(row.get(name, "")) for name in columns}) for row in rows],
+        [
+            dg.TableRecord({name: visible(str(row.get(name, ""))) for name in columns})
+            for row in rows
+        ],
         schema=dg.TableSchema([dg.TableColumn(name) for name in columns]),
     )

@@ -1,5 +1,7 @@
 """The names that runs carry and that both sides of a run look for."""
 
+SENSOR_TAG = "dagster/sensor_name"
+"""Dagster's own tag on a run that a sensor asked for."""
 FORCE_TAG = "ft_assets/force"
 
 

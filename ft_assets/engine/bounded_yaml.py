@@ -73,6 +73,8 @@ def _count(text: str) -> None:
         if nodes > MAX_NODES:
             raise UnreadableYAMLError(f"it has more than {MAX_NODES:,} values", line)
         if isinstance(event, yaml.ScalarEvent):
+            if "\0" in event.value:
+                raise UnreadableYAMLError("a value has a NUL in it", line)
             if len(event.value) > MAX_SCALAR:
                 raise UnreadableYAMLError(f"a value has more than {MAX_SCALAR:,} characters", line)
             if not event.style and _NUMBER.fullmatch(event.value) and len(event.value) > MAX_DIGITS:

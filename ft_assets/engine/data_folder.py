@@ -7,12 +7,14 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ft_assets.config import FineTuneConfig
 from ft_assets.engine.digest_cache import DigestCache
 from ft_assets.engine.settings_files import load_config
 from ft_assets.errors import StageError, UserError
+from ft_assets.files import MB, portable_name, read_users_file
 from ft_assets.manifest import digest
 from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, SETTINGS_FILE, TEMPLATE_SUFFIX
 from ft_assets.stages.job import CorpusFile
@@ -27,6 +29,16 @@ _SETTLE_TRIES = 20
 def files_version(files: list[CorpusFile]) -> str:
     """The version of `corpus_files`: which bytes stand under which path."""
     return digest(sorted([file.path, file.sha256, file.problem or ""] for file in files))[:20]
+
+
+MAX_DEPTH = 40
+"""Folders below a corpus's own that are entered."""
+MAX_TEMPLATE_BYTES = MB
+"""The largest template or prompt that is read."""
+
+
+class SlowError(UserError):
+    """A corpus takes more time than there is for it now; the next look goes on from there."""
 
 
 class ChangedError(StageError):
@@ -67,7 +79,8 @@ class DataFolder:
     def _folders(self) -> list[str]:
         if not self.data.is_dir():
             return []
-        folders = (path.name for path in self.data.iterdir() if path.is_dir())
+        with os.scandir(self.data) as found:
+            folders = [entry.name for entry in found if _is_folder(entry)]
         return sorted(name for name in folders if not name.startswith("."))
 
     def require(self, corpus: str) -> None:
@@ -83,50 +96,49 @@ class DataFolder:
         """The settings of a corpus. Raises SettingsError with everything that is wrong."""
         return load_config(self.data, corpus)
 
-    def files(self, corpus: str) -> list[CorpusFile]:
+    def files(self, corpus: str, seconds: float | None = None) -> list[CorpusFile]:
         """The documents of a corpus, by path; hidden, temporary and own files are none of them.
 
-        Links are followed only where they stay inside the corpus folder.
+        Links are followed only if they stay inside the corpus folder, and lead to a regular file. Raises
+        SlowError after so many `seconds`: what was hashed until then is known the next time.
         """
         root = self.data / corpus
         digests = self.digests_of(corpus)
+        until = time.monotonic() + seconds if seconds is not None else float("inf")
         files = []
-        for name, entry in _walk(root):
-            try:
-                path = Path(entry)
-                if entry.is_symlink() and not path.resolve(strict=True).is_relative_to(
-                    root.resolve()
-                ):
-                    files.append(CorpusFile(name, 0, "", "it is a link out of the corpus folder"))
-                    continue
-                files.append(CorpusFile(name, entry.stat().st_size, digests.digest(path)))
-            except OSError as error:
-                reason = f"it cannot be read ({error.strerror})"
-                files.append(CorpusFile(name, 0, "", reason))
-        digests.save()
+        try:
+            for name, entry in _walk(root):
+                if time.monotonic() > until:
+                    raise SlowError(
+                        f"reading the files of {corpus} takes more than {seconds:.0f} s"
+                    )
+                files.append(_looked_at(root, name, entry, digests))
+        except OSError as error:
+            raise UserError(f"{root} cannot be read ({error.strerror})") from error
+        finally:
+            digests.save()
         return files
 
     def digest_of(self, corpus: str, name: str) -> str | None:
         """The digest of a file of the corpus's own; None where there is none."""
         path = self.data / corpus / name
-        if not path.exists():
+        if not path.exists() and not path.is_symlink():
             return None
+        if path.is_symlink():
+            raise UserError(f"{path} is a link: put the file itself there")
         try:
             return self.digests_of(corpus).digest(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
     def text_of(self, corpus: str, name: str) -> str:
-        """The text of a file of the user's in the corpus folder, or in the data folder."""
+        """The text of a template or prompt in the corpus folder, or in the data folder."""
         for folder in (self.data / corpus, self.data):
             path = folder / name
-            if path.is_file():
-                if not path.resolve().is_relative_to(self.data.resolve()):
-                    raise UserError(f"{path} lies outside {self.data}")
-                try:
-                    return path.read_text(encoding="utf-8")
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{path} is no text in UTF-8") from error
+            if not path.parent.resolve().is_relative_to(self.data.resolve()):
+                raise UserError(f"{path} lies outside {self.data}")
+            with suppress(FileNotFoundError):
+                return read_users_file(path, MAX_TEMPLATE_BYTES)
         raise UserError(f"there is no file {name} in {self.data / corpus}")
 
     def settle(self, corpus: str, expected: str) -> str:
@@ -144,11 +156,41 @@ class DataFolder:
         raise ChangedError(f"the files of {corpus} keep changing: refresh once they are all there")
 
 
-def _walk(folder: Path, inside: str = "") -> "Iterator[tuple[str, os.DirEntry[str]]]":
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _looked_at(
+    root: Path, name: str, entry: "os.DirEntry[str] | None", digests: DigestCache
+) -> CorpusFile:
+    """One file of a corpus, or why it cannot be read. `name` is its path inside the corpus."""
+    shown = portable_name(name)
+    if entry is None:
+        return CorpusFile(shown, 0, "", f"it is nested more than {MAX_DEPTH} folders deep")
+    try:
+        path = Path(entry)
+        if entry.is_symlink() and not path.resolve(strict=True).is_relative_to(root.resolve()):
+            return CorpusFile(shown, 0, "", "it is a link out of the corpus folder")
+        return CorpusFile(shown, entry.stat().st_size, digests.digest(path))
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
+        reason = getattr(error, "strerror", None) or error
+        return CorpusFile(shown, 0, "", f"it cannot be read ({reason})")
+
+
+def _walk(
+    folder: Path, inside: str = "", depth: int = 0
+) -> "Iterator[tuple[str, os.DirEntry[str] | None]]":
     """The files below a corpus folder in order, by their POSIX paths inside it.
 
-    But for hidden and temporary ones and the corpus's own; folders behind links are not entered.
+    But for hidden and temporary ones and the corpus's own; folders behind links are not entered. A folder
+    that is nested too deep comes without an entry.
     """
+    if depth > MAX_DEPTH:
+        yield inside, None
+        return
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
@@ -156,8 +198,8 @@ def _walk(folder: Path, inside: str = "") -> "Iterator[tuple[str, os.DirEntry[st
         if _IGNORED_NAMES.fullmatch(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry), f"{name}/")
+            yield from _walk(Path(entry), f"{name}/", depth + 1)
             continue
         is_own = entry.name.endswith(TEMPLATE_SUFFIX) or name in _OWN_FILES
-        if not is_own and (entry.is_file() or entry.is_symlink()):
+        if not is_own and (entry.is_symlink() or entry.is_file()):
             yield name, entry

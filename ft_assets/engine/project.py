@@ -104,10 +104,13 @@ class Project(DataFolder):
         """The version of the observed source `settings/<asset>`."""
         return settings_version(settings_read(self, corpus, asset, config))
 
-    def observed(self, corpus: str) -> dict[str, str]:
-        """The version of each observed source: `corpus_files` and the settings of each asset."""
+    def observed(self, corpus: str, seconds: float | None = None) -> dict[str, str]:
+        """The version of each observed source: `corpus_files` and the settings of each asset.
+
+        Raises SlowError as `files` does.
+        """
         config = self.config(corpus)
-        versions = {CORPUS_FILES: files_version(self.files(corpus))}
+        versions = {CORPUS_FILES: files_version(self.files(corpus, seconds))}
         for asset in filter(reads_any, GRAPH):
             versions[f"settings/{asset}"] = self.settings_version(corpus, asset, config)
         return versions
@@ -124,12 +127,14 @@ class Project(DataFolder):
         settled: str | None = None,
         run_id: str = "",
         is_over: IsOver = lambda run_id: False,
+        may_spend: bool = True,
     ) -> Made:
         """Makes one asset, unless its fingerprint is unchanged, and publishes it.
 
         `run` runs the job, by default in this process. With `reuse_only` nothing is made:
         StageError where something would have to be. `settled` is the version of `corpus_files` that
         is asked for: where the files are others by now, they are waited for until they settle.
+        Without `may_spend` no request that costs money is sent: WaitingError if one would be.
         `is_over` tells runs that came to their end: a process of one that lives on is passed by.
         Raises UserError and StageError; whatever happens, what was current before stays so until a
         whole artifact replaces it.
@@ -144,7 +149,9 @@ class Project(DataFolder):
         run = run or partial(run_stage, report=say)
         if other := holder(self.storage.home(corpus, asset)):
             report(f"run {other.run_id or '(none)'} is making {asset} of {corpus}: waiting for it")
-        request = _Request(corpus, asset, run, run_id, is_over, force, reuse_only, settled)
+        request = _Request(
+            corpus, asset, run, run_id, is_over, force, reuse_only, settled, may_spend
+        )
         manifest, reused = self._make_settled(request)
         folder = self.storage.folder(corpus, asset, manifest.version)
         made = Made(manifest, folder, reused, time.monotonic() - began)
@@ -167,7 +174,7 @@ class Project(DataFolder):
     def _make(self, request: "_Request", held: Lease) -> tuple[Manifest, bool]:
         corpus, asset = request.corpus, request.asset
         above = self._above(corpus, asset)
-        job = self._job(corpus, asset, above)
+        job = replace(self._job(corpus, asset, above), may_spend=request.may_spend)
         inputs = {name: above[name].version for name in job.inputs}
         if CORPUS_FILES in GRAPH[asset].inputs:
             inputs[CORPUS_FILES] = files_version(job.files)
@@ -331,6 +338,7 @@ class _Request:
     force: bool
     reuse_only: bool
     settled: str | None
+    may_spend: bool
 
 
 def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:

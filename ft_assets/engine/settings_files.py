@@ -5,7 +5,6 @@ Every error names file, line, key, the value and what is allowed, and all are re
 """
 
 import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ft_assets.config import FineTuneConfig, Section, all_settings, shown
+from ft_assets.engine.bounded_yaml import UnreadableYAMLError, read_yaml
+from ft_assets.engine.powers import refusals
 from ft_assets.errors import UserError
+from ft_assets.files import KB, read_users_file
 from ft_assets.names import SETTINGS_FILE
 
 
@@ -41,14 +43,8 @@ class SettingsError(UserError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but `2e-4` is a number, as YAML 1.2 has it, and not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
+MAX_BYTES = 256 * KB
+"""The largest settings file that is read."""
 Key = tuple[str, ...]
 
 MOVED: dict[str, str] = {}
@@ -68,14 +64,13 @@ def _walk(node: yaml.Node, key: Key = ()) -> Iterator[tuple[Key, yaml.Node, yaml
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Key, int], list[Problem]]:
     """Reads one settings file: its content, the line of each key, and what is wrong with it."""
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or str(error)
-        line = mark.line + 1 if mark else None
-        return {}, {}, [Problem(path, line, None, f"cannot be read as YAML: {what}")]
+        node, content = read_yaml(read_users_file(path, MAX_BYTES))
+    except FileNotFoundError:
+        return {}, {}, []
+    except UserError as error:
+        return {}, {}, [Problem(path, None, None, str(error).removeprefix(f"{path} "))]
+    except UnreadableYAMLError as error:
+        return {}, {}, [Problem(path, error.line, None, f"cannot be read as YAML: {error}")]
     if node is None:
         return {}, {}, []
     if not isinstance(content, dict):
@@ -120,10 +115,8 @@ def _without_empty(content: dict[str, Any], model: Any) -> dict[str, Any]:
 def locate(data: Path, corpus: str, key: str) -> tuple[Path, int | None]:
     """The file and line in which a corpus's dotted `key` is set, or its own file and no line."""
     for path in (data / corpus / SETTINGS_FILE, data / SETTINGS_FILE):
-        if path.exists():
-            line = _read_yaml(path)[1].get(tuple(key.split(".")))
-            if line:
-                return path, line
+        if line := _read_yaml(path)[1].get(tuple(key.split("."))):
+            return path, line
     return data / corpus / SETTINGS_FILE, None
 
 
@@ -200,24 +193,35 @@ def _join(first: Problem, second: Problem) -> str:
 
 
 def load_config(data: Path, corpus: str) -> FineTuneConfig:
-    """The settings of one corpus, from both files.
+    """The settings of one corpus, from the owner's file and its own.
 
-    Raises SettingsError with every problem of both files.
+    Raises SettingsError with every problem of both files, and with what its own file may not set.
     """
-    content: dict[str, Any] = {}
-    lines: dict[Key, tuple[Path, int]] = {}
-    problems: list[Problem] = []
-    for path in (data / SETTINGS_FILE, data / corpus / SETTINGS_FILE):
-        if not path.exists():
-            continue
-        here, here_lines, here_problems = _read_yaml(path)
-        content = _merge(content, here)
-        lines |= {key: (path, line) for key, line in here_lines.items()}
-        problems += here_problems
+    owners, own = data / SETTINGS_FILE, data / corpus / SETTINGS_FILE
+    common, common_lines, common_problems = _read_yaml(owners)
+    content, own_lines, own_problems = _read_yaml(own)
+    problems = common_problems + own_problems
+    lines = {key: (owners, line) for key, line in common_lines.items()}
+    refused = {
+        tuple(key.split(".")): Problem(own, own_lines.get(tuple(key.split("."))), key, why)
+        for key, why in refusals(content, _owners_config(common), data)
+    }
+    lines |= {key: (own, line) for key, line in own_lines.items()}
     try:
-        config = FineTuneConfig.model_validate(_without_empty(content, FineTuneConfig))
+        merged = _without_empty(_merge(common, content), FineTuneConfig)
+        config = FineTuneConfig.model_validate(merged)
     except ValidationError as error:
-        problems += _problems(error, lines)
+        found = _problems(error, lines)
+        problems += [each for each in found if tuple((each.key or "").split(".")) not in refused]
+    problems += refused.values()
     if problems:
         raise SettingsError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
     return config
+
+
+def _owners_config(content: dict[str, Any]) -> FineTuneConfig:
+    """The owner's file by itself; the defaults if it is wrong, which is a problem of its own."""
+    try:
+        return FineTuneConfig.model_validate(_without_empty(content, FineTuneConfig))
+    except ValidationError:
+        return FineTuneConfig()

@@ -47,7 +47,8 @@ class Job:
     near or far, to its manifest. `settings` holds what the asset reads, by dotted key. `output` is
     an empty folder; whatever the stage leaves there is the artifact. `previous` is what rows may be
     taken from. `means` are settings that do not shape the artifact; `keep` is a folder of the
-    asset's own that outlives its versions, there once the stage has made it.
+    asset's own that outlives its versions, there once the stage has made it. `may_spend` says whether
+    the stage may send requests that cost money.
     """
 
     asset: str
@@ -61,6 +62,7 @@ class Job:
     previous: Previous | None = None
     means: Settings = field(default_factory=dict)
     keep: Path = Path()
+    may_spend: bool = True
 
     def reusable(self, tools: dict[str, str]) -> Previous | None:
         """The earlier version, where these very tools made it: another parser reads otherwise."""

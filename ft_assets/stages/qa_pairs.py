@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ft_assets.config import QAConfig
-from ft_assets.errors import UserError
+from ft_assets.errors import UserError, WaitingError
 from ft_assets.manifest import Verdict
 from ft_assets.names import REVIEW_FILE
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
@@ -58,6 +58,7 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     batches = None
     close_unsent(ledger)
     if BatchLog(plan.job.keep).under_way:
+        _require_leave(plan, "batches are under way")
         if ":" in plan.recipe.model:
             raise UserError(
                 f"batches of Claude are under way, which {plan.recipe.model} cannot collect: "
@@ -70,6 +71,8 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
     qa = plan.qa
     if said := cap_warning(expected, qa.send, ledger.making.usd, qa.max_usd):
         report(said)
+    if expected.requests:
+        _require_leave(plan, f"{expected.requests:,} requests would be sent")
     if expected.requests and qa.send == "batches":
         batches = batches or batches_of(plan, ledger, report)
         batches.run(lambda: plan.missing(ledger))
@@ -81,6 +84,16 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
             f"{list(left_out.values())[-1]}. --force sends them once more"
         )
     return expected
+
+
+def _require_leave(plan: Plan, what: str) -> None:
+    """Raises WaitingError if nothing may be sent: a sensor started this, not a person."""
+    if not plan.job.may_spend:
+        raise WaitingError(
+            f"{what}, and a sensor started this run: nothing was sent. Run ft-assets generate-qa "
+            f"{plan.job.corpus}, or materialize qa_pairs in the UI. automation.spend: true in the owner's "
+            "data/finetune.yaml lets sensors spend, within the caps"
+        )
 
 
 def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:

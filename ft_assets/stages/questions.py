@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft_assets.errors import UserError
+from ft_assets.files import MB, read_users_file
+
+MAX_BYTES = 16 * MB
+"""The largest file of questions that is read."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,12 @@ def read_questions(path: Path) -> list[Question]:
 
     Raises UserError naming file and line for a line that is not a question with a key fact.
     """
-    if not path.is_file():
+    try:
+        text = read_users_file(path, MAX_BYTES)
+    except FileNotFoundError:
         return []
     questions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -33,7 +39,7 @@ def read_questions(path: Path) -> list[Question]:
                 raise TypeError
             if not (isinstance(key_fact, str) and key_fact.strip()):
                 raise TypeError
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             raise UserError(
                 f'{path}:{number}: a line must be {{"question": "…", "key_fact": "…"}}'
             ) from None

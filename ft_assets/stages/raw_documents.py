@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ft_assets.config import LoaderSettings
 from ft_assets.errors import StageError
-from ft_assets.files import hash_file
+from ft_assets.files import hash_file, local_name
 from ft_assets.manifest import SOURCES, Verdict
 from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument, SourceDocument
 from ft_assets.stages.job import Check, CorpusFile, Job, Outcome, Previous, Report, versions
@@ -55,7 +55,7 @@ def read_files(
         elif media_type == UNKNOWN:
             yield file, ParsedFile(UNKNOWN, rejected=[_unknown(file.path)])
         else:
-            tasks[(source / file.path).absolute()] = file
+            tasks[(source / local_name(file.path)).absolute()] = file
     if not tasks:
         return
     parsed_files = parse_files(

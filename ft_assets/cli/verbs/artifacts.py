@@ -4,10 +4,9 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_stored
-from ft_assets.cli.console import err, out
+from ft_assets.cli.console import err, escape, out
 
 if TYPE_CHECKING:
     from ft_assets.engine.verify import Examined

@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
 
-from ft_assets.cli.console import out, print_answers
+from ft_assets.cli.console import escape, out, print_answers
 from ft_assets.cli.verbs.refresh import refresh_until
 from ft_assets.errors import StageError, UserError
 from ft_assets.names import QUESTIONS_FILE

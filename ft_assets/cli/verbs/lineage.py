@@ -4,10 +4,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ft_assets.cli.arguments import AsJson, Corpus, project_with
-from ft_assets.cli.console import out, print_rows
+from ft_assets.cli.console import escape, out, print_rows
 from ft_assets.names import AssetName
 
 verbs = typer.Typer()

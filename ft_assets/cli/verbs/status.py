@@ -4,12 +4,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
-from ft_assets.cli.console import err, out
-from ft_assets.errors import StageError, UserError
+from ft_assets.cli.console import err, escape, out
+from ft_assets.errors import in_words
 
 if TYPE_CHECKING:
     from ft_assets.engine.freshness import AssetState
@@ -31,9 +30,9 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
     for corpus in corpora_named(project, corpora):
         try:
             states[corpus] = project.status(corpus)
-        except UserError as error:  # one corpus's mistake does not hide the others
-            errors[corpus] = str(error)
-            err.print(f"[red]{corpus}:[/] {escape(str(error))}", soft_wrap=True)
+        except Exception as error:  # whatever is wrong with one corpus does not hide the others
+            errors[corpus] = in_words(error)
+            err.print(f"[red]{corpus}:[/] {escape(errors[corpus])}", soft_wrap=True)
     if as_json:
         said = {"corpora": {name: _state_json(of) for name, of in states.items()}}
         print(json.dumps({**said, "errors": errors} if errors else said))
@@ -62,8 +61,8 @@ def _print_costs(project: "Project", states: "dict[str, dict[str, AssetState]]")
             continue
         try:
             line = cost_line(project, corpus)
-        except (UserError, StageError) as error:
-            line = str(error)
+        except Exception as error:
+            line = in_words(error)
         if line:
             out.print(f"{corpus}: {escape(line)}", soft_wrap=True)
 

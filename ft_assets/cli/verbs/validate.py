@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.markup import escape
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
-from ft_assets.cli.console import err, out
+from ft_assets.cli.console import err, escape, out
+from ft_assets.errors import in_words
 
 if TYPE_CHECKING:
     from ft_assets.engine.project import Project
@@ -28,8 +28,14 @@ def validate(corpora: Corpora = None, as_json: AsJson = False) -> None:
     project = Project.from_environment()
     verdicts = {}
     for corpus in corpora_named(project, corpora):
-        problems = problems_of(project, corpus)
-        left_out, anything = ([], True) if problems else unusable_files(project, corpus)
+        left_out: list[Problem] = []
+        anything = True
+        try:
+            problems = problems_of(project, corpus)
+            if not problems:
+                left_out, anything = unusable_files(project, corpus)
+        except Exception as error:  # whatever is wrong with one corpus does not hide the others
+            problems = [Problem(project.data / corpus, None, None, in_words(error))]
         if not anything:
             problems.append(Problem(project.data / corpus, None, None, "no file can be used"))
         verdicts[corpus] = {"problems": problems, "left_out": left_out}

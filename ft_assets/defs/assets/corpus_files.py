@@ -5,6 +5,7 @@ import dagster as dg
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.engine.data_folder import files_version
 from ft_assets.engine.project import Project
+from ft_assets.errors import in_words
 
 
 @dg.observable_source_asset(
@@ -17,10 +18,10 @@ def corpus_files(
     context: dg.OpExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.DataVersionsByPartition:
     known = context.instance.get_dynamic_partitions("corpus")
-    return dg.DataVersionsByPartition(
-        {
-            corpus: files_version(project.files(corpus))
-            for corpus in project.corpora()
-            if corpus in known
-        }
-    )
+    versions = {}
+    for corpus in set(project.corpora()) & set(known):
+        try:
+            versions[corpus] = files_version(project.files(corpus))
+        except Exception as error:  # one corpus does not stop the others
+            context.log.warning(f"{corpus} is left out: {in_words(error)}")
+    return dg.DataVersionsByPartition(versions)

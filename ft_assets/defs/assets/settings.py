@@ -7,7 +7,7 @@ from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.engine.asset_settings import reads_any
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
-from ft_assets.errors import UserError
+from ft_assets.errors import in_words
 
 
 def _settings_of(asset: str) -> dg.SourceAsset:
@@ -28,8 +28,8 @@ def _settings_of(asset: str) -> dg.SourceAsset:
                 versions[corpus] = project.settings_version(corpus, asset, config)
                 if asset == "qa_pairs":
                     report_cost_of_pairs(context.instance, project, corpus)
-            except UserError as error:
-                context.log.warning(f"{corpus} is left out: {error}")
+            except Exception as error:  # one corpus does not stop the others
+                context.log.warning(f"{corpus} is left out: {in_words(error)}")
         return dg.DataVersionsByPartition(versions)
 
     return observe_settings

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ft_assets.files import visible
 from ft_assets.manifest import SOURCES
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Job
@@ -91,4 +92,4 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
 
 
 def _cell(value: str) -> str:
-    return value.replace("|", "\\|").replace("\n", " ")
+    return visible(value).replace("|", "\\|").replace("\n", " ")

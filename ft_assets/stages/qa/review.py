@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ft_assets.errors import UserError
+from ft_assets.files import MB, read_users_file
 from ft_assets.records import Chunk, DroppedPair, QAPair
 from ft_assets.stages.duplicates import fold_words
 from ft_assets.stages.qa.answer import Draft
 from ft_assets.stages.qa.filters import dropped_pair, pair_of
+
+MAX_BYTES = 64 * MB
+"""The largest file of reviews, or export, that is read."""
 
 REVIEWED = "review"
 """The `request_id` of a pair that a person wrote."""
@@ -50,7 +54,7 @@ def chunk_digest(text: str) -> str:
 
 def read_reviews(path: Path) -> list[Review]:
     """The reviews in a file; none if there is no file. Raises UserError with the line."""
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return []
     return [_review(path, number, line) for number, line in _lines(path)]
 
@@ -71,10 +75,10 @@ def _review(path: Path, number: int, line: dict[str, Any]) -> Review:
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON Lines file by line number. Raises UserError for a line that is not one."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
+        text = read_users_file(path, MAX_BYTES)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -34,7 +34,7 @@ def enable_qa(corpus: Corpus, server: ClaudeServer | Remote, **settings: Any) ->
     """Switches QA on, with these settings; None leaves one out."""
     qa = {"enabled": True, "base_url": server.url, **settings}
     said = {key: value for key, value in qa.items() if value is not None}
-    corpus.settings(json.dumps({"qa": said}))
+    corpus.settings(json.dumps({"qa": said, "automation": {"spend": True}}))
 
 
 def make_pairs(corpus: Corpus, **options: Any) -> Manifest:
