@@ -45,4 +45,5 @@ def _settle_environment(home: Path) -> None:
     """Makes the environment of the processes to come independent of the working directory."""
     for name, default in (("FT_ASSETS_DATA", "data"), ("FT_ASSETS_STORAGE", "storage")):
         os.environ[name] = str(Path(os.environ.get(name, default)).absolute())
+    os.environ.setdefault("FT_ASSETS_HERE", str(Path.cwd()))  # other relative paths hang from it
     os.environ["PYTHONSAFEPATH"] = "1"

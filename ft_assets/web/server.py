@@ -39,12 +39,12 @@ def serve(listening: socket.socket, proxied: list[str]) -> int:
 
     port, token = listening.getsockname()[1], secrets.token_urlsafe(32)
     workspace, nowhere = _folders(dagster_home())
-    _put_first_on_path(nowhere)
+    _settle_in(nowhere)
     with dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
         with (
             code_server(instance, DEFINITIONS, nowhere, workspace),
-            _daemon(workspace, nowhere) as daemon,
+            _daemon(workspace) as daemon,
             web_application(instance, workspace) as app,
         ):
             guard = Guard(app, token, port, proxied)
@@ -54,32 +54,31 @@ def serve(listening: socket.socket, proxied: list[str]) -> int:
 
 
 def _folders(home: Path) -> tuple[Path, Path]:
-    """Where the workspace file is written, and an empty folder to be the working directory.
-
-    Dagster puts its working directory on Python's path, so nothing may lie there.
-    """
+    """Where the workspace file is written, and an empty folder to be the working directory."""
     folder = home / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "empty").mkdir(parents=True)
     return folder / "workspace.yaml", folder / "empty"
 
 
-def _put_first_on_path(nowhere: Path) -> None:
-    """Makes the empty folder the first on the path of every process to come.
+def _settle_in(nowhere: Path) -> None:
+    """Makes the empty folder the working directory, and the first on the path of what is started.
 
-    Loading a module, Dagster drops the first, which it takes for the folder of the script; under
-    PYTHONSAFEPATH that is not there, and the first of the user's own PYTHONPATH would go.
+    Dagster imports from its working directory and takes variables from a `.env` there. Loading a
+    module it drops the first folder of the path, taking it for that of the script: under
+    PYTHONSAFEPATH that would be the first of the user's PYTHONPATH.
     """
+    os.chdir(nowhere)
     own = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(nowhere), *([own] if own else [])])
 
 
 @contextmanager
-def _daemon(workspace: Path, nowhere: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _daemon(workspace: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Runs Dagster's daemon, which starts queued runs and evaluates sensors."""
     from ft_assets.defs.internals import daemon_command
 
-    process = subprocess.Popen(daemon_command(workspace), cwd=nowhere)
+    process = subprocess.Popen(daemon_command(workspace))
     try:
         yield process
     finally:

@@ -157,9 +157,9 @@ def test_no_token(client: TestClient) -> None:
 @pytest.mark.parametrize("wrong", ["wrong", "", TOKEN[:-1], f"{TOKEN}x", "ñ"])
 def test_a_wrong_token(client: TestClient, wrong: str) -> None:
     assert client.get("/", params={"token": wrong}).status_code == 401
-    bearer = {"Authorization": f"Bearer {wrong}".encode()}
+    bearer = {b"Authorization": f"Bearer {wrong}".encode()}
     assert client.get("/", headers=bearer).status_code == 401
-    cookie = {"Cookie": f"ft_assets_3000={wrong}".encode()}
+    cookie = {b"Cookie": f"ft_assets_3000={wrong}".encode()}
     assert client.get("/", headers=cookie).status_code == 401
 
 
