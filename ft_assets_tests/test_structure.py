@@ -29,11 +29,12 @@ LAYERS = [
     {"compute"},
     {"defs"},
     {"definitions"},
+    {"web"},
     {"cli"},
 ]
 """Each room may import from its own layer and from those before it."""
 
-WITH_DAGSTER = {"defs", "compute", "definitions", "cli"}
+WITH_DAGSTER = {"defs", "compute", "definitions", "web", "cli"}
 """The rooms that may import Dagster."""
 
 HEAVY = [

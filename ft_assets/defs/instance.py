@@ -1,10 +1,6 @@
-"""The project's Dagster instance: a folder of its own, and the processes that serve it."""
+"""The project's Dagster instance: a folder of its own."""
 
 import os
-import signal
-import subprocess
-import time
-from contextlib import suppress
 from pathlib import Path
 
 _DAGSTER_YAML = """\
@@ -38,38 +34,3 @@ def dagster_home() -> Path:
         settings.write_text(_DAGSTER_YAML)
     os.environ["DAGSTER_HOME"] = str(home)
     return home
-
-
-_GRACE_SECONDS = 30
-
-
-def run_group(command: list[str]) -> int:
-    """Runs a command in a process group of its own until it ends, and returns its exit code.
-
-    An interrupt or a termination, to whichever process it was sent, is handed to the whole group:
-    Dagster's server starts runs that would otherwise outlive it.
-    """
-    process = subprocess.Popen(command, process_group=0)
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        _end_group(process)
-        return 0
-
-
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """Interrupts every process of the group, and kills what is left of it after a while."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while time.monotonic() < deadline:
-            process.poll()
-            os.killpg(process.pid, 0)  # raises once nobody is left
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

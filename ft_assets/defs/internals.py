@@ -3,10 +3,19 @@
 Tried on Dagster 1.13.27.
 """
 
+import json
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 
 def forget_cached_inputs(context: dg.AssetExecutionContext, keys: list[dg.AssetKey]) -> None:
@@ -85,3 +94,41 @@ def wait_quietly_for_pools() -> None:
         return min(1.0, max(0.0, min(waits))) if waits else 0.0
 
     InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign]
+
+
+@contextmanager
+def code_server(
+    instance: dg.DagsterInstance, module: str, working_directory: Path, workspace: Path
+) -> Iterator[None]:
+    """Loads a module's definitions in a process of its own, as `dagster dev` does.
+
+    Writes to `workspace` the file by which Dagster's web server and daemon find that process. The
+    working directory is on that process's path, even under PYTHONSAFEPATH.
+    """
+    from dagster._cli.proxy_server_manager import ProxyServerManager
+    from dagster._core.workspace.load_target import ModuleTarget
+
+    target = ModuleTarget(module, None, str(working_directory), None)
+    with ProxyServerManager(instance, target, code_server_log_level="WARNING") as manager:
+        specs = manager.get_code_server_specs()
+        workspace.write_text(json.dumps({"load_from": specs}), encoding="utf-8")  # JSON is YAML
+        yield
+
+
+@contextmanager
+def web_application(instance: dg.DagsterInstance, workspace: Path | None) -> Iterator["ASGIApp"]:
+    """Dagster's web application over the locations of a workspace file; over none without one."""
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import EmptyWorkspaceTarget, WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.version import __version__
+
+    target = WorkspaceFileTarget([str(workspace)]) if workspace else EmptyWorkspaceTarget()
+    with WorkspaceProcessContext(instance, target, version=__version__) as context:
+        yield create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
+
+
+def daemon_command(workspace: Path) -> list[str]:
+    """Runs Dagster's daemon over the locations of a workspace file."""
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "dagster._daemon", "run"]
+    return [*command, "--log-level", "warning", "--workspace", str(workspace)]

@@ -1,13 +1,6 @@
 """The command line: what it prints, what it exits with, what it leaves alone."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -193,49 +186,11 @@ def test_a_template_that_lacks_a_field_is_named_with_its_line(corpus: Corpus, cl
     assert "it lacks the field {{ output }}" in done.stderr
 
 
-def test_the_server_takes_its_processes_with_it(
-    corpus: Corpus, tmp_path: Path, free_port: int
-) -> None:
-    home = str(tmp_path / "a dagster home of its own")
-    environment = {**os.environ, "FT_ASSETS_DATA": str(corpus.project.data), "DAGSTER_HOME": home}
-    environment["FT_ASSETS_STORAGE"] = str(corpus.project.storage.root)
-    command = [sys.executable, "-m", "ft_assets.cli", "ui", "--port", str(free_port)]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        told = _wait_for(f"http://127.0.0.1:{free_port}/server_info")
-        assert len(_processes_with(home)) > 3
-        assert "dagster_webserver_version" in told
-    finally:
-        server.terminate()
-        assert server.wait(timeout=60) == 0
-    assert _processes_with(home) == []
-
-
-def _processes_with(environment: str) -> list[str]:
-    """The processes that have these words in their environment: all that the server started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if environment.encode() in path.read_bytes():
-                found.append(path.parent.name)
-    return found
-
-
-def _wait_for(url: str) -> str:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(url) as answer:
-            return str(answer.read().decode())
-        time.sleep(0.5)
-    raise AssertionError(f"{url} does not answer")
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def test_the_server_stays_on_this_machine_unless_a_proxy_is_named(cli: RunCLI) -> None:
+    done = cli("ui", "--host", "0.0.0.0")
+    assert done.returncode == 1
+    assert "a proxy with TLS and a login" in done.stderr
+    assert "--behind-proxy" in done.stderr
 
 
 def test_chat_without_a_model_says_what_to_run(corpus: Corpus, cli: RunCLI) -> None:

@@ -15,12 +15,15 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 
 from ft_assets.defs.internals import (
+    code_server,
+    daemon_command,
     forget_cached_inputs,
     free_pool_slots,
     process_of,
     stale_status,
     started_at,
     wait_quietly_for_pools,
+    web_application,
 )
 from ft_assets.defs.runs import close_dead_runs
 
@@ -164,3 +167,32 @@ def test_who_waits_for_a_pool_sleeps() -> None:
     wait_quietly_for_pools()
     interval = InstanceConcurrencyContext.interval_to_next_pending_claim_check
     assert interval(Waiting()) == 1.0, "a run that waits for a training keeps a core busy"  # type: ignore[arg-type]
+
+
+def test_the_daemon_takes_what_it_is_started_with() -> None:
+    from dagster._daemon.cli import run_command
+
+    options = {name for parameter in run_command.params for name in parameter.opts}
+    given = {word for word in daemon_command(Path("w")) if word.startswith("--")}
+    assert given <= options, "ft-assets ui cannot start Dagster's daemon"
+
+
+@pytest.mark.slow
+def test_web_server_and_daemon_find_one_code_server(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    from starlette.testclient import TestClient
+
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "graph.py").write_text("import dagster; defs = dagster.Definitions()")
+    workspace = tmp_path / "workspace.yaml"
+    with (
+        code_server(instance, "graph", tmp_path / "there", workspace),
+        web_application(instance, workspace) as app,
+    ):
+        query = "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"
+        answer = TestClient(app).post("/graphql", json={"query": query}).json()
+    [entry] = answer["data"]["workspaceOrError"]["locationEntries"]
+    assert entry == {"name": "graph", "loadStatus": "LOADED"}, (
+        "ProxyServerManager or WorkspaceProcessContext changed: ft-assets ui serves no definitions"
+    )

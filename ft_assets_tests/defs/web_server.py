@@ -25,17 +25,17 @@ mutation { reloadWorkspace { __typename ... on PythonError { message } } }
 
 
 class WebServer:
-    """A server that answers at `url`."""
+    """A server that answers at `url`; that of `ft-assets ui` wants its token."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         self.url = url
+        self.token = token
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """The `data` of the answer."""
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(
-            f"{self.url}/graphql", body, {"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(f"{self.url}/graphql", body, headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
             said = json.load(answer)
         assert not said.get("errors"), said
