@@ -193,13 +193,36 @@ def limit_file_size(size: int) -> None:
     _limit(resource.RLIMIT_FSIZE, size)
 
 
+def limit_memory(size: int | None) -> None:
+    """Lets this process take so much memory on top of what it has now; None takes the limit away.
+
+    Linux holds it to that. Other systems may refuse: then only the limit on time is left.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    _limit(resource.RLIMIT_AS, hard if size is None else _memory_now() + size)
+
+
+def _memory_now() -> int:
+    """The bytes of address space that this process has."""
+    try:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # as on macOS
+        import psutil
+
+        return int(psutil.Process().memory_info().vms)
+
+
 def _limit(kind: int, most: int) -> None:
     """Sets one of the system's limits; it can be raised again, but never beyond what was given."""
     import resource
 
     _, hard = resource.getrlimit(kind)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    with suppress(OSError, ValueError):  # as on systems that refuse some values
+    if most != resource.RLIM_INFINITY and hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    with suppress(*(() if sys.platform == "linux" else (OSError, ValueError))):
         resource.setrlimit(kind, (most, hard))
 
 

@@ -12,7 +12,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -23,7 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from ft_assets.children import limit_cpu, limit_file_size, restrict
+from ft_assets.children import limit_cpu, limit_file_size, limit_memory, restrict
 from ft_assets.stages.loaders.formats import preload
 from ft_assets.stages.loaders.interface import UnreadableError
 from ft_assets.stages.parsing.files import Task, parse
@@ -141,10 +140,10 @@ def _answer(task: Task) -> dict[str, Any]:
     try:
         limit_cpu(task.settings.max_seconds)
         limit_file_size(_largest_file(task))
-        _limit_memory(task.settings.max_memory_mb)
+        limit_memory(task.settings.max_memory_mb * 2**20)
         return asdict(parse(task))
     except MemoryError:
-        _limit_memory(None)
+        limit_memory(None)
         return {"failed": NO_MEMORY}
     except UnreadableError as error:
         return {"failed": str(error), **vars(error)}
@@ -163,31 +162,6 @@ def _largest_file(task: Task) -> int:
     before = max((path.stat().st_size for path in files), default=0)
     size = task.path.stat().st_size if task.path.exists() else 0
     return before + 8 * size + 2 * task.settings.max_unpacked_mb * 2**20 + _ALLOWED_BYTES
-
-
-def _limit_memory(mb: int | None) -> None:
-    """Lets this process take so much memory on top of what it has now.
-
-    Linux holds it to that. Other systems may refuse: then only the limit on time is left.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = hard if mb is None else _memory_now() + mb * 2**20
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    refusals = () if sys.platform == "linux" else (OSError, ValueError)
-    with suppress(*refusals):
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def _memory_now() -> int:
-    """The bytes of address space that this process has."""
-    try:
-        with open("/proc/self/statm") as file:  # noqa: PTH123
-            return int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:  # as on macOS
-        import psutil
-
-        return int(psutil.Process().memory_info().vms)
 
 
 def _be_quiet() -> None:
