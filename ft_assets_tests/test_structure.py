@@ -21,7 +21,7 @@ ROOT = Path(ft_assets.__file__).parent
 PROJECT = ROOT.parent
 
 LAYERS = [
-    {"errors", "files", "names", "manifest", "records", "config"},
+    {"children", "errors", "files", "names", "manifest", "records", "config"},
     {"tables"},
     {"stages"},
     {"engine"},
@@ -151,6 +151,28 @@ def _prose() -> dict[str, str]:
     return texts
 
 
+_STARTS = {
+    *(f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")),
+    *(
+        "os.system",
+        "os.popen",
+        "os.posix_spawn",
+        "os.execvpe",
+        "os.execv",
+        "os.execve",
+        "os.execvp",
+    ),
+}
+_MAY_START = {"ft_assets.children", "ft_assets.defs.instance"}
+"""The second starts Dagster's own processes."""
+
+
+def starters(path: Path) -> list[str]:
+    """The calls in a module that start a process."""
+    called = (node.func for node in ast.walk(_tree(path)) if isinstance(node, ast.Call))
+    return sorted({ast.unparse(function) for function in called} & _STARTS)
+
+
 def undeclared(section: type[Section]) -> list[str]:
     """The settings that do not say whose they are."""
     found = []
@@ -221,6 +243,16 @@ def test_files_that_are_named_are_there() -> None:
 def test_a_file_that_is_not_there_is_found() -> None:
     texts = {"README.md": "see `stages/job.py`, docs/qa.md and `stages/jobs.py`"}
     assert missing_files(PROJECT, texts) == ["README.md: stages/jobs.py"]
+
+
+def test_processes_are_started_in_one_place() -> None:
+    found = {module for module, path in MODULES.items() if starters(path)}
+    assert found <= _MAY_START
+
+
+def test_a_module_that_starts_a_process_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import subprocess\nsubprocess.run(['true'])\n")
+    assert starters(tmp_path / "a.py") == ["subprocess.run"]
 
 
 def test_every_setting_says_whose_it_is() -> None:

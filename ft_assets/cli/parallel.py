@@ -3,10 +3,10 @@
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 
+from ft_assets.children import launched, python, start
 from ft_assets.cli.progress import Progress
 from ft_assets.errors import INTERRUPTED, gravest
 
@@ -38,10 +38,12 @@ class _Child:
     """`ft-assets refresh` of one corpus in a process of its own."""
 
     def __init__(self, corpus: str, until: str, progress: Progress, force: bool) -> None:
-        command = [sys.executable, "-m", "ft_assets.cli", "refresh", corpus, "--until", until]
+        command = python("ft_assets.cli", "refresh", corpus, "--until", until)
         self._corpus = corpus
-        self._process = subprocess.Popen(
-            [*command, "--json", *(["--force"] if force else [])],
+        command += ["--json", *(["--force"] if force else [])]
+        self._process = start(
+            "refresh",
+            launched("refresh", command),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

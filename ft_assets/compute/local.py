@@ -5,12 +5,12 @@ So logs and metrics stream into the run, cancelling reaches the work, and its me
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import dagster as dg
 
+from ft_assets.children import environment, launched, python
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Job, Outcome
 from ft_assets.worker import JOB_FILE, OUTCOME_FILE
@@ -28,11 +28,11 @@ class LocalCompute:
         with tempfile.TemporaryDirectory(prefix="ft-assets-job-") as scratch:
             job.dump(Path(scratch) / JOB_FILE)
             outcome = Path(scratch) / OUTCOME_FILE
+            command = python("ft_assets.worker", scratch, str(os.getpid()))
+            # Pipes gives a child all of this process's environment: the launcher drops the rest.
+            client = dg.PipesSubprocessClient(env=environment("trainer"), cwd=scratch)
             try:
-                dg.PipesSubprocessClient().run(
-                    context=context,
-                    command=[sys.executable, "-m", "ft_assets.worker", scratch, str(os.getpid())],
-                )
+                client.run(context=context, command=launched("trainer", command))
             except dg.DagsterExecutionInterruptedError:
                 raise
             except Exception as error:  # the client's own error type is private

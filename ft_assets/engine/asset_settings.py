@@ -8,14 +8,13 @@ stage. What a setting does to the artifact (`shapes`, `chooses`, `means`) is dec
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ft_assets.config import FineTuneConfig, Role, roles, settings_below
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.errors import UserError
 from ft_assets.manifest import Settings, SettingValue, digest
 from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, TEMPLATE_SUFFIX
-from ft_assets.stages.models.base_model import is_local
+from ft_assets.stages.models.base_model import is_local, local_folder
 from ft_assets.stages.models.pinned_packages import PINS
 from ft_assets.stages.qa.judge import DEFAULT_JUDGE_PROMPT
 from ft_assets.stages.qa.prompt import DEFAULT_PROMPT
@@ -79,7 +78,7 @@ def model_identity(folder: DataFolder, corpus: str, config: FineTuneConfig) -> s
         return f"{name}=={PINS[name].version}" if name in PINS else base
     if not is_local(base):
         return f"{base}@{config.model.revision or 'main'}"
-    model = Path(base).expanduser()
+    model = local_folder(base)
     digests = folder.digests_of(corpus)
     try:
         return " ".join(

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from ft_assets.children import here
 from ft_assets.config import FineTuneConfig
 from ft_assets.engine.asset_settings import (
     means_of,
@@ -74,8 +75,8 @@ class Project(DataFolder):
         on_line: OnLine | None = None,
     ) -> "Project":
         """The project that `FT_ASSETS_DATA` and `FT_ASSETS_STORAGE` name (`./data`, `./storage`)."""
-        data = Path(os.environ.get("FT_ASSETS_DATA", "data")).absolute()
-        storage = Path(os.environ.get("FT_ASSETS_STORAGE", "storage")).absolute()
+        data = here() / os.environ.get("FT_ASSETS_DATA", "data")
+        storage = here() / os.environ.get("FT_ASSETS_STORAGE", "storage")
         return cls(data, storage, on_made, settle_seconds, on_line)
 
     def status(self, corpus: str) -> dict[str, AssetState]:

@@ -6,6 +6,7 @@ that it has none.
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -114,19 +115,25 @@ def _rows(record: type, records: Sequence[Any]) -> list[Rows]:
     return [Rows.of(to_table(record, records))] if records else []
 
 
+@contextmanager
+def _naming_the_template(job: Job) -> Iterator[None]:
+    """Says which template it is if one is refused, at first or while rows are rendered."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"data.template {job.section(DataConfig).template}: {error}") from error
+
+
 def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateManager:
     data = job.section(DataConfig)
-    template = data.template
     custom = job.text("data.template.text")
-    try:
+    with _naming_the_template(job):
         return PromptTemplateManager(
             tokenizer,
-            template if custom is None else "custom",
+            data.template if custom is None else "custom",
             custom=custom,
             system_prompt=data.system_prompt,
         )
-    except UserError as error:
-        raise UserError(f"data.template {template}: {error}") from error
 
 
 def _asked(job: Job) -> set[int]:
@@ -162,7 +169,10 @@ def build(job: Job, report: Report) -> Outcome:
     origins = read_origins(job.inputs, previous_sketches, job.output / SKETCHES)
     decisions = decide(origins, data, _asked(job))
     chooser, previous_rows = _Chooser(origins, decisions), PreviousDataset(folder, REASONS)
-    with DatasetWriter(job.output, list(data.export_formats)) as writer:
+    with (
+        _naming_the_template(job),
+        DatasetWriter(job.output, list(data.export_formats)) as writer,
+    ):
         for text_id, groups in groupby(groups_of(job.inputs), key=lambda each: each.text_id):
             writer.write(text_id, _rows_of(groups, chooser, previous_rows, maker))
     for reason, count in writer.dropped.items():

@@ -39,6 +39,8 @@ from ft_assets.stages.job import Job, Outcome
 from ft_assets.stages.loaders.formats import engines_of, preload
 from ft_assets.stages.parsing import text_quality
 from ft_assets.stages.parsing.files import ParsedFile, Task, parse
+from ft_assets.stages.templates import prompt_templates
+from ft_assets.stages.templates.process import _done
 from ft_assets.worker import JOB_FILE
 from ft_assets_tests.conftest import PROSE, Corpus, qa_records
 from ft_assets_tests.engine.test_incremental import DATA_HALF
@@ -260,6 +262,11 @@ def parse_here(tasks: list[Task]) -> Iterator[tuple[Task, ParsedFile]]:
         yield task, parse(replace(task, engine=engines_of(task.media_type, task.settings)[0]))
 
 
+def render_here(kind: str, common: Any, pieces: Any, most_harm: int = 0) -> list[Any]:
+    """Renders in this process, as `parse_here` parses."""
+    return [_done(kind, common, piece, sys.maxsize) for piece in pieces]
+
+
 def serve() -> None:
     """Sweeps the scenario that each line of standard input names: its folder, base model, name."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # not needed, and a fork copies it
@@ -269,6 +276,7 @@ def serve() -> None:
     pa.set_io_thread_count(1)
     tables._PART_ROWS = 1  # so that tables of a small corpus have several parts
     raw_documents.parse_files = parse_here  # type: ignore[attr-defined]
+    prompt_templates.ask = render_here  # type: ignore[attr-defined]
     preload("text")
     preload("json")
     text_quality.preload()

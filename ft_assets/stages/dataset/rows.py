@@ -1,11 +1,11 @@
 """From origins to rendered rows with their tokens counted, or to the reason that there is no row."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.records import DroppedRow, Example
+from ft_assets.records import DroppedRow, Example, Message
 from ft_assets.stages.dataset.augmentation import DataAugmenter
 from ft_assets.stages.dataset.origins import OriginGroup, conversation_of
 from ft_assets.stages.templates.prompt_templates import (
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 _BATCH = 1_000
 FAULT = "the template renders it with a fault"
 """What the reason of a row begins with whose token ids are not as they should be."""
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    """One origin, or a variant of it, before it is rendered."""
+
+    origin_id: str
+    variant: int
+    turns: Sequence[Message]
+    context: str | None
 
 
 @dataclass(frozen=True)
@@ -50,23 +60,34 @@ class RowMaker:
         self, origins: OriginGroup, groups: dict[str, int]
     ) -> Iterator[Example | DroppedRow]:
         """The rows of those origins of the group that `groups` has, each with its split group."""
-        for some in batched(self._units(origins, _once(origins, set(groups))), _BATCH):
+        named = _once(origins, set(groups))
+        units = self._texts(named) if origins.kind == "text" else self._formatted(origins, named)
+        for some in batched(units, _BATCH):
             yield from self._counted(origins, some, groups)
 
-    def _units(
+    def _texts(self, named: Iterable[tuple[str, Any]]) -> Iterator[_Unit | DroppedRow]:
+        for origin_id, origin in named:
+            yield _Unit(origin_id, 0, self._manager.text(origin.text))
+
+    def _formatted(
         self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
     ) -> Iterator[_Unit | DroppedRow]:
+        for some in batched(self._asked(origins, named), _BATCH):
+            rows = self._manager.format_all([(each.turns, each.context) for each in some])
+            for each, row in zip(some, rows, strict=True):
+                if isinstance(row, CannotRenderError):
+                    yield _dropped(origins, each.origin_id, each.variant, str(row))
+                else:
+                    yield _Unit(each.origin_id, each.variant, row)
+
+    def _asked(
+        self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
+    ) -> Iterator[_Conversation]:
         for origin_id, origin in named:
-            if origins.kind == "text":
-                yield _Unit(origin_id, 0, self._manager.text(origin.text))
-                continue
             messages, context = conversation_of(origins.kind, origin)
             context = self._augmenter.normalize(context) if context else context
             for variant, turns in enumerate(self._augmenter.variants(messages, origin_id)):
-                try:
-                    yield _Unit(origin_id, variant, self._manager.format(turns, context))
-                except CannotRenderError as reason:
-                    yield _dropped(origins, origin_id, variant, str(reason))
+                yield _Conversation(origin_id, variant, turns, context)
 
     def _counted(
         self, origins: OriginGroup, units: list[_Unit | DroppedRow], groups: dict[str, int]

@@ -1,13 +1,13 @@
 """llama.cpp: converting, quantising, opening and asking GGUF files."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ft_assets.children import environment, launched, run
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
@@ -32,8 +32,11 @@ def convert(model: Path, target: Path, report: Report) -> None:
     Raises StageError with the converter's last words.
     """
     script = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    command = [sys.executable, str(script), str(model), "--outfile", str(target)]
-    done = subprocess.run([*command, "--outtype", "f16"], capture_output=True, text=True)
+    command = [sys.executable, "-P", str(script), str(model.absolute()), "--outtype", "f16"]
+    command += ["--outfile", str(target.absolute())]
+    # It imports what lies beside it, which Python leaves out with -P.
+    folders = os.pathsep.join([str(script.parent), environment("converter")["PYTHONPATH"]])
+    done = run("converter", launched("converter", command), PYTHONPATH=folders.strip(os.pathsep))
     if done.returncode:
         raise StageError(f"llama.cpp could not convert the model:\n{done.stderr[-2000:]}")
     report(f"{target.name}: {_megabytes(target):.0f} MB")

@@ -1,13 +1,12 @@
 """OCR through the `ocrmypdf` program, which the user installs."""
 
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ft_assets.children import environment, launched, run
 from ft_assets.errors import UserError
 from ft_assets.stages.loaders.interface import UnreadableError
 
@@ -17,7 +16,7 @@ _LAST_LINES = 3
 
 def check_installed() -> None:
     """Raises UserError where `data.loaders.ocr` is set and there is nothing to do it with."""
-    if shutil.which(PROGRAM) is None:
+    if shutil.which(PROGRAM, path=environment("ocr").get("PATH")) is None:
         raise UserError(
             "data.loaders.ocr: the program ocrmypdf is not installed; install it (apt-get install "
             "ocrmypdf, or brew install ocrmypdf) with the languages of your documents, or set ocr "
@@ -27,7 +26,7 @@ def check_installed() -> None:
 
 def version() -> str:
     """The version of the program."""
-    done = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=False)
+    done = run("ocr", launched("ocr", [PROGRAM, "--version"]))
     return done.stdout.strip() or done.stderr.strip()
 
 
@@ -41,14 +40,12 @@ def text_layer(path: Path, scratch: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
         output = Path(folder) / "with-text.pdf"
         command = [PROGRAM, "--skip-text", "--quiet", "--jobs", "1", "--output-type", "pdf"]
-        done = subprocess.run(
-            [*command, str(path), str(output)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            env={**os.environ, "OMP_THREAD_LIMIT": "1", "TMPDIR": folder},
+        done = run(
+            "ocr",
+            launched("ocr", [*command, str(path.absolute()), str(output)]),
+            cwd=folder,
+            OMP_THREAD_LIMIT="1",
+            TMPDIR=folder,
         )
         if done.returncode or not output.exists():
             said = "; ".join(done.stderr.strip().splitlines()[-_LAST_LINES:]) or done.returncode

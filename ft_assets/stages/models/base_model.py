@@ -6,12 +6,11 @@ inside that package. No code that comes with a model is ever run, and no pickle 
 
 import hashlib
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ft_assets.children import here, python, run
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder, fetch_package, once
 
@@ -36,7 +35,12 @@ class BaseModel:
 
 def is_local(base: str) -> bool:
     """Whether `model.base` is spelled as a local folder: it is, or begins as, a path."""
-    return base.startswith((".", "/", "~")) or Path(base).is_dir()
+    return base.startswith((".", "/", "~")) or local_folder(base).is_dir()
+
+
+def local_folder(base: str) -> Path:
+    """The folder of a `model.base` that is local; a relative one is looked up where the user started."""
+    return here() / Path(base).expanduser()
 
 
 def is_hub_id(base: str) -> bool:
@@ -56,7 +60,7 @@ def find_base_model(base: str) -> None:
             raise UserError(f"no model is known in the package {name!r}; allowed is {known}")
         return
     if is_local(base):
-        folder = Path(base).expanduser()
+        folder = local_folder(base)
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}")
         if not (folder / "config.json").is_file():
@@ -92,7 +96,7 @@ def fetch_base_model(base: str, revision: str | None) -> BaseModel:
     if base.startswith(PYPI_PREFIX):
         return _from_package(base.removeprefix(PYPI_PREFIX))
     if is_local(base):
-        folder = Path(base).expanduser().resolve()
+        folder = local_folder(base).resolve()
         return BaseModel(base, folder_digest(folder), folder)
     return _from_hub(base, revision)
 
@@ -106,8 +110,8 @@ def _from_package(name: str) -> BaseModel:
 
 def _convert_apart(gguf: Path, folder: Path) -> None:
     """Converts in a process of its own: it needs torch, which this process may never need."""
-    command = [sys.executable, "-m", "ft_assets.stages.models.from_gguf", str(gguf), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = python("ft_assets.stages.models.from_gguf", str(gguf), str(folder.absolute()))
+    done = run("converter", command)
     if done.returncode:
         raise StageError(f"{gguf.name} could not be converted:\n{done.stderr[-2000:]}")
 

@@ -6,6 +6,8 @@ Run in a process of its own, since it needs torch, which its caller may never ne
 import sys
 from pathlib import Path
 
+from ft_assets.children import restrict
+
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Writes a GGUF model as a Hugging Face folder: bfloat16 safetensors and its tokenizer."""
@@ -23,4 +25,5 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    restrict("converter")
     convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -8,7 +8,6 @@ fetches both, so that what follows needs no network.
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ft_assets.children import here, launched, run
 from ft_assets.errors import StageError
 
 
@@ -56,7 +56,7 @@ PINS = {
 def cache_folder() -> Path:
     """Where fetched and converted models and tools are kept: `$XDG_CACHE_HOME/ft-assets`."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "ft-assets"
+    return here() / root / "ft-assets"
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
@@ -95,9 +95,9 @@ def _download(name: str, pin: Pin, folder: Path) -> None:
         wanted = Path(scratch) / "requirements.txt"
         wanted.write_text(f"{name}=={pin.version} --hash=sha256:{pin.sha256}\n")
         form = "--only-binary" if pin.binary else "--no-binary"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--require-hashes", form, name, "-r", str(wanted), "-d", scratch]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = run("fetcher", launched("fetcher", command))
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
             raise StageError(
@@ -134,6 +134,6 @@ def llama_cpp_folder() -> Path:
     own = os.environ.get("FT_ASSETS_LLAMA_CPP")
     if not own:
         return fetch_package("llama-cpp-python") / "vendor" / "llama.cpp"
-    if not (Path(own) / "convert_hf_to_gguf.py").is_file():
+    if not (here() / own / "convert_hf_to_gguf.py").is_file():
         raise StageError(f"FT_ASSETS_LLAMA_CPP={own}: there is no convert_hf_to_gguf.py in it")
-    return Path(own)
+    return here() / own

@@ -1,7 +1,8 @@
 """Files parsed in processes that can be killed: a file may hang, crash or blow up its parser.
 
 The pool starts with the first file, lives as long as this process and is shared by all that parse
-in it. Limits on time are enforced here, those on memory by the worker's own system limits.
+in it. Limits on time are enforced here, those on memory, CPU time and the size of files by the
+worker's own system limits.
 """
 
 import atexit
@@ -11,7 +12,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from ft_assets.children import python, start
 from ft_assets.errors import StageError
 from ft_assets.stages.loaders.formats import engines_of
 from ft_assets.stages.parsing.files import ParsedFile, Task
@@ -93,8 +94,9 @@ class _Host:
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "ft_assets.stages.parsing.process", str(os.getpid())],
+            self._process = start(
+                "parser",
+                python("ft_assets.stages.parsing.process", str(os.getpid())),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
@@ -213,7 +215,7 @@ class ParserPool:
             return
         late = answer is None and attempt.deadline <= time.monotonic()
         status = self._end(worker)
-        if late:
+        if late or status == -signal.SIGXCPU:
             attempt.fail(_late(attempt))
         elif status == -signal.SIGKILL and answer is None and not attempt.lost:
             attempt.lost += 1  # by somebody else: that says nothing about the file

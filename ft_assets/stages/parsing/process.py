@@ -7,11 +7,11 @@ idle it can always do so, whatever a worker is stuck in.
 """
 
 import ctypes
+import errno
 import gc
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from ft_assets.children import limit_cpu, limit_file_size, limit_memory, restrict
 from ft_assets.stages.loaders.formats import preload
 from ft_assets.stages.loaders.interface import UnreadableError
 from ft_assets.stages.parsing.files import Task, parse
@@ -31,6 +32,7 @@ from ft_assets.stages.parsing.text_quality import preload as preload_quality
 _POLL_SECONDS = 1.0
 _LARGEST_PART = 65_536
 _PR_SET_PDEATHSIG = 1
+_ALLOWED_BYTES = 1 << 30
 NO_MEMORY = "memory"
 
 
@@ -114,7 +116,6 @@ def _work(tasks: socket.socket, host: int) -> None:
     try:
         os.setsid()
         _end_with(host)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with tasks, tasks.makefile("rb") as lines:
             for line in lines:
                 answer = _answer(Task.from_json(line))
@@ -137,40 +138,30 @@ def _end_with(host: int) -> None:
 def _answer(task: Task) -> dict[str, Any]:
     """What the file holds, or why this engine cannot say."""
     try:
-        _limit_memory(task.settings.max_memory_mb)
+        limit_cpu(task.settings.max_seconds)
+        limit_file_size(_largest_file(task))
+        limit_memory(task.settings.max_memory_mb * 2**20)
         return asdict(parse(task))
     except MemoryError:
-        _limit_memory(None)
+        limit_memory(None)
         return {"failed": NO_MEMORY}
     except UnreadableError as error:
         return {"failed": str(error), **vars(error)}
     except DiskError as error:
+        if error.cause.errno == errno.EFBIG:
+            reason = (
+                "what it holds is far larger than its size and data.loaders.max_unpacked_mb allow"
+            )
+            return {"failed": reason, **vars(UnreadableError(reason, final=True))}
         return {"failed": str(error), "errno": error.cause.errno}
 
 
-def _limit_memory(mb: int | None) -> None:
-    """Lets this process take so much memory on top of what it has now.
-
-    Linux holds it to that. Other systems may refuse: then only the limit on time is left.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = hard if mb is None else _memory_now() + mb * 2**20
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    refusals = () if sys.platform == "linux" else (OSError, ValueError)
-    with suppress(*refusals):
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def _memory_now() -> int:
-    """The bytes of address space that this process has."""
-    try:
-        with open("/proc/self/statm") as file:  # noqa: PTH123
-            return int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:  # as on macOS
-        import psutil
-
-        return int(psutil.Process().memory_info().vms)
+def _largest_file(task: Task) -> int:
+    """What a file of rows may grow to by this task: they share it with those parsed before."""
+    files = task.scratch.glob(f"*-{task.owner}")
+    before = max((path.stat().st_size for path in files), default=0)
+    size = task.path.stat().st_size if task.path.exists() else 0
+    return before + 8 * size + 2 * task.settings.max_unpacked_mb * 2**20 + _ALLOWED_BYTES
 
 
 def _be_quiet() -> None:
@@ -186,6 +177,7 @@ def _be_quiet() -> None:
 
 def main() -> None:
     """Serves the process that started this one."""
+    restrict("parser")
     import pyarrow  # noqa: F401
 
     control = socket.socket(fileno=os.dup(0))

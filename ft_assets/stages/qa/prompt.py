@@ -8,12 +8,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ft_assets.config import QAConfig
 from ft_assets.errors import UserError
 from ft_assets.records import Chunk
 from ft_assets.stages.qa.answer import PAIRS, Form
+from ft_assets.stages.templates.renderer import HarmError
+from ft_assets.stages.templates.renderer import ask as ask_renderer
 
 KINDS = {
     "factual": "factual: a name, number, date or definition that the source states",
@@ -101,25 +103,27 @@ def _digest(value: object) -> str:
 
 
 def render_prompt(text: str, kinds: Sequence[str], audience: str) -> str:
-    """The instructions, from a prompt file's text. Raises UserError if it is not a template."""
-    from jinja2 import StrictUndefined, TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
-    )
-    try:
-        said = environment.from_string(text).render(
-            kinds=[KINDS[kind] for kind in kinds], audience=audience
-        )
-    except TemplateError as error:
-        raise UserError(
-            f"the prompt cannot be rendered: {error} (it may use {{{{ kinds }}}} and "
-            "{{ audience }}; the source is added behind it)"
-        ) from error
+    """The instructions, from a prompt file's text. Raises UserError if it is not a template, or takes
+    too much time or memory.
+    """
+    said = _rendered(text, tuple(KINDS[kind] for kind in kinds), audience)
     if not said.strip():
         raise UserError("the prompt is empty")
     return said
+
+
+@lru_cache(maxsize=64)
+def _rendered(text: str, kinds: tuple[str, ...], audience: str) -> str:
+    try:
+        [answer] = ask_renderer("prompt", {"kinds": kinds, "audience": audience}, [text])
+    except HarmError as harm:
+        raise UserError(f"the prompt {harm}") from harm
+    if "error" in answer:
+        raise UserError(
+            f"the prompt cannot be rendered: {answer['error']} (it may use {{{{ kinds }}}} and "
+            "{{ audience }}; the source is added behind it)"
+        )
+    return str(answer["text"])
 
 
 def recipe_of(qa: QAConfig, prompt: str) -> Recipe:

@@ -3,9 +3,11 @@
 import json
 import re
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ft_assets.errors import UserError
+from ft_assets.stages.templates.renderer import HarmError, ask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,16 +71,21 @@ def check_custom_template(text: str) -> None:
 
 
 def fields_of(text: str) -> set[str]:
-    """The fields that a custom template names. Raises UserError where it is no template."""
-    from jinja2 import TemplateError, meta
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    """The fields that a custom template names. Raises UserError if it is not a template, or takes too
+    much time or memory to compile.
+    """
+    return set(_fields_of(text))
 
-    environment = ImmutableSandboxedEnvironment()
+
+@lru_cache(maxsize=64)
+def _fields_of(text: str) -> tuple[str, ...]:
     try:
-        return meta.find_undeclared_variables(environment.parse(text))
-    except TemplateError as error:
-        line = getattr(error, "lineno", None)
-        raise UserError(f"line {line}: not a Jinja template ({error})") from error
+        [answer] = ask("fields", {}, [text])
+    except HarmError as harm:
+        raise UserError(f"the template {harm}") from harm
+    if "error" in answer:
+        raise UserError(f"line {answer['line']}: not a Jinja template ({answer['error']})")
+    return tuple(answer["fields"])
 
 
 def _before_output(text: str) -> str | None:

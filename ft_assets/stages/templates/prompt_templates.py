@@ -1,8 +1,9 @@
 """One rendering of conversations for the dataset, training, evaluation, chat and the Modelfile.
 
 Every template, Alpaca and a user's own included, is turned into a Hugging Face chat template (a
-Jinja text over `messages`), rendered in transformers' sandbox. It travels inside the tokenizer from
-the adapter to the GGUF file, so nothing downstream can render a conversation differently.
+Jinja text over `messages`), rendered as transformers renders it, in a process of its own: see
+`renderer`. It travels inside the tokenizer from the adapter to the GGUF file, so nothing downstream can
+render a conversation differently.
 
 What holds for every row: its last trained token is the tokenizer's end-of-sequence token, at which
 generation stops, even where the template ends a turn with another one (ChatML on a Llama: then both
@@ -27,6 +28,8 @@ from ft_assets.stages.templates.chat import (
 )
 from ft_assets.stages.templates.foreign import check_template
 from ft_assets.stages.templates.markers import escape_for, rendered_probes
+from ft_assets.stages.templates.process import Answer
+from ft_assets.stages.templates.renderer import HarmError, ask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,6 +54,11 @@ _TASKS = (
     "Can you do this? {}",
     "Carry out this instruction: {}",
 )
+
+
+_MOST_HARM = 10
+"""Conversations on which a template may run into a limit: one odd word is the word's fault, so that
+row is left out; more is the template's."""
 
 
 class CannotRenderError(Exception):
@@ -89,6 +97,7 @@ class PromptTemplateManager:
     ) -> None:
         self._tokenizer = tokenizer
         self._stop = str(tokenizer.eos_token)
+        self._harm = 0
         self.chat_template = chat_template(tokenizer, template, custom)
         text = {"alpaca": ALPACA, "custom": custom}.get(template)
         self._fields = fields_of(text) if text else set()
@@ -113,11 +122,24 @@ class PromptTemplateManager:
         put under the last question. Raises CannotRenderError where the template has no place for
         something or writes it otherwise than it is, and says what.
         """
-        turns, escaped = self._turns(messages, context)
-        prompt = self._prompt(turns[:-1])
-        completion = self._completion(prompt, turns)
-        _require(completion, turns[-1])
-        return Rendered(prompt, completion, escaped)
+        [rendered] = self.format_all([(messages, context)])
+        if isinstance(rendered, CannotRenderError):
+            raise rendered
+        return rendered
+
+    def format_all(
+        self, conversations: Sequence[tuple[Sequence[Message], str | None]]
+    ) -> list[Rendered | CannotRenderError]:
+        """What `format` returns or raises for each conversation, at a fraction of the cost.
+
+        Raises UserError if the template takes too much time, memory or room for more than a few.
+        """
+        turns = [self._turns_or_error(*conversation) for conversation in conversations]
+        answers = iter(self._ask("row", [each[0] for each in turns if isinstance(each, tuple)]))
+        return [
+            self._rendered(*each, next(answers)) if isinstance(each, tuple) else each
+            for each in turns
+        ]
 
     def prompt(self, messages: Sequence[Message], context: str | None = None) -> str:
         """What the model is given to answer `messages`, whose last is the user's.
@@ -199,41 +221,68 @@ class PromptTemplateManager:
                 last["content"] = f"{last['content']}\n\n{below}"
         return turns, escaped
 
+    def _turns_or_error(
+        self, messages: Sequence[Message], context: str | None
+    ) -> tuple[list[dict[str, str]], bool] | CannotRenderError:
+        try:
+            return self._turns(messages, context)
+        except CannotRenderError as error:
+            return error
+
+    def _rendered(
+        self, turns: list[dict[str, str]], escaped: bool, answer: Answer
+    ) -> Rendered | CannotRenderError:
+        """A row from what the template made of its turns."""
+        try:
+            prompt = _said(answer, "prompt")
+            for turn in turns[:-1]:
+                _require(prompt, turn)
+            completion = self._completion(_said(answer, "completion"))
+            _require(completion, turns[-1])
+        except CannotRenderError as error:
+            return error
+        return Rendered(prompt, completion, escaped)
+
+    def _completion(self, said: str | None) -> str:
+        """What follows the prompt when its answer is rendered too, up to the stop token."""
+        if said is None:
+            raise CannotRenderError(
+                "the template begins an answer otherwise when it asks for one than when it has one, "
+                "as those of reasoning models do"
+            )
+        completion = said.rstrip()
+        return completion if completion.endswith(self._stop) else completion + self._stop
+
     def _prompt(self, turns: list[dict[str, str]]) -> str:
         prompt = self._render(turns, generate=True)
         for turn in turns:
             _require(prompt, turn)
         return prompt
 
-    def _completion(self, prompt: str, turns: list[dict[str, str]]) -> str:
-        """What follows `prompt` when its answer is rendered too, up to the stop token."""
-        whole = self._render(turns, generate=False)
-        if not whole.startswith(prompt):
-            # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's
-            # leaves out the system message). The model is asked with `prompt`, so that is trained;
-            # what follows it is the same when the last question stands alone.
-            prompt = self._render(turns[-2:-1], generate=True)
-            whole = self._render(turns[-2:], generate=False)
-        if not whole.startswith(prompt):
-            raise CannotRenderError(
-                "the template begins an answer otherwise when it asks for one than when it has one, "
-                "as those of reasoning models do"
-            )
-        completion = whole[len(prompt) :].rstrip()
-        return completion if completion.endswith(self._stop) else completion + self._stop
-
     def _render(self, messages: Sequence[Any], generate: bool) -> str:
+        piece = {"messages": list(messages), "generate": generate}
+        [answer] = self._ask("messages", [piece])
+        return str(_said(answer, "text"))
+
+    def _ask(self, kind: str, pieces: Sequence[Any]) -> list[Answer]:
+        common = {"template": self.chat_template, "tokens": self._tokenizer.special_tokens_map}
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    list(messages),
-                    chat_template=self.chat_template,
-                    tokenize=False,
-                    add_generation_prompt=generate,
-                )
-            )
-        except Exception as error:  # a template raises whatever its expressions do
-            raise CannotRenderError(f"the template refuses it: {error}") from error
+            answers = ask(kind, common, pieces, _MOST_HARM - self._harm)
+        except HarmError as harm:
+            raise UserError(
+                f"the chat template is refused: it {harm} for more than {_MOST_HARM} conversations"
+            ) from harm
+        self._harm += sum("harm" in answer for answer in answers)
+        return answers
+
+
+def _said(answer: Answer, name: str) -> Any:
+    """A text of an answer. Raises CannotRenderError if the template failed before it."""
+    if "harm" in answer:
+        raise CannotRenderError(f"the template {answer['harm']} for it")
+    if name not in answer:
+        raise CannotRenderError(f"the template refuses it: {answer['error']}")
+    return answer[name]
 
 
 def _require(text: str, turn: dict[str, str]) -> None:
