@@ -32,7 +32,8 @@ def convert(model: Path, target: Path, report: Report) -> None:
     Raises StageError with the converter's last words.
     """
     script = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    command = [sys.executable, str(script), str(model), "--outfile", str(target)]
+    # -B: bytecode beside the converter would be files that its seal does not name.
+    command = [sys.executable, "-B", str(script), str(model), "--outfile", str(target)]
     done = subprocess.run([*command, "--outtype", "f16"], capture_output=True, text=True)
     if done.returncode:
         raise StageError(f"llama.cpp could not convert the model:\n{done.stderr[-2000:]}")
