@@ -123,7 +123,15 @@ def missing_files(project: Path, texts: dict[str, str]) -> list[str]:
     """The files that texts name and that are not there, with the text that names each."""
     there = {
         path.relative_to(project).as_posix()
-        for folder in ("ft_assets", "ft_assets_tests", "benchmarks", "docs", "data", ".ci")
+        for folder in (
+            "ft_assets",
+            "ft_assets_tests",
+            "benchmarks",
+            "docs",
+            "data",
+            "scripts",
+            ".ci",
+        )
         for path in (project / folder).rglob("*")
     } | {path.name for path in project.iterdir()}
     ends = {name[at:] for name in there for at in _starts(name)}

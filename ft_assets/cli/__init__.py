@@ -20,6 +20,7 @@ from ft_assets.cli.verbs import (
     artifacts,
     chat,
     demo,
+    doctor,
     init,
     lineage,
     pairs,
@@ -36,7 +37,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (init, validate, status, refresh, pairs, lineage, artifacts, chat, ui, demo):
+every = (init, validate, status, refresh, pairs, lineage, artifacts, chat, doctor, ui, demo)
+for verb in every:
     app.add_typer(verb.verbs)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from ft_assets.engine.project import Project
 from ft_assets.errors import UserError
 from ft_assets.stages.export.llama_cpp import ask, convert, open_gguf
-from ft_assets.stages.models.pinned_packages import cache_folder, once
+from ft_assets.stages.models.pinned_packages import PINS, cache_folder
+from ft_assets.stages.models.sealed import Origin, sealed_folder
 from ft_assets.stages.models.tuned_model import adapter_base
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def _base_gguf(project: Project, corpus: str) -> Path:
     if adapter is None:
         raise UserError(f"{corpus} has no adapter to compare: ft-assets train {corpus}")
     base = adapter_base(project.storage.folder(corpus, "adapter", adapter.version))
-    name = f"{Path(base.base.replace(':', '-')).name}-{base.revision[:16]}-gguf"
-    folder = once(
+    name = f"{Path(base.base.replace(':', '-')).name}-{base.revision[:16]}-f16"
+    folder = sealed_folder(
         cache_folder() / "models" / name,
+        Origin(base.base, base.revision, PINS["llama-cpp-python"].sha256),
         lambda empty: convert(base.folder, empty / "base-f16.gguf", lambda line: None),
     )
     return folder / "base-f16.gguf"

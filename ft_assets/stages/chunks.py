@@ -62,7 +62,7 @@ def _cut_of(job: Job) -> Cut:
         from ft_assets.stages.splitting.tokens import token_cut
 
         model = job.section(ModelConfig)
-        folder = fetch_base_model(model.base, model.revision).folder
+        folder = fetch_base_model(model.base, model.revision, weights=False).folder
         return token_cut(tokenizer_of(folder), size, overlap)
     return (recursive_cut if settings.splitter == "recursive" else character_cut)(size, overlap)
 

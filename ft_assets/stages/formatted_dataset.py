@@ -149,7 +149,7 @@ def build(job: Job, report: Report) -> Outcome:
     What a previous version has of an origin is neither sketched nor rendered again.
     """
     data, model = job.section(DataConfig), job.section(ModelConfig)
-    base = fetch_base_model(model.base, model.revision)
+    base = fetch_base_model(model.base, model.revision, weights=False)
     tools = {
         **versions("transformers", "tokenizers", "numpy", "pyarrow"),
         "base_revision": base.revision,

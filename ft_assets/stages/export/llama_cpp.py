@@ -32,7 +32,8 @@ def convert(model: Path, target: Path, report: Report) -> None:
     Raises StageError with the converter's last words.
     """
     script = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    command = [sys.executable, "-P", str(script), str(model.absolute()), "--outtype", "f16"]
+    # -B: bytecode beside the converter would be files that its seal does not name.
+    command = [sys.executable, "-B", "-P", str(script), str(model.absolute()), "--outtype", "f16"]
     command += ["--outfile", str(target.absolute())]
     # It imports what lies beside it, which Python leaves out with -P.
     folders = os.pathsep.join([str(script.parent), environment("converter")["PYTHONPATH"]])

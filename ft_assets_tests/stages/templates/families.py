@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ft_assets.stages.models.base_model import fetch_base_model
-from ft_assets.stages.models.pinned_packages import PINS, cache_folder, llama_cpp_folder, once
+from ft_assets.stages.models.pinned_packages import PINS, cache_folder, llama_cpp_folder
+from ft_assets.stages.models.sealed import Origin, sealed_folder
 from ft_assets.stages.models.tokenizer import tokenizer_of
 
 
@@ -79,9 +80,11 @@ def family_tokenizer(name: str) -> Any:
     from transformers import AddedToken, AutoTokenizer
 
     family = FAMILIES[name]
-    version = PINS["llama-cpp-python"].version
-    folder = cache_folder() / "models" / f"vocab-{family.vocabulary}-{version}"
-    once(folder, lambda empty: _convert(family.vocabulary, empty))
+    pin = PINS["llama-cpp-python"]
+    kept = f"vocab-{family.vocabulary}"
+    folder = cache_folder() / "models" / f"{kept}-{pin.version}-{pin.sha256[:8]}"
+    origin = Origin(kept, pin.version, pin.sha256)
+    sealed_folder(folder, origin, lambda empty: _convert(family.vocabulary, empty))
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokens = [AddedToken(text, special=True, normalized=False) for text in family.added]
     tokenizer.add_tokens(tokens, special_tokens=True)

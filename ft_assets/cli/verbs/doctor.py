@@ -1,0 +1,39 @@
+"""`doctor`: what of this machine the project can rely on."""
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from ft_assets.cli.arguments import AsJson
+from ft_assets.cli.console import out
+
+if TYPE_CHECKING:
+    from ft_assets.engine.doctor.line import Line
+
+_COLOURS = {"ok": "green", "missing": "red", "note": "yellow"}
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what of this machine the project can rely on, and what each missing thing costs."""
+    from ft_assets.engine.doctor.report import is_enough, report
+
+    lines = report()
+    enough = is_enough(lines)
+    if as_json:
+        print(json.dumps({"enough": enough, "lines": [vars(line) for line in lines]}))
+    else:
+        for line in lines:
+            _print_line(line)
+    if not enough:
+        raise typer.Exit(1)
+
+
+def _print_line(line: "Line") -> None:
+    state = f"[{_COLOURS[line.state]}]{line.state:8}[/]"
+    cost = f" [dim]→[/] {escape(line.cost)}" if line.cost else ""
+    out.print(f"{state}{line.name:17} {escape(line.found)}{cost}", soft_wrap=True)

@@ -1,0 +1,19 @@
+"""A line of the doctor's report."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing of this machine: whether it is there, what was found, and what going without costs.
+
+    `note` is for what works, but less well or differently. The project cannot work at all without an
+    `essential` thing.
+    """
+
+    name: str
+    state: Literal["ok", "missing", "note"]
+    found: str
+    cost: str = ""
+    essential: bool = False

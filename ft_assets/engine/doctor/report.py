@@ -1,0 +1,45 @@
+"""The report: every line, in order. Later parts of the project add a function here."""
+
+from collections.abc import Callable
+
+from ft_assets.engine.doctor.caches import model_cache
+from ft_assets.engine.doctor.file_system import storage_files
+from ft_assets.engine.doctor.isolation import isolation
+from ft_assets.engine.doctor.line import Line
+from ft_assets.engine.doctor.machine import disk, gpu, memory, python
+from ft_assets.engine.doctor.programs import cmake, compiler, llama_cpp, ocrmypdf
+from ft_assets.engine.doctor.settings import dagster_folder, keys
+
+LINES: tuple[Callable[[], Line], ...] = (
+    python,
+    memory,
+    disk,
+    gpu,
+    compiler,
+    cmake,
+    llama_cpp,
+    ocrmypdf,
+    isolation,
+    storage_files,
+    dagster_folder,
+    model_cache,
+    keys,
+)
+
+
+def report() -> list[Line]:
+    """Every line. One that cannot be found out says so, and the others are there all the same."""
+    return [_line(find) for find in LINES]
+
+
+def _line(find: Callable[[], Line]) -> Line:
+    try:
+        return find()
+    except Exception as error:
+        name = find.__name__.replace("_", " ")
+        return Line(name, "note", f"could not be found out ({type(error).__name__}: {error})")
+
+
+def is_enough(lines: list[Line]) -> bool:
+    """Whether the project can work here."""
+    return not any(line.essential and line.state == "missing" for line in lines)

@@ -1,0 +1,28 @@
+"""The cached packages and models as a whole: which are as they were sealed, and removing the others."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ft_assets.stages.models.base_model import package_models
+from ft_assets.stages.models.pinned_packages import PINS, cache_folder, origin_of, package_folder
+from ft_assets.stages.models.sealed import Origin, damage, remove
+
+
+def cached() -> Iterator[tuple[Path, str | None]]:
+    """Every folder in the cache with what is wrong with it, or None."""
+    wanted: dict[Path, Origin] = {package_folder(name): origin_of(name) for name in PINS}
+    wanted |= package_models()
+    for room in ("packages", "models"):
+        for folder in sorted((cache_folder() / room).glob("[!.]*")):
+            yield folder, damage(folder, wanted.get(folder))
+
+
+def remove_damaged() -> list[tuple[Path, str]]:
+    """Removes the folders that are not as they were sealed; gives them with what was wrong.
+
+    What was kept by an earlier version of this project has no seal and goes too.
+    """
+    found = [(folder, problem) for folder, problem in cached() if problem]
+    for folder, _ in found:
+        remove(folder)
+    return found
