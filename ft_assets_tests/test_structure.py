@@ -171,8 +171,14 @@ _STARTS = {
         "os.execvp",
     ),
 }
-_MAY_START = {"ft_assets.children", "ft_assets.defs.instance"}
-"""The second starts Dagster's own processes."""
+_MAY_START = {
+    "ft_assets.children",
+    "ft_assets.web.keeper",  # what ends the web server, and Dagster's own processes
+    "ft_assets.web.server",
+    "ft_assets.engine.doctor.isolation",  # programs of this machine that are asked for their version
+    "ft_assets.engine.doctor.machine",
+    "ft_assets.engine.doctor.programs",
+}
 
 
 def starters(path: Path) -> list[str]:

@@ -31,7 +31,7 @@ def test_of_this_project_only_the_command_line_and_names_are_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rest = {name for name in done.stdout.split() if not name.startswith("ft_assets.cli")}
-    assert rest == {"ft_assets.errors", "ft_assets.names"}
+    assert rest == {"ft_assets.errors", "ft_assets.files", "ft_assets.names"}
 
 
 def test_every_file_of_a_verb_is_in_the_list() -> None:
