@@ -19,7 +19,10 @@ belongs in the first file; a setting of the *corpus* may be in either. `null` me
 set: the library behind it uses its own default, and no fingerprint contains it, so a new setting
 that is null makes nothing stale.
 
-*owner* is not enforced yet: today the file of a corpus may still set those settings.
+A corpus's own file that sets something of the *owner* is refused, with the line. A *cap* may be lowered there,
+never raised above what `data/finetune.yaml` says, or the default. Two settings of the corpus have values that
+only the owner may use: `qa.model` with another provider than the owner's, and a local `model.base` outside the
+data folder, unless it is below a folder in `model.local_bases`.
 
 The column *artifact* says what a change does to the assets that read the setting:
 
@@ -62,7 +65,14 @@ def _table(path: str, section: type[Section]) -> str:
 def _row(key: str, field: FieldInfo) -> list[str]:
     said = declaration(field)
     default = "required" if field.is_required() else f"`{as_yaml(field.default)}`"
-    return [f"`{key}`", default, _allowed(field), said.whose, said.role, _readers(key)]
+    return [
+        f"`{key}`",
+        default,
+        _allowed(field),
+        f"{said.whose}, a cap" if said.cap else said.whose,
+        said.role,
+        _readers(key),
+    ]
 
 
 def _allowed(field: FieldInfo) -> str:
