@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ft_assets.stages.models.base_model import package_models
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder, origin_of, package_folder
-from ft_assets.stages.models.sealed import Origin, damage, remove
+from ft_assets.stages.models.sealed import SEAL, Origin, damage, remove
 
 
 def cached() -> Iterator[tuple[Path, str | None]]:
@@ -15,6 +15,12 @@ def cached() -> Iterator[tuple[Path, str | None]]:
     for room in ("packages", "models"):
         for folder in sorted((cache_folder() / room).glob("[!.]*")):
             yield folder, damage(folder, wanted.get(folder))
+
+
+def is_left_over(folder: Path) -> bool:
+    """Whether a cached folder is from an earlier version of this project, which knew no seals."""
+    in_use = {*package_models(), *(package_folder(name) for name in PINS)}
+    return folder not in in_use and not (folder / SEAL).exists()
 
 
 def remove_damaged() -> list[tuple[Path, str]]:
