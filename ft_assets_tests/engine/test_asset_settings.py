@@ -45,14 +45,16 @@ from pathlib import Path
 from ft_assets.engine.project import Project
 
 project = Project(Path(sys.argv[1]), Path(sys.argv[2]))
-own = project.data / "ferry" / "finetune.yaml"
-before = own.read_text()
+owners = project.data / "finetune.yaml"
+before = json.loads(owners.read_text())
 found = {"": project.status("ferry")}
 for section in json.loads(sys.argv[3]):
-    nested = "knob: 5"
-    for name in reversed(section.split(".")):
-        nested = f"{name}: {{{nested}}}"
-    (project.data / "finetune.yaml").write_text(nested)
+    changed = json.loads(json.dumps(before))
+    here = changed
+    for name in section.split("."):
+        here = here.setdefault(name, {})
+    here["knob"] = 5
+    owners.write_text(json.dumps(changed))
     found[section] = project.status("ferry")
 print(json.dumps({key: [[a, s.state, s.own] for a, s in of.items()] for key, of in found.items()}))
 """
