@@ -47,10 +47,10 @@ def this_process() -> str:
 
 def _is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether the process of an open run is gone; a run that nobody began yet has none."""
-    if named := run.tags.get(PROCESS_TAG):
-        number, created = named.split()
-        began_at = _beginning(int(number))
-        return began_at is None or began_at != float(created)
+    if named := _process_named(run):
+        number, created = named
+        began_at = _beginning(number)
+        return began_at is None or began_at != created
     if run.status == dg.DagsterRunStatus.NOT_STARTED:
         return False
     began = started_at(instance, run.run_id)
@@ -63,12 +63,27 @@ def _is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return began_at is None or began_at > began.timestamp() + _CLOCK_SECONDS
 
 
+def _process_named(run: dg.DagsterRun) -> tuple[int, float] | None:
+    """The process in a run's tag and when it began; None for a tag that cannot be read, which tells
+    nothing: whoever may launch a run may write its tags.
+    """
+    try:
+        number, created = run.tags.get(PROCESS_TAG, "").split()
+        return int(number), float(created)
+    except ValueError:
+        return None
+
+
 def _beginning(pid: int) -> float | None:
     """When a process began; None where there is none of that number that lives."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
+    except (
+        psutil.NoSuchProcess,
+        OverflowError,
+        ValueError,
+    ):  # the last two: no number of a process
         return None
 
 

@@ -26,6 +26,7 @@ from ft_assets.defs.internals import (
     web_application,
 )
 from ft_assets.defs.runs import close_dead_runs
+from ft_assets.defs.tags import PROCESS_TAG
 
 
 @pytest.fixture
@@ -196,3 +197,14 @@ def test_web_server_and_daemon_find_one_code_server(
     assert entry == {"name": "graph", "loadStatus": "LOADED"}, (
         "ProxyServerManager or WorkspaceProcessContext changed: ft-assets ui serves no definitions"
     )
+
+
+@pytest.mark.parametrize("tag", ["boom", "1 2 3", f"{'9' * 40} 1.0", "-1 nan", ""])
+def test_a_tag_that_cannot_be_read_is_not_an_error(tmp_path: Path, tag: str) -> None:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        run = dg.DagsterRun(
+            "refresh", tags={PROCESS_TAG: tag}, status=dg.DagsterRunStatus.NOT_STARTED
+        )
+        instance.add_run(run)
+        close_dead_runs(instance)
+        assert instance.get_run_by_id(run.run_id)
