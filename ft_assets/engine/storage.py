@@ -249,7 +249,9 @@ class Storage:
             path.hardlink_to(theirs)
         except OSError:  # a file system without links
             shutil.copyfile(theirs, path)
-        return _sync_and_hash(path)
+        if _sync_and_hash(path) != nearest.sources:  # it was whole when this artifact was begun
+            raise DamagedError(f"{theirs} is damaged. {_AGAIN.format(nearest)}")
+        return nearest.sources
 
     def _put_in_place(self, home: Path, folder: Path, manifest: Manifest) -> None:
         """Renames the folder to its version; if that is there, whole, replaces what says how it was made.
