@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 MANIFEST_SCHEMA = 3
@@ -16,6 +17,9 @@ SOURCES = "sources.parquet"
 SettingValue = str | int | float | bool | list[str] | None
 Settings = dict[str, SettingValue]
 """Settings by their dotted keys, such as `training.learning_rate`."""
+
+
+PENDING_SOURCES = ".sources-"
 
 
 class OldSchemaError(ValueError):
@@ -107,3 +111,19 @@ class Manifest:
             for name, verdict in self.checks.items()
             if verdict["blocking"] and not verdict["passed"]
         ]
+
+
+def pending_sources(manifest: Manifest) -> str:
+    """What the file of documents is called between two steps of a publication: see `sources_path`."""
+    return f"{PENDING_SOURCES}{manifest.sources['sha256'][:20]}.parquet"
+
+
+def sources_path(folder: Path, manifest: Manifest) -> Path:
+    """The documents behind the artifact in `folder`.
+
+    Where content that is there already is published again with other documents, they are put beside
+    SOURCES under a name of their own, then the manifest is replaced, then they take their place. So a
+    process that dies in between leaves a manifest whose documents are there.
+    """
+    pending = folder / pending_sources(manifest)
+    return pending if pending.exists() else folder / SOURCES

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ft_assets.cli.console import escape
 from ft_assets.engine.project import Made
-from ft_assets.manifest import SOURCES
+from ft_assets.manifest import sources_path
 from ft_assets.records import SourceDocument
 from ft_assets.tables import read_table
 
@@ -100,7 +100,7 @@ def _number(value: float) -> str:
 
 def _warnings(made: Made) -> Iterator[str]:
     if made.manifest.asset == "raw_documents":
-        for row in read_table(made.folder / SOURCES, SourceDocument):
+        for row in read_table(sources_path(made.folder, made.manifest), SourceDocument):
             yield from (f"{row.path}: {reason}" for reason in row.rejected)
     for name, verdict in made.manifest.checks.items():
         if not verdict["passed"]:

@@ -184,6 +184,7 @@ class Project(DataFolder):
         key = fingerprint(asset, inputs, job.settings)
         current = self._current_or_none(corpus, asset)
         if current and current.fingerprint == key and not request.force:
+            self.storage.settle(current)
             return current, True
         if request.reuse_only:
             raise ChangedError(f"{asset} of {corpus} changed since this run began: refresh again")

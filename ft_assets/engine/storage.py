@@ -23,7 +23,17 @@ from typing import TYPE_CHECKING
 from ft_assets.engine import lease
 from ft_assets.errors import StageError, no_room
 from ft_assets.files import hash_file, sync_folder, write_atomically
-from ft_assets.manifest import MANIFEST, SOURCES, FileDigest, Manifest, OldSchemaError, digest
+from ft_assets.manifest import (
+    MANIFEST,
+    PENDING_SOURCES,
+    SOURCES,
+    FileDigest,
+    Manifest,
+    OldSchemaError,
+    digest,
+    pending_sources,
+    sources_path,
+)
 from ft_assets.records import SourceDocument
 from ft_assets.tables import ROW_GROUP, read_batches, write_table
 
@@ -153,7 +163,8 @@ class Storage:
         """The same, or some columns of it, as an Arrow table."""
         import pyarrow as pa
 
-        path = self.folder(manifest.corpus, manifest.asset, manifest.version) / SOURCES
+        folder = self.folder(manifest.corpus, manifest.asset, manifest.version)
+        path = sources_path(folder, manifest)
         try:
             return pa.concat_tables(read_batches(path, columns))
         except (OSError, ValueError) as error:  # pyarrow's errors are of both kinds
@@ -162,7 +173,8 @@ class Storage:
     def damage(self, manifest: Manifest) -> list[str]:
         """What of an artifact is not as its manifest says, found by reading all of it."""
         folder = self.folder(manifest.corpus, manifest.asset, manifest.version)
-        return _damage(folder, {**manifest.files, SOURCES: manifest.sources})
+        sources = sources_path(folder, manifest).name
+        return _damage(folder, {**manifest.files, sources: manifest.sources})
 
     def require_whole(self, manifest: Manifest) -> None:
         """Raises DamagedError where an artifact is not what its manifest says."""
@@ -239,7 +251,8 @@ class Storage:
             if not path.exists():
                 write_table(path, SourceDocument, [])
             return _sync_and_hash(path)
-        theirs = self.folder(nearest.corpus, nearest.asset, nearest.version) / SOURCES
+        folder = self.folder(nearest.corpus, nearest.asset, nearest.version)
+        theirs = sources_path(folder, nearest)
         if path.exists():
             own = _sync_and_hash(path)
             if own != nearest.sources:
@@ -256,19 +269,29 @@ class Storage:
     def _put_in_place(self, home: Path, folder: Path, manifest: Manifest) -> None:
         """Renames the folder to its version; if that is there, whole, replaces what says how it was made.
 
-        The documents first: should this process die before the manifest, the version counts as damaged
-        and stale, and the next refresh replaces both.
+        The documents are put beside the old ones, then the manifest is replaced, then they take their
+        place: see `manifest.sources_path`.
         """
         target = home / manifest.version
         if target.is_dir() and not _damage(target, manifest.files):
-            for name in (SOURCES, MANIFEST):
-                (folder / name).replace(target / name)
+            for left in target.glob(f"{PENDING_SOURCES}*"):
+                left.unlink()
+            (folder / SOURCES).replace(target / pending_sources(manifest))
             sync_folder(target)
+            (folder / MANIFEST).replace(target / MANIFEST)
+            self.settle(manifest)
             return
         if target.is_dir():
             target.rename(home / f"{_STAGING}damaged-{manifest.version}")
         folder.rename(target)
         sync_folder(home)
+
+    def settle(self, manifest: Manifest) -> None:
+        """Puts the documents of an artifact in their place, if a process died before it had."""
+        folder = self.folder(manifest.corpus, manifest.asset, manifest.version)
+        with suppress(FileNotFoundError):
+            (folder / pending_sources(manifest)).replace(folder / SOURCES)
+            sync_folder(folder)
 
     def use_again(self, held: lease.Lease, manifest: Manifest) -> None:
         """Makes an older version the current one."""
@@ -315,5 +338,10 @@ def _damage(folder: Path, files: Mapping[str, FileDigest]) -> list[str]:
             found.append(f"{path} has {path.stat().st_size} bytes, not {item['bytes']}")
         elif hash_file(path) != item["sha256"]:
             found.append(f"{path} does not have the sha256 that its manifest names")
-    extra = (name for name in _files(folder) if name not in {*files, MANIFEST, SOURCES})
+    known = {*files, MANIFEST, SOURCES}
+    extra = (
+        name
+        for name in _files(folder)
+        if name not in known and not name.startswith(PENDING_SOURCES)
+    )
     return found + [f"{folder / name} is not in the manifest" for name in extra]

@@ -41,7 +41,7 @@ def build(job: Job, report: Report) -> Outcome:
     (job.output / BASE_MODEL).write_text(
         json.dumps({"base": base.base, "revision": base.revision}, indent=1) + "\n"
     )
-    _write_sources(job.inputs["formatted_dataset"], job.output)
+    _write_sources(job.sources("formatted_dataset"), job.output)
     rows = job.manifests["formatted_dataset"].counts["train_rows"]
     return Outcome(
         counts={
@@ -59,9 +59,9 @@ def build(job: Job, report: Report) -> Outcome:
     )
 
 
-def _write_sources(dataset: Path, output: Path) -> None:
+def _write_sources(path: Path, output: Path) -> None:
     """What is only held out for evaluation was not learned from."""
-    rows = read_table(dataset / SOURCES, SourceDocument)
+    rows = read_table(path, SourceDocument)
     write_table(output / SOURCES, SourceDocument, (row for row in rows if row.train_rows))
 
 

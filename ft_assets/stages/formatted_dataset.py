@@ -180,14 +180,14 @@ def build(job: Job, report: Report) -> Outcome:
     if not writer.counts["train_rows"]:
         reasons = "".join(f"\n  {count} rows: {why}" for why, count in writer.dropped.items())
         raise StageError(f"no training row is left for corpus {job.corpus}{reasons}")
-    rows = _sources(job.inputs["raw_documents"], writer)
+    rows = _sources(job.sources("raw_documents"), writer)
     write_table(job.output / SOURCES, SourceDocument, rows)
     return _outcome(job, len(origins), writer, decisions, tools)
 
 
-def _sources(documents: Path, writer: DatasetWriter) -> Iterator[SourceDocument]:
+def _sources(path: Path, writer: DatasetWriter) -> Iterator[SourceDocument]:
     """The documents that rows come from, with how many rows and tokens each gave."""
-    for row in read_table(documents / SOURCES, SourceDocument):
+    for row in read_table(path, SourceDocument):
         if row.text_id in writer.by_text:
             counts = writer.by_text[row.text_id]
             yield replace(

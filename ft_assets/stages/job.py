@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ft_assets.manifest import Manifest, Settings, Verdict
+from ft_assets.manifest import Manifest, Settings, Verdict, sources_path
 
 if TYPE_CHECKING:
     from ft_assets.config import AnySection
@@ -86,6 +86,10 @@ class Job:
         """The text of a file that the settings name, such as `data.template.text`; None if there is none."""
         text = self.settings.get(key)
         return None if text is None else str(text)
+
+    def sources(self, asset: str) -> Path:
+        """The documents behind an input: rows of `records.SourceDocument`."""
+        return sources_path(self.inputs[asset], self.manifests[asset])
 
     def dump(self, path: Path) -> None:
         """Writes the job as JSON."""

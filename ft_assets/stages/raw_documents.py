@@ -12,7 +12,7 @@ from pathlib import Path
 from ft_assets.config import LoaderSettings
 from ft_assets.errors import StageError
 from ft_assets.files import hash_file, local_name
-from ft_assets.manifest import SOURCES, Verdict
+from ft_assets.manifest import SOURCES, Verdict, sources_path
 from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument, SourceDocument
 from ft_assets.stages.job import Check, CorpusFile, Job, Outcome, Previous, Report, versions
 from ft_assets.stages.loaders import ocr
@@ -154,7 +154,7 @@ def _known(previous: Previous | None) -> dict[_Key, SourceDocument]:
         return {}
     return {
         (row.document_id, row.media_type): row
-        for row in read_table(previous.folder / SOURCES, SourceDocument)
+        for row in read_table(sources_path(previous.folder, previous.manifest), SourceDocument)
         if row.document_id
     }
 

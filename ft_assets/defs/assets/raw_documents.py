@@ -9,7 +9,7 @@ import dagster as dg
 from ft_assets.defs.materialize import corpus_asset, materialize
 from ft_assets.defs.metadata import Metadata, table
 from ft_assets.engine.project import Project
-from ft_assets.manifest import SOURCES
+from ft_assets.manifest import MANIFEST, Manifest, sources_path
 from ft_assets.records import Quality, SourceDocument
 from ft_assets.tables import read_table
 
@@ -26,7 +26,8 @@ def raw_documents(
 
 def quality(folder: Path) -> Metadata:
     """How the texts look, those with a problem first."""
-    sources = list(read_table(folder / SOURCES, SourceDocument))
+    manifest = Manifest.from_json((folder / MANIFEST).read_text())
+    sources = list(read_table(sources_path(folder, manifest), SourceDocument))
     paths = {row.text_id: row.path for row in reversed(sources)}
     rows = (
         {"path": paths[row.text_id], **vars(row)}

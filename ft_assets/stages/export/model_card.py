@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ft_assets.files import visible
-from ft_assets.manifest import SOURCES
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Job
 from ft_assets.tables import read_table
@@ -78,7 +77,7 @@ def _check_rows(job: Job) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _document_rows(job: Job) -> Iterator[tuple[str, str, str, str]]:
-    for row in read_table(job.inputs["merged_model"] / SOURCES, SourceDocument):
+    for row in read_table(job.sources("merged_model"), SourceDocument):
         yield row.path, f"`{row.document_id}`", str(row.train_rows), str(row.train_tokens)
 
 
