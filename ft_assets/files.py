@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 import unicodedata
@@ -75,6 +76,14 @@ def visible(text: str) -> str:
         if not text.isprintable()
         else text
     )
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Gives a published file, which never changes, a second name; copies it if there are no links."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import AugmentConfig, DataConfig, ModelConfig, TrainingConfig
 from ft_assets.errors import StageError, UserError
+from ft_assets.files import link_or_copy
 from ft_assets.manifest import SOURCES
 from ft_assets.names import QUESTIONS_FILE
 from ft_assets.records import DroppedRow, Example, SourceDocument
@@ -160,7 +161,7 @@ def build(job: Job, report: Report) -> Outcome:
     manager = _manager(job, tokenizer)
     tokenizer.chat_template = manager.chat_template
     if folder:  # the same tokenizer with the same template
-        shutil.copytree(folder / "tokenizer", job.output / "tokenizer")
+        shutil.copytree(folder / "tokenizer", job.output / "tokenizer", copy_function=link_or_copy)
     else:
         tokenizer.save_pretrained(job.output / "tokenizer")
     augmenter = DataAugmenter(job.section(AugmentConfig), seed=data.seed)
