@@ -78,7 +78,7 @@ def visible(text: str) -> str:
     )
 
 
-def link_or_copy(source: str, target: str) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Gives a published file, which never changes, a second name; copies it if there are no links."""
     try:
         Path(target).hardlink_to(source)

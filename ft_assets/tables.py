@@ -5,7 +5,6 @@ group size. A table whose rows belong to texts is a folder of files, any other i
 readers take both.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -13,6 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ft_assets.files import link_or_copy
 from ft_assets.records import schema_of
 
 if TYPE_CHECKING:
@@ -310,10 +310,7 @@ class TextWriter:
         earlier = self._waiting[0].part.path
         if earlier is None:
             return False
-        try:
-            path.hardlink_to(earlier)
-        except OSError:  # a file system without links
-            shutil.copyfile(earlier, path)
+        link_or_copy(earlier, path)
         return True
 
     def _write(self, path: Path) -> None:

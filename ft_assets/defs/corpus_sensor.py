@@ -103,7 +103,7 @@ class _Tick:
         try:
             return self._acted(corpus, last)
         except SlowError as error:
-            self._context.log.warning(f"{corpus}: {error}; the next look goes on from there")
+            self._context.log.warning(f"{corpus}: {error}; the next tick continues from there")
             return last
         except Exception as error:
             problem = in_words(error)

@@ -1,9 +1,12 @@
 """Observed sources: reporting to Dagster which files and settings an artifact was made from."""
 
+from collections.abc import Callable
+
 import dagster as dg
 
 from ft_assets.defs.internals import forget_cached_inputs
 from ft_assets.defs.metadata import Metadata
+from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.engine.asset_settings import reads_any, settings_version
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH
 from ft_assets.engine.pairs import cost_line
@@ -49,6 +52,22 @@ def report_version(
 def observation(key: dg.AssetKey, corpus: str, version: str) -> dg.AssetObservation:
     """The event that says which version of a source there is."""
     return dg.AssetObservation(key, partition=corpus, tags={"dagster/data_version": version})
+
+
+def observed_versions(
+    context: dg.OpExecutionContext, project: Project, version_of: Callable[[str], str]
+) -> dg.DataVersionsByPartition:
+    """The version of an observed source for each corpus that is a partition; one that cannot be told
+    is left out with a warning, and does not stop the others.
+    """
+    known = context.instance.get_dynamic_partitions(corpus_partitions.name or "")
+    versions = {}
+    for corpus in set(project.corpora()) & set(known):
+        try:
+            versions[corpus] = version_of(corpus)
+        except Exception as error:
+            context.log.warning(f"{corpus} is left out: {in_words(error)}")
+    return dg.DataVersionsByPartition(versions)
 
 
 def report_cost_of_pairs(instance: dg.DagsterInstance, project: Project, corpus: str) -> Metadata:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from ft_assets.engine import lease
 from ft_assets.errors import StageError, no_room
-from ft_assets.files import hash_file, sync_folder, write_atomically
+from ft_assets.files import hash_file, link_or_copy, sync_folder, write_atomically
 from ft_assets.manifest import (
     MANIFEST,
     PENDING_SOURCES,
@@ -258,10 +258,7 @@ class Storage:
             if own != nearest.sources:
                 return own
             path.unlink()
-        try:
-            path.hardlink_to(theirs)
-        except OSError:  # a file system without links
-            shutil.copyfile(theirs, path)
+        link_or_copy(theirs, path)
         if _sync_and_hash(path) != nearest.sources:  # it was whole when this artifact was begun
             raise DamagedError(f"{theirs} is damaged. {_AGAIN.format(nearest)}")
         return nearest.sources

@@ -2,12 +2,11 @@
 
 import dagster as dg
 
-from ft_assets.defs.observations import report_cost_of_pairs
+from ft_assets.defs.observations import observed_versions, report_cost_of_pairs
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.engine.asset_settings import reads_any
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
-from ft_assets.errors import in_words
 
 
 def _settings_of(asset: str) -> dg.SourceAsset:
@@ -20,17 +19,13 @@ def _settings_of(asset: str) -> dg.SourceAsset:
     def observe_settings(
         context: dg.OpExecutionContext, project: dg.ResourceParam[Project]
     ) -> dg.DataVersionsByPartition:
-        known = context.instance.get_dynamic_partitions("corpus")
-        versions = {}
-        for corpus in set(project.corpora()) & set(known):
-            try:
-                config = project.config(corpus)
-                versions[corpus] = project.settings_version(corpus, asset, config)
-                if asset == "qa_pairs":
-                    report_cost_of_pairs(context.instance, project, corpus)
-            except Exception as error:  # one corpus does not stop the others
-                context.log.warning(f"{corpus} is left out: {in_words(error)}")
-        return dg.DataVersionsByPartition(versions)
+        def version_of(corpus: str) -> str:
+            version = project.settings_version(corpus, asset, project.config(corpus))
+            if asset == "qa_pairs":
+                report_cost_of_pairs(context.instance, project, corpus)
+            return version
+
+        return observed_versions(context, project, version_of)
 
     return observe_settings
 
