@@ -21,6 +21,7 @@ from ft_assets.engine.powers import refusals
 from ft_assets.engine.project import Project
 from ft_assets.manifest import FileDigest, Manifest
 from ft_assets.records import SourceDocument
+from ft_assets.stages.models.pinned_packages import cache_folder
 from ft_assets.worker import quiet_libraries
 
 quiet_libraries()
@@ -228,6 +229,14 @@ def make_pico_model(folder: Path, seed: int = 0) -> Path:
 @pytest.fixture(scope="session")
 def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_pico_model(tmp_path_factory.mktemp("pico") / "pico-llama")
+
+
+def own_cache(folder: Path) -> Path:
+    """A cache folder of a test's own, in which the pinned packages of the machine's cache are found."""
+    packages = folder / "ft-assets" / "packages"
+    packages.parent.mkdir(parents=True)
+    packages.symlink_to(cache_folder() / "packages")
+    return folder
 
 
 def workers_of(project: Project) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from ft_assets.engine.project import Project
 from ft_assets.engine.verify import verify
-from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, qa_records, workers_of
+from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, own_cache, qa_records, workers_of
 from ft_assets_tests.engine.test_verify_and_prune import flip, flips, published
 
 pytestmark = pytest.mark.slow
@@ -35,11 +36,12 @@ def trained(
     """Two corpora refreshed by one command: the project, what was said, the environment."""
     root = tmp_path_factory.mktemp("whole")
     project = Project(root / "data", root / "storage")
-    for name, packing in (("ferry", "true"), ("second", "false")):
+    copied = shutil.copytree(nano_model, root / "elsewhere" / nano_model.name)
+    for name, base, packing in (("ferry", nano_model, "true"), ("second", copied, "false")):
         corpus = Corpus(project, name)
         corpus.write("ferry.txt", PROSE)
         corpus.write("crates.json", json.dumps(qa_records()))
-        corpus.settings(SETTINGS.format(base=nano_model, packing=packing))
+        corpus.settings(SETTINGS.format(base=base, packing=packing))
     asked = {"question": "What is in the third crate?", "key_fact": "pears"}
     Corpus(project, "ferry").write("questions.jsonl", json.dumps(asked))
     environment = {
@@ -47,6 +49,7 @@ def trained(
         "FT_ASSETS_DATA": str(project.data),
         "FT_ASSETS_STORAGE": str(project.storage.root),
         "DAGSTER_HOME": str(root / "dagster"),
+        "XDG_CACHE_HOME": str(own_cache(root / "cache")),
         "ANTHROPIC_API_KEY": "canary-7b1f",
     }
     done = subprocess.run(
@@ -132,8 +135,10 @@ def test_the_model_card_names_documents_with_digests(trained: Trained) -> None:
     assert "Key facts given, closed book (of 1)" in card
 
 
-def test_chat_answers_through_llama_cpp(trained: Trained) -> None:
-    command = [sys.executable, "-m", "ft_assets.cli", "chat", "ferry", "--compare"]
+@pytest.mark.parametrize("corpus", ["ferry", "second"])
+def test_chat_answers_through_llama_cpp(trained: Trained, corpus: str) -> None:
+    """Both corpora have the same base model, in two places: they share one cached GGUF file of it."""
+    command = [sys.executable, "-m", "ft_assets.cli", "chat", corpus, "--compare"]
     done = subprocess.run(
         [*command, "--question", "Who sleeps in the wheelhouse?"],
         env=trained[2],

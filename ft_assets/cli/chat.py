@@ -50,10 +50,12 @@ def _base_gguf(project: Project, corpus: str) -> Path:
     if adapter is None:
         raise UserError(f"{corpus} has no adapter to compare: ft-assets train {corpus}")
     base = adapter_base(project.storage.folder(corpus, "adapter", adapter.version))
-    name = f"{Path(base.base.replace(':', '-')).name}-{base.revision[:16]}-f16"
+    # A local model's revision is the digest of its files. Where it lies is not part of what the file is
+    # made from: two folders with the same content share one conversion.
+    name = Path(base.base.replace(":", "-")).name
     folder = sealed_folder(
-        cache_folder() / "models" / name,
-        Origin(base.base, base.revision, PINS["llama-cpp-python"].sha256),
+        cache_folder() / "models" / f"{name}-{base.revision[:16]}-f16",
+        Origin(name, base.revision, PINS["llama-cpp-python"].sha256),
         lambda empty: convert(base.folder, empty / "base-f16.gguf", lambda line: None),
     )
     return folder / "base-f16.gguf"
