@@ -16,14 +16,14 @@ import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Role = Literal["parser", "template", "trainer", "converter", "fetcher", "ocr", "refresh"]
-"""What a child is for. `fetcher` is pip, `trainer` is `worker.py`, and `refresh` is the user's own
-command run again."""
+Role = Literal["parser", "template", "trainer", "converter", "fetcher", "ocr", "server", "refresh"]
+"""What a child is for. `fetcher` is pip, `trainer` is `worker.py`, `server` is the web application and
+the daemon behind `ft-assets ui`, and `refresh` is the user's own command run again."""
 
 NEUTRAL = "/"
 """The working directory of a child that needs none."""
@@ -62,6 +62,7 @@ _ALLOWED: dict[Role, tuple[str, ...]] = {
     "trainer": (*_COMMON, *_NETWORK, *_MODELS, *_TRACKING, *_OURS, "DAGSTER_PIPES_*"),
     "converter": (*_COMMON, *_MODELS),
     "fetcher": (*_COMMON, *_NETWORK, "PIP_*"),
+    "server": (*_COMMON, *_OURS, "DAGSTER_*", "PG*"),
     "refresh": ("*",),
 }
 _HOLDS_SECRETS: set[Role] = {"trainer", "fetcher", "refresh"}
@@ -129,13 +130,17 @@ def launched(role: Role, command: Sequence[str]) -> list[str]:
 
 
 def start(
-    role: Role, command: Sequence[str], cwd: str = NEUTRAL, **options: Any
+    role: Role,
+    command: Sequence[str],
+    cwd: str = NEUTRAL,
+    more: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> "subprocess.Popen[Any]":
-    """A child with the environment of its role: `subprocess.Popen` with these options.
+    """A child with the environment of its role and `more`: `subprocess.Popen` with these options.
 
     Our own modules call `restrict` themselves; other commands need `launched`.
     """
-    return subprocess.Popen(command, env=environment(role), cwd=cwd, **options)
+    return subprocess.Popen(command, env=environment(role, **(more or {})), cwd=cwd, **options)
 
 
 def run(

@@ -174,7 +174,6 @@ _STARTS = {
 _MAY_START = {
     "ft_assets.children",
     "ft_assets.web.keeper",  # what ends the web server, and Dagster's own processes
-    "ft_assets.web.server",
     "ft_assets.engine.doctor.isolation",  # programs of this machine that are asked for their version
     "ft_assets.engine.doctor.machine",
     "ft_assets.engine.doctor.programs",

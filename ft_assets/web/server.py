@@ -1,56 +1,54 @@
-"""The process that serves: Dagster's web application behind the guard, and its daemon beside it.
+"""The process that owns the others of `ft-assets ui`: code server, daemon, and web application.
 
 `python -m ft_assets.web.server HANDLE NAMES…`: HANDLE is a socket that listens, NAMES the hosts under
-which a proxy serves it. The keeper starts it.
+which a proxy serves it. The keeper starts it. It has the user's whole environment, as `ft-assets
+refresh` has, and passes it to the code server alone, whose runs ask the providers. The web application
+and the daemon get what the role `server` needs.
 """
 
-import asyncio
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ft_assets.web.guard import LOOPBACK, MAX_BODY, Guard
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+from ft_assets.children import python, restrict, start
 
 DEFINITIONS = "ft_assets.definitions"
 _FOLDER = "ui"
 """In the instance folder: what the server's processes need to find each other."""
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 10.0
+"""How long the daemon and the web application have to end."""
+
+Process = subprocess.Popen[bytes]
 
 
-def serve(listening: socket.socket, proxied: list[str]) -> int:
-    """Serves the project of the environment until interrupted; returns an exit code.
-
-    Prints the address, with the token of this start, once the server answers.
-    """
+def serve(handle: int, proxied: list[str]) -> int:
+    """Serves the project of the environment until interrupted; returns an exit code."""
     import dagster as dg
 
-    from ft_assets.defs.instance import dagster_home
-    from ft_assets.defs.internals import code_server, web_application
+    from ft_assets.defs.instance import dagster_home, referenced_variables
+    from ft_assets.defs.internals import code_server, daemon_command
     from ft_assets.defs.runs import close_dead_runs
 
-    port, token = listening.getsockname()[1], secrets.token_urlsafe(32)
-    workspace, nowhere = _folders(dagster_home())
+    home = dagster_home()
+    workspace, nowhere = _folders(home)
     _settle_in(nowhere)
+    more = {**referenced_variables(home), "PYTHONWARNINGS": "ignore"}
+    pages = python("ft_assets.web.pages", str(handle), str(workspace), *proxied)
     with dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
         with (
             code_server(instance, DEFINITIONS, nowhere, workspace),
-            _daemon(workspace) as daemon,
-            web_application(instance, workspace) as app,
+            _running(daemon_command(workspace), nowhere, more) as daemon,
+            _running(pages, nowhere, more, handle) as web,
         ):
-            guard = Guard(app, token, port, proxied)
-            addresses = [f"http://{LOOPBACK[0]}:{port}", *(f"https://{name}" for name in proxied)]
-            greeting = [f"{address}/?token={token}" for address in addresses]
-            return asyncio.run(_answer(guard, listening, daemon, greeting))
+            os.close(handle)
+            return _wait(daemon, web)
 
 
 def _folders(home: Path) -> tuple[Path, Path]:
@@ -74,62 +72,39 @@ def _settle_in(nowhere: Path) -> None:
 
 
 @contextmanager
-def _daemon(workspace: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs Dagster's daemon, which starts queued runs and evaluates sensors."""
-    from ft_assets.defs.internals import daemon_command
-
-    process = subprocess.Popen(daemon_command(workspace))
+def _running(
+    command: list[str], nowhere: Path, more: dict[str, str], *handles: int
+) -> Iterator[Process]:
+    """Runs a server's process, which inherits the file descriptors `handles`, until the block ends."""
+    process = start("server", command, str(nowhere), more, pass_fds=handles)
     try:
         yield process
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-async def _answer(
-    app: "ASGIApp",
-    listening: socket.socket,
-    daemon: "subprocess.Popen[bytes]",
-    greeting: list[str],
-) -> int:
-    """Answers requests until interrupted, or until the daemon ends."""
-    import uvicorn
-
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,  # it would hold the token
-            server_header=False,
-            proxy_headers=False,
-            lifespan="off",
-            ws_max_size=MAX_BODY,
-            timeout_graceful_shutdown=3,
-        )
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not (server.started or serving.done()):
-        await asyncio.sleep(0.05)
-    _say(*greeting, "(Ctrl-C stops it, and the runs that it started)")
-    while not serving.done():
-        await asyncio.wait([serving], timeout=1)
-        if daemon.poll() is not None and not server.should_exit:
-            _say(f"error: the daemon ended (exit code {daemon.returncode}), so the server ends too")
-            server.should_exit = True
-            await serving
-            return 3
-    return 0
-
-
-def _say(*lines: str) -> None:
-    print(*lines, sep="\n", file=sys.stderr, flush=True)
+def _wait(daemon: Process, web: Process) -> int:
+    """Waits until the web application or the daemon ends; returns the server's exit code."""
+    while web.poll() is None and daemon.poll() is None:
+        time.sleep(_POLL_SECONDS)
+    if web.poll() is not None:
+        return web.returncode
+    ended = f"error: the daemon ended (exit code {daemon.returncode}), so the server ends too"
+    print(ended, file=sys.stderr, flush=True)
+    return 3
 
 
 def main() -> None:
     """Serves on the socket that the arguments name."""
+    restrict("server")
     handle, *proxied = sys.argv[1:]
     with suppress(KeyboardInterrupt):
-        sys.exit(serve(socket.socket(fileno=int(handle)), proxied))
+        sys.exit(serve(int(handle), proxied))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,15 @@ import pytest
 from ft_assets.engine.lease import hold
 from ft_assets.engine.project import Project
 from ft_assets_tests.conftest import Corpus
+from ft_assets_tests.test_children import CANARIES, held
 from ft_assets_tests.web.ui import UI, serve_ui, wait_until_gone
 
 pytestmark = pytest.mark.slow
 
+SETTINGS = """\
+telemetry: {enabled: false}
+storage: {sqlite: {base_dir: {env: TEST_DATABASE}}}
+"""
 PLANTED = ["ft_assets", "torch", "yaml", "sitecustomize", "dagster", "uvicorn", "encodings"]
 
 
@@ -42,8 +47,12 @@ def corpus(project: Project) -> Corpus:
 
 @pytest.fixture(scope="module")
 def ui(corpus: Corpus) -> Iterator[UI]:
-    """Started inside the corpus."""
-    with serve_ui(corpus.project, corpus.project.data.parent / "home", corpus.folder) as served:
+    """Started inside the corpus, with keys in its environment."""
+    home = corpus.project.data.parent / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(SETTINGS)
+    more = {**CANARIES, "TEST_DATABASE": str(home / "database")}
+    with serve_ui(corpus.project, home, corpus.folder, **more) as served:
         yield served
 
 
@@ -71,6 +80,18 @@ def test_nothing_planted_in_the_working_directory_runs(ui: UI, corpus: Corpus) -
     assert not (corpus.project.data / "was-run").exists()
     planted = [each for each in ui.processes() if "FT_ASSETS_TEST_PLANTED" in each.environ()]
     assert [process.cmdline() for process in planted] == []
+
+
+def test_only_what_asks_a_provider_holds_keys(ui: UI) -> None:
+    """Dagster's web server and daemon get the variables that `dagster.yaml` names, and no key."""
+    holding = {"ft_assets.web.pages": False, "dagster._daemon": False, "code-server": True}
+    found = {}
+    for process in ui.processes():
+        line = process.cmdline()
+        for name in holding.keys() & set(line):
+            found[name] = bool(held(process.environ()))
+            assert process.environ()["TEST_DATABASE"]
+    assert found == holding
 
 
 def test_the_token_is_in_one_line_that_was_printed_only(ui: UI) -> None:

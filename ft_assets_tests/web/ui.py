@@ -94,10 +94,13 @@ def wait_until_gone(home: Path, seconds: float) -> None:
 
 
 @contextmanager
-def serve_ui(project: Project, home: Path, working_directory: Path) -> Iterator[UI]:
-    """Runs `ft-assets ui` until the block ends, on a port of its own."""
+def serve_ui(
+    project: Project, home: Path, working_directory: Path, **variables: str
+) -> Iterator[UI]:
+    """Runs `ft-assets ui` until the block ends, on a port of its own, with these variables."""
     environment = {
         **os.environ,
+        **variables,
         "FT_ASSETS_DATA": str(project.data),
         "FT_ASSETS_STORAGE": str(project.storage.root),
         "DAGSTER_HOME": str(home),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ft_assets import children
 from ft_assets.engine.doctor.line import Line
 
 _SECONDS = 20
@@ -15,12 +16,17 @@ _COSTS = {
 
 
 def offered() -> dict[str, bool]:
-    """Each kind of isolation and whether this process could ask for it; tried in a child."""
-    probe = Path(__file__).with_name("isolation_probe.py")
+    """Each kind of isolation and whether a process of ours gets it; tried in children."""
+    probe = Path(__file__).with_name("namespaces_probe.py")
     command = [sys.executable, "-I", str(probe)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
-    found: dict[str, bool] = json.loads(done.stdout)
-    return found
+    namespaces: dict[str, bool] = json.loads(done.stdout)
+    shut = children.isolation()
+    return {
+        "no_new_privs": shut.get("no_new_privileges", False),
+        "seccomp": shut.get("no_network", False),
+        **namespaces,
+    }
 
 
 def isolation() -> Line:
