@@ -9,6 +9,8 @@ from packaging.requirements import Requirement
 from packaging.tags import parse_tag
 from packaging.utils import canonicalize_name
 
+from ft_assets.errors import UserError
+from ft_assets.extras import EXTRAS, require
 from ft_assets.stages.models.pinned_packages import PINS
 from scripts.lock import CUDA_LOCK, LOCK, is_cuda, pinned, read_lock, serves, write_lock
 
@@ -31,7 +33,48 @@ def test_everything_that_the_project_asks_for_is_locked() -> None:
     locked = {canonicalize_name(pin.partition("==")[0]) for pin in read_lock(LOCK)}
     asked = {canonicalize_name(Requirement(line).name) for line in requires("ft-assets") or []}
     build = {"setuptools", "wheel", "scikit-build-core", "cmake", "ninja"}
-    assert sorted((asked | build) - locked) == []
+    assert sorted((asked | build) - locked - {"ft-assets"}) == []
+
+
+def test_all_extras_together_are_what_users_of_the_project_named() -> None:
+    named = "dagster dagster-webserver langchain pypdf docx2txt anthropic transformers datasets peft trl"
+    named += " bitsandbytes torch pyarrow pyyaml llama-cpp-python"
+    assert set(named.split()) <= _installed_with("all")
+
+
+def test_the_base_install_brings_no_torch() -> None:
+    base = _installed_with("")
+    assert base >= {"dagster", "transformers", "tokenizers", "pyarrow"}
+    assert not base & {canonicalize_name(name) for names in EXTRAS.values() for name in names}
+
+
+def test_each_extra_brings_the_modules_that_are_looked_for() -> None:
+    modules = {"llama-cpp-python": "llama_cpp"}
+    for extra, looked_for in EXTRAS.items():
+        brought = _installed_with(extra) - _installed_with("")
+        names = {modules.get(name, name.replace("-", "_")) for name in brought}
+        assert set(looked_for) <= names
+
+
+def _installed_with(extra: str) -> set[str]:
+    """The packages that the project itself asks for with one of its extras."""
+    found: set[str] = set()
+    for line in requires("ft-assets") or []:
+        asked = Requirement(line)
+        if asked.marker is None or asked.marker.evaluate({"extra": extra}):
+            inner = [name for each in asked.extras for name in _installed_with(each)]
+            found |= set(inner) if asked.name == "ft-assets" else {canonicalize_name(asked.name)}
+    return found
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_that_is_missing_is_named_with_its_command(
+    extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(extra, "this")
+    monkeypatch.setitem(EXTRAS, extra, ("no_such_module",))
+    with pytest.raises(UserError, match=re.escape(f"pip install -c constraints.txt '.[{extra}]'")):
+        require(extra, "this")
 
 
 def test_the_source_that_is_compiled_is_the_one_whose_converter_is_used() -> None:

@@ -21,7 +21,7 @@ ROOT = Path(ft_assets.__file__).parent
 PROJECT = ROOT.parent
 
 LAYERS = [
-    {"children", "errors", "files", "names", "manifest", "records", "config"},
+    {"children", "errors", "extras", "files", "names", "manifest", "records", "config"},
     {"tables"},
     {"stages"},
     {"engine"},

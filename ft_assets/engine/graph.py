@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
+from ft_assets.extras import require
 from ft_assets.stages.job import Job, Outcome, Report
 
 CORPUS_FILES = "corpus_files"
@@ -15,13 +16,14 @@ class Node:
     """One made asset. `code_version` is bumped by hand when its stage's work changes.
 
     What it reads of the settings is said in `engine/asset_settings.py`. A heavy asset runs in a
-    process of its own.
+    process of its own. `extras` are those that its stage needs (`extras.py`).
     """
 
     inputs: tuple[str, ...]
     code_version: str
     description: str
     heavy: bool = False
+    extras: tuple[str, ...] = ()
 
 
 GRAPH: dict[str, Node] = {
@@ -33,25 +35,41 @@ GRAPH: dict[str, Node] = {
         "4",
         "Rows rendered by the template, split into train and eval.",
     ),
-    "adapter": Node(("formatted_dataset",), "1", "The LoRA adapter.", heavy=True),
+    "adapter": Node(
+        ("formatted_dataset",), "1", "The LoRA adapter.", heavy=True, extras=("train",)
+    ),
     "evaluation": Node(
-        ("adapter", "formatted_dataset"), "1", "Base and tuned compared.", heavy=True
+        ("adapter", "formatted_dataset"),
+        "1",
+        "Base and tuned compared.",
+        heavy=True,
+        extras=("train",),
     ),
     "merged_model": Node(
-        ("adapter", "evaluation"), "1", "The adapter merged into its base.", heavy=True
+        ("adapter", "evaluation"),
+        "1",
+        "The adapter merged into its base.",
+        heavy=True,
+        extras=("train",),
     ),
     "gguf": Node(
         ("merged_model", "evaluation"),
         "1",
         "GGUF files, a Modelfile and the model card.",
         heavy=True,
+        extras=("train", "gguf"),  # llama.cpp's converter needs torch
     ),
 }
 """The made assets, each after its inputs."""
 
 
 def run_stage(job: Job, report: Report) -> Outcome:
-    """Runs the stage of the job's asset in this process."""
+    """Runs the stage of the job's asset in this process.
+
+    Raises UserError if an extra that it needs is not installed.
+    """
+    for extra in GRAPH[job.asset].extras:
+        require(extra, job.asset)
     build: Callable[[Job, Report], Outcome] = import_module(f"ft_assets.stages.{job.asset}").build
     return build(job, report)
 

@@ -5,12 +5,9 @@ Runs in a process of its own: two llama.cpp libraries in one process abort.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ft_assets.config import ExportConfig
-from ft_assets.errors import UserError
 from ft_assets.stages.export.llama_cpp import (
-    _INSTALL,
     _megabytes,
     ask,
     convert,
@@ -22,9 +19,6 @@ from ft_assets.stages.export.model_card import model_card
 from ft_assets.stages.export.modelfile import modelfile
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
-
-if TYPE_CHECKING:
-    pass
 
 ANSWERS = Check("answers_in_llama_cpp", "Every file loads, agrees on token ids, and answers.")
 CHECKS = (ANSWERS,)
@@ -62,10 +56,6 @@ def export_model(
 
 def build(job: Job, report: Report) -> Outcome:
     """Makes `gguf`: the files, a `Modelfile` for Ollama and `MODEL_CARD.md`."""
-    try:
-        import llama_cpp  # noqa: F401
-    except ImportError as error:
-        raise UserError(_INSTALL) from error
     merged = job.inputs["merged_model"]
     files = export_model(
         merged, job.output, job.corpus, list(job.section(ExportConfig).gguf), report

@@ -22,6 +22,9 @@ def ui(
     ] = None,
 ) -> None:
     """Serve the web UI and run the sensors until interrupted; prints the address with its token."""
+    from ft_assets.extras import require
+
+    require("ui", "ft-assets ui")
     from ft_assets.web.launch import launch
 
     raise typer.Exit(launch(host, port, behind_proxy or []))

@@ -3,14 +3,20 @@
 import os
 import shutil
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from ft_assets.engine.doctor.line import Line
+from ft_assets.extras import EXTRAS, missing
 
 _SECONDS = 20
-_WITHOUT_LLAMA = "no GGUF files and no `ft-assets chat`: pip install 'ft-assets[gguf]'"
+_COSTS = {
+    "train": "without train no adapter, evaluation, merged model or GGUF file is built here",
+    "gguf": "without gguf no GGUF files and no `ft-assets chat`",
+    "qa": "without qa no question-answer pairs",
+    "ui": "without ui no `ft-assets ui`",
+}
 
 
 def compiler() -> Line:
@@ -34,13 +40,14 @@ def ocrmypdf() -> Line:
     return _program("ocrmypdf", ("ocrmypdf",), cost)
 
 
-def llama_cpp() -> Line:
-    """llama.cpp's library, without loading it."""
-    try:
-        found = version("llama_cpp_python")
-    except PackageNotFoundError:
-        return Line("llama-cpp-python", "missing", "not installed", _WITHOUT_LLAMA)
-    return Line("llama-cpp-python", "ok", found)
+def extras() -> Line:
+    """The extras of `pyproject.toml`, without loading their packages."""
+    there = ", ".join(extra for extra in EXTRAS if not missing(extra)) or "none"
+    costs = [_COSTS[extra] for extra in EXTRAS if missing(extra)]
+    if not costs:
+        return Line("extras", "ok", there)
+    install = "; install one with pip install -c constraints.txt '.[NAME]'"
+    return Line("extras", "missing", there, "; ".join(costs) + install)
 
 
 def _program(name: str, programs: tuple[str, ...], cost: str) -> Line:

@@ -7,7 +7,7 @@ from ft_assets.engine.doctor.file_system import storage_files
 from ft_assets.engine.doctor.isolation import isolation
 from ft_assets.engine.doctor.line import Line
 from ft_assets.engine.doctor.machine import disk, gpu, memory, python
-from ft_assets.engine.doctor.programs import cmake, compiler, llama_cpp, ocrmypdf
+from ft_assets.engine.doctor.programs import cmake, compiler, extras, ocrmypdf
 from ft_assets.engine.doctor.settings import dagster_folder, keys
 
 LINES: tuple[Callable[[], Line], ...] = (
@@ -17,7 +17,7 @@ LINES: tuple[Callable[[], Line], ...] = (
     gpu,
     compiler,
     cmake,
-    llama_cpp,
+    extras,
     ocrmypdf,
     isolation,
     storage_files,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.children import environment, launched, run
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import StageError
+from ft_assets.extras import require
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
 from ft_assets.stages.models.tokenizer import tokenizer_of
@@ -17,9 +18,6 @@ from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
-
-
-_INSTALL = "GGUF files need llama-cpp-python: pip install 'ft-assets[gguf]' (with a C++ compiler)"
 
 
 def _megabytes(path: Path) -> float:
@@ -79,11 +77,10 @@ def captured_log() -> Iterator[list[str]]:
 
 
 def open_gguf(path: Path) -> "Llama":
-    """A GGUF file opened by llama.cpp. Raises UserError without the library, StageError for a bad file."""
-    try:
-        from llama_cpp import Llama
-    except ImportError as error:
-        raise UserError(_INSTALL) from error
+    """A GGUF file opened by llama.cpp. Raises UserError without the extra `gguf`, StageError for a bad file."""
+    require("gguf", path.name)
+    from llama_cpp import Llama
+
     try:
         return Llama(str(path), n_ctx=2048, verbose=False, seed=0)
     except ValueError as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import StageError, UserError
+from ft_assets.extras import require
 from ft_assets.stages.qa.money import Price, estimate_tokens
 from ft_assets.stages.qa.pace import Limit
 from ft_assets.stages.qa.prompt import Recipe, Request
@@ -62,7 +63,8 @@ def _system(recipe: Recipe, price: Price) -> "TextBlockParam":
 
 
 def client_of(base_url: str | None, key: str) -> "anthropic.Anthropic":
-    """A client that sends every request once."""
+    """A client that sends every request once. Raises UserError if the extra `qa` is not installed."""
+    require("qa", "Claude")
     import anthropic
     import httpx2
 
@@ -72,10 +74,9 @@ def client_of(base_url: str | None, key: str) -> "anthropic.Anthropic":
 
 def claude_call(base_url: str | None, price: Price) -> Call:
     """Sends requests to the Messages API. Raises UserError if there is no key."""
-    import anthropic
-
     key = api_key()
     client = client_of(base_url, key)
+    import anthropic
 
     def call(request: Request) -> Reply:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import UserError
+from ft_assets.extras import require
 from ft_assets.stages.qa.answer import FORMS, Form
 from ft_assets.stages.qa.prompt import Recipe, Request
 from ft_assets.stages.qa.providers.claude import TIMEOUT_SECONDS, api_key, hopeless, refused
@@ -57,6 +58,7 @@ def langchain_call(base_url: str | None, recipe: Recipe) -> Call:
 
 def _model_of(recipe: Recipe, base_url: str | None) -> "BaseChatModel":
     """The chat model of a recipe."""
+    require("qa", recipe.model)
     from langchain.chat_models import init_chat_model
 
     provider, _, name = recipe.model.partition(":")

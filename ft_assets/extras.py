@@ -1,0 +1,31 @@
+"""The parts of the project that are installed on request: the extras of `pyproject.toml`.
+
+The base install prepares data and runs the graph. A machine that only does that needs no torch.
+"""
+
+from importlib.util import find_spec
+
+from ft_assets.errors import UserError
+
+EXTRAS = {
+    "train": ("torch", "trl", "peft", "accelerate", "datasets"),
+    "gguf": ("llama_cpp",),
+    "qa": ("anthropic", "langchain"),
+    "ui": ("dagster_webserver", "starlette", "uvicorn"),
+}
+"""The modules that each extra brings and that its users import."""
+
+
+def missing(extra: str) -> list[str]:
+    """The modules of an extra that are not installed; nothing is imported to find out."""
+    return [name for name in EXTRAS[extra] if find_spec(name) is None]
+
+
+def require(extra: str, what: str) -> None:
+    """Raises UserError, with the command that installs it, if an extra that `what` needs is missing."""
+    if names := missing(extra):
+        raise UserError(
+            f"{what} needs the extra {extra!r}, which is not installed (no module "
+            f"{', '.join(names)}). In the checkout run: "
+            f"pip install -c constraints.txt '.[{extra}]'"
+        )
