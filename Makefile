@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test test-slow lint ui bench lock
+.PHONY: setup demo test test-slow test-kills lint ui bench lock
 
 setup: $(STAMP)
 	$(BIN)/python -W ignore -m ft_assets.defs.setup
@@ -47,6 +47,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+# The kills of `make test-slow` at every point, where it takes a sample: 25 minutes.
+test-kills: $(STAMP)
+	FT_ASSETS_TEST_KILLS=all $(BIN)/python -m pytest -n 2 -rP -m slow ft_assets_tests/engine/test_crashes.py ft_assets_tests/stages/qa/test_crashes.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

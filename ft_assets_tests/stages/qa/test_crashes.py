@@ -26,6 +26,7 @@ from ft_assets.stages.qa.ledger.ledger import REQUESTS, Ledger
 from ft_assets.stages.qa.providers import claude as qa_claude
 from ft_assets.stages.qa.retry import BATCHES, MESSAGES
 from ft_assets_tests.conftest import Corpus
+from ft_assets_tests.kills import EVERY_KILL, SAMPLE
 from ft_assets_tests.stages.qa.claude_server import KEY, Behaviour, Remote, running
 from ft_assets_tests.stages.qa.pairs_corpus import (
     artifact_folder,
@@ -119,9 +120,12 @@ def assert_billed(server: Remote, ledger: Ledger) -> None:
     assert server.usd() <= ledger.usd + 1e-9
 
 
+DOCUMENTS, KILLS = (200, 50) if EVERY_KILL else (50, SAMPLE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ways", [["messages"], ["messages", "batches"]], ids="+".join)
-def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
+def test_killed_many_times_nothing_is_lost_or_paid_for_unlisted(
     project: Project, remote: Remote, monkeypatch: pytest.MonkeyPatch, ways: list[str]
 ) -> None:
     """By messages alone, and by whichever way comes up when the process starts again."""
@@ -129,7 +133,7 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     monkeypatch.setattr(qa_batches, "MOST_REQUESTS", 25)
     monkeypatch.setattr(BATCHES, "first_wait", 0.1)
     remote.behave(faults=FAULTS | IN_BATCHES, batch_seconds=1.0, batch_hidden_seconds=0.3)
-    corpus = lighthouse(project, remote, documents=200, max_usd=100.0)
+    corpus = lighthouse(project, remote, documents=DOCUMENTS, max_usd=100.0)
     assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
     keep = project.storage.keep("lamps", "qa_pairs")
     chance = random.Random(11)
@@ -138,7 +142,7 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
         way = chance.choice(ways)
         enable_qa(corpus, remote, max_concurrency=WINDOW, max_usd=100.0, send=way)
         pid = in_child(lambda: corpus.project.make("lamps", "qa_pairs"))
-        within = 0.7 if kills < 50 else 3600.0
+        within = 0.7 if kills < KILLS else 3600.0
         code = kill_when_it_has_sent(pid, keep / REQUESTS, chance, within)
         kills += code is None
         given_up += code == 3  # one request was lost three times in a row: it says so, and goes on
@@ -154,12 +158,12 @@ def test_killed_fifty_times_nothing_is_lost_or_paid_for_unlisted(
     batches = BatchLog(keep).batches
     print(f"{kills} kills, {len(batches)} batches, {counts}, {ledger.outcomes}")
     print(Counter(call.fault for call in remote.calls()))
-    assert kills >= 40
+    assert kills >= 0.8 * KILLS
     assert given_up <= 5
-    assert counts["requested"] >= 2000
+    assert counts["requested"] >= 10 * DOCUMENTS
     assert ledger.under_way == 0
     assert all(batch.over for batch in batches.values())
-    assert ("batches" in ways) == (len(batches) > 10)
+    assert ("batches" in ways) == (len(batches) > DOCUMENTS // 20)
     assert ledger.sent == sum(ledger.outcomes.values())
     assert_billed(remote, ledger)
     settled = [n for n in answers_by_key(keep / REQUESTS).values() if n > 1]
