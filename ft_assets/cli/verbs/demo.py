@@ -19,7 +19,7 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo() -> None:
-    """Take the sample corpus through the whole graph, and ask base and tuned one question."""
+    """Build the sample corpus up to GGUF, then ask the base and the tuned model one question."""
     from ft_assets.cli.chat import Chat
     from ft_assets.engine.project import Project
     from ft_assets.stages.questions import read_questions

@@ -12,7 +12,11 @@ verbs = typer.Typer()
 
 @verbs.command()
 def init(corpus: Corpus) -> None:
-    """Write a commented settings file for a corpus, and its folder if there is none."""
+    """Write a commented settings file for a corpus, and create its folder if needed.
+
+    The file lists every setting with its default and its allowed values, all commented out. An existing
+    file is not changed.
+    """
     from ft_assets.cli.settings_file import commented_settings
     from ft_assets.config import FineTuneConfig
     from ft_assets.engine.project import Project

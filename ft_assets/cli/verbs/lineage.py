@@ -16,7 +16,8 @@ verbs = typer.Typer()
 def lineage(
     corpus: Corpus,
     asset: Annotated[
-        AssetName | None, typer.Argument(help="Default: the last asset that was made.")
+        AssetName | None,
+        typer.Argument(metavar="ASSET", help="Default: the last asset that was built."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +38,8 @@ def lineage(
 
 @verbs.command()
 def impact(
-    file: Annotated[str, typer.Argument(help="A path or a document id.")], as_json: AsJson = False
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A path or a document id.")],
+    as_json: AsJson = False,
 ) -> None:
     """List the artifacts, current and old, that learned from a document."""
     from ft_assets.engine.lineage import impact as impact_of
