@@ -148,7 +148,7 @@ class GateSettings(Section):
 def _template(value: str) -> str:
     names = ("tokenizer_default", "alpaca", "chatml")
     if value not in names and not value.endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed are {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file")
+        raise ValueError(f"allowed: {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file")
     return value
 
 
@@ -217,28 +217,32 @@ def _endpoint(value: str | None) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it must be an http or https address")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("beyond this machine it must be https: a key would be sent in the clear")
+        raise ValueError(
+            "it must be https unless it is on this machine: a key would be sent unencrypted"
+        )
     if parts.username or parts.password or parts.query:
-        raise ValueError("no user, password or query may stand in it; a key is in the environment")
+        raise ValueError(
+            "it must not contain a user, password or query; keys are read from the environment"
+        )
     return value
 
 
 def _model(value: str) -> str:
     provider, colon, name = value.partition(":")
     if colon and not (provider.strip() and name.strip()):
-        raise ValueError("around the colon stand a provider and a model, as in openai:gpt-5-mini")
+        raise ValueError("expected provider:model, for example openai:gpt-5-mini")
     return value
 
 
 def _prompt(value: str | None) -> str | None:
     if value is not None and not value.endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed is the name of a *{TEMPLATE_SUFFIX} file in the corpus folder")
+        raise ValueError(f"allowed: the name of a *{TEMPLATE_SUFFIX} file in the corpus folder")
     return value
 
 
 def _judge(value: Any) -> Any:
     if not isinstance(value, bool) and not str(value).endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed are true, false or the name of a *{TEMPLATE_SUFFIX} file")
+        raise ValueError(f"allowed: true, false or the name of a *{TEMPLATE_SUFFIX} file")
     return value
 
 
@@ -291,7 +295,7 @@ class QAConfig(Section):
     def _batches_are_for_claude(self) -> "QAConfig":
         if ":" in self.model and self.send == "batches":
             raise ValueError(
-                f"send: batches is for Claude alone; for the model {self.model!r} set send: messages"
+                f"send: batches works with Claude only; for the model {self.model!r} set send: messages"
             )
         return self
 

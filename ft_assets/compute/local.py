@@ -38,7 +38,7 @@ class LocalCompute:
             except Exception as error:  # the client's own error type is private
                 if not outcome.exists():
                     raise StageError(
-                        f"the worker that makes {job.asset} died: {error}. If it was killed, the "
+                        f"the worker for {job.asset} died: {error}. If it was killed, the "
                         "machine may be out of memory: lower training.per_device_train_batch_size or "
                         "training.max_length"
                     ) from error

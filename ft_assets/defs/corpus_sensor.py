@@ -54,7 +54,7 @@ def build_corpus_sensor(seconds: int) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
     ) -> dg.SensorResult:
         for run_id in close_dead_runs(context.instance):
-            context.log.warning(f"run {run_id} was closed: its process is gone")
+            context.log.warning(f"run {run_id} was closed: its process no longer exists")
         return look(context, project)
 
     return corpus_sensor

@@ -80,7 +80,7 @@ def materialize(
         raise failure(error) from error
     report_read(context, made.manifest)
     folder = project.storage.folder(corpus, asset, made.manifest.version)
-    context.log.info(f"{asset} of {corpus}: {'unchanged' if made.reused else 'made'}")
+    context.log.info(f"{asset} of {corpus}: {'unchanged' if made.reused else 'built'}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(made.manifest.version),
         metadata={

@@ -136,7 +136,7 @@ class DataFolder:
         for folder in (self.data / corpus, self.data):
             path = folder / name
             if not path.parent.resolve().is_relative_to(self.data.resolve()):
-                raise UserError(f"{path} lies outside {self.data}")
+                raise UserError(f"{path} is outside {self.data}")
             with suppress(FileNotFoundError):
                 return read_users_file(path, MAX_TEMPLATE_BYTES)
         raise UserError(f"there is no file {name} in {self.data / corpus}")

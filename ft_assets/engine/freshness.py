@@ -83,7 +83,7 @@ def _state(
     if blocked:
         return AssetState("blocked", blocked, own, version)
     if manifest is None:
-        return AssetState("missing", ["never made"], True, None)
+        return AssetState("missing", ["never built"], True, None)
     return AssetState("stale", causes, own, version)
 
 
@@ -119,7 +119,7 @@ def own_causes(
         if name == CORPUS_FILES:
             causes += file_changes(paths_of(manifest), files)
         else:
-            causes.append(f"{name} was made again")
+            causes.append(f"{name} was rebuilt")
     before, now = not_null(manifest.settings), not_null(settings)
     for key in sorted({*before, *now}):
         if key not in manifest.settings:

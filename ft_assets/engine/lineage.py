@@ -61,12 +61,14 @@ def documents_behind(storage: Storage, manifest: Manifest) -> Iterator[SourceDoc
 
 
 def told(row: SourceDocument) -> dict[str, object]:
-    """A document as `lineage` shows it: its values in the order of COLUMNS.
+    """A document as `lineage` shows it: its values in the order of COLUMNS, and what was left out.
 
-    Counts of rows are missing above the formatted dataset, where there are no rows yet.
+    Counts of rows are missing above the formatted dataset, where there are no rows yet. `rejected` has
+    the reasons why the document, or a part of it, could not be used.
     """
     found = {key: getattr(row, key) for key in COLUMNS}
-    return {k: value for k, value in found.items() if value is not None or k not in _OF_THE_ROWS}
+    found = {k: value for k, value in found.items() if value is not None or k not in _OF_THE_ROWS}
+    return {**found, "rejected": row.rejected} if row.rejected else found
 
 
 def _raw_documents(storage: Storage, manifest: Manifest) -> Manifest:
@@ -130,7 +132,9 @@ def impact(project: Project, file: str) -> list[Learned]:
         found_any = found_any or bool(found)
         texts |= found
     if not found_any and sha256 is None:
-        raise UserError(f"{file} is neither a file nor in the manifest of any artifact")
+        raise UserError(
+            f"{file} is not a file, and no artifact was built from a document of this name or id"
+        )
     learned = []
     for manifest in known:
         now = project.storage.current_version(manifest.corpus, manifest.asset)

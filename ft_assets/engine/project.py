@@ -229,7 +229,7 @@ class Project(DataFolder):
         if force:
             return "forced"
         if previous is None:
-            return "never made"
+            return "never built before"
         causes = own_causes(previous, inputs, job.files, job.settings, self._paths_of)
         more = f"; and {len(causes) - _REASONS} more" if len(causes) > _REASONS else ""
         return "; ".join(causes[:_REASONS]) + more
@@ -308,7 +308,7 @@ class Project(DataFolder):
             known = found.setdefault(manifest.asset, manifest)
             if known.version != manifest.version:
                 raise StageError(
-                    f"the inputs of {asset} of {corpus} were made from different versions of "
+                    f"the inputs of {asset} of {corpus} were built from different versions of "
                     f"{manifest.asset}: ft-assets refresh {corpus} --until {asset}"
                 )
             for name, version in manifest.inputs.items():
@@ -321,7 +321,7 @@ class Project(DataFolder):
             manifest = self.storage.current(corpus, name)
             if manifest is None:
                 raise StageError(
-                    f"{asset} of {corpus} needs {name}, which has not been made: "
+                    f"{asset} of {corpus} needs {name}, which has not been built: "
                     f"ft-assets refresh {corpus} --until {asset}"
                 )
             collect(manifest)

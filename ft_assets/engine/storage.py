@@ -45,7 +45,7 @@ CURRENT = "current"
 LEDGER = "ledger"
 """The folder of an asset that outlives its versions: the answers that were paid for."""
 _STAGING = ".staging-"
-_AGAIN = "Make it again: ft-assets refresh {0.corpus} --until {0.asset} --force"
+_AGAIN = "To rebuild it: ft-assets refresh {0.corpus} --until {0.asset} --force"
 
 
 class DamagedError(StageError):
@@ -95,9 +95,7 @@ class Storage:
             return None
         version = text.removesuffix("\n")
         if text != f"{version}\n" or not _VERSION.fullmatch(version):
-            raise DamagedError(
-                f"{path} does not hold a version: refresh to make the artifact again"
-            )
+            raise DamagedError(f"{path} does not hold a version: refresh to rebuild the artifact")
         return version
 
     def current(self, corpus: str, asset: str) -> Manifest | None:
@@ -127,12 +125,12 @@ class Storage:
             return manifest
         except OldSchemaError as error:
             raise OldVersionError(
-                f"{path.parent} was made by an earlier version of ft-assets (manifest {error}), so it "
-                "counts as never made; nothing of it is deleted"
+                f"{path.parent} was built by an earlier version of ft-assets (manifest {error}), so it "
+                "counts as never built; nothing of it is deleted"
             ) from error
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DamagedError(
-                f"{path} is damaged ({error}): refresh to make the artifact again"
+                f"{path} is damaged ({error}): refresh to rebuild the artifact"
             ) from error
 
     def versions(self, corpus: str, asset: str) -> list[str]:
@@ -330,7 +328,7 @@ def _damage(folder: Path, files: Mapping[str, FileDigest]) -> list[str]:
     for name, item in files.items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{path} is not there")
+            found.append(f"{path} is missing")
         elif path.stat().st_size != item["bytes"]:
             found.append(f"{path} has {path.stat().st_size} bytes, not {item['bytes']}")
         elif hash_file(path) != item["sha256"]:

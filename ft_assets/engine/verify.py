@@ -43,7 +43,7 @@ def verify(storage: Storage, corpus: str) -> Iterator[Examined]:
             damage = storage.damage(manifest)
             if manifest.version != version:
                 damage.append(
-                    f"{storage.folder(corpus, asset, version)} has another version's name"
+                    f"{storage.folder(corpus, asset, version)} has the name of another version"
                 )
             size = sum(file["bytes"] for file in manifest.files.values())
             yield Examined(corpus, asset, version, size, damage)
@@ -55,7 +55,7 @@ def verify(storage: Storage, corpus: str) -> Iterator[Examined]:
             yield Examined(corpus, asset, "current", 0, [str(error)])
             continue
         if now and not storage.folder(corpus, asset, now).is_dir():
-            yield Examined(corpus, asset, "current", 0, [f"{asset}: version {now} is not there"])
+            yield Examined(corpus, asset, "current", 0, [f"{asset}: version {now} is missing"])
 
 
 def _ledger(storage: Storage, corpus: str) -> Iterator[Examined]:

@@ -77,7 +77,7 @@ def test_files_that_come_or_go_are_damage(built: Corpus) -> None:
     assert "is not in the manifest" in damaged(built.project)[0]
     extra.unlink()
     part.unlink()
-    assert "is not there" in damaged(built.project)[0]
+    assert "is missing" in damaged(built.project)[0]
 
 
 def test_a_consumer_refuses_a_damaged_input_and_a_forced_remake_mends_it(built: Corpus) -> None:

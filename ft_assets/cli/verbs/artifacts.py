@@ -41,7 +41,9 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
         raise typer.Exit(3)
     if as_json:
         return
-    out.print(f"[green]ok[/] {len(checked)} artifacts, {size / 1e6:.1f} MB, as their manifests say")
+    out.print(
+        f"[green]ok[/] {len(checked)} artifacts, {size / 1e6:.1f} MB: all match their manifests"
+    )
     if old := len(found) - len(checked):
         out.print(f"{old} artifacts of an earlier version of ft-assets were not checked")
 

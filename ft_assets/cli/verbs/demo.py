@@ -42,7 +42,7 @@ def _print_files(project: "Project") -> None:
     manifest = project.storage.current(_CORPUS, "gguf")
     evaluation = project.storage.current(_CORPUS, "evaluation")
     if manifest is None or evaluation is None:
-        raise StageError("the demo's artifacts are gone: run the demo again")
+        raise StageError("the demo's artifacts were removed: run the demo again")
     counts = evaluation.counts
     out.print(
         f"\nkey facts of {counts['questions']:.0f} closed-book questions: base "

@@ -25,7 +25,7 @@ def init(corpus: Corpus) -> None:
     folder = project.data / corpus
     path = folder / SETTINGS_FILE
     if path.exists():
-        raise UserError(f"{path} is there already; nothing was changed")
+        raise UserError(f"{path} exists already; nothing was changed")
     if not project.is_corpus_name(corpus):
         raise UserError(f"{corpus!r} cannot name a corpus: use letters, digits, - and _")
     folder.mkdir(parents=True, exist_ok=True)

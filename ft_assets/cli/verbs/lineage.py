@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ft_assets.cli.arguments import AsJson, Corpus, project_with
-from ft_assets.cli.console import escape, out, print_rows
+from ft_assets.cli.console import escape, left_out, out, print_rows
 from ft_assets.names import AssetName
 
 verbs = typer.Typer()
@@ -21,19 +21,27 @@ def lineage(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the documents behind an artifact."""
+    """List the documents behind an artifact, and those that were left out, with the reason."""
     from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made, told
 
     project = project_with(corpus)
     manifest = require_made(project, corpus, asset)
-    documents = [told(row) for row in documents_behind(project.storage, manifest)]
+    found = list(documents_behind(project.storage, manifest))
+    documents = [told(row) for row in found]
     head = {"corpus": corpus, "asset": manifest.asset, "version": manifest.version}
     if as_json:
         print(json.dumps({**head, "inputs": manifest.inputs, "documents": documents}))
         return
     title = f"{manifest.asset} of {corpus}, version {manifest.version}, {manifest.ended}"
-    rows = [{**line, "document_id": str(line["document_id"])[:12]} for line in documents]
+    rows = [
+        {**line, "document_id": str(line["document_id"])[:12]}
+        for line in documents
+        if line["text_id"]
+    ]
     print_rows(title, [name for name in COLUMNS if name != "text_id"], rows)
+    for row in found:
+        for line in left_out(row.path, row.rejected):
+            out.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
 
 
 @verbs.command()

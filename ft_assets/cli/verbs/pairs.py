@@ -43,7 +43,7 @@ def generate_qa(
         return
     if not project.config(corpus).qa.enabled:
         path = project.data / corpus / SETTINGS_FILE
-        raise UserError(f"{path}: qa.enabled is false, so there are no pairs to generate")
+        raise UserError(f"{path}: qa.enabled is false: set it to true to generate pairs")
     refresh_until("qa_pairs", [corpus], force=force, as_json=as_json)
 
 
@@ -123,7 +123,7 @@ def qa_import(
     new, target = import_reviews(project_with(corpus), corpus, file)
     out.print(f"{new} new or changed reviews in {target}", soft_wrap=True)
     if new:
-        out.print(f"ft-assets refresh {corpus} applies them; no request is sent for that")
+        out.print(f"to apply them (sends no request): ft-assets refresh {corpus}")
 
 
 @_review.command("prompt")

@@ -218,7 +218,7 @@ def test_prices_are_wanted(qa_corpus: Corpus, server: ClaudeServer) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"model": MODEL, "send": "batches"}, "batches is for Claude alone"),
+        ({"model": MODEL, "send": "batches"}, "batches works with Claude only"),
         ({"model": "openai:"}, "a provider and a model"),
         ({"model": ":local-model"}, "a provider and a model"),
     ],
