@@ -18,7 +18,7 @@ from ft_assets.manifest import Settings, SettingValue
 from ft_assets.names import TEMPLATE_SUFFIX, AssetName
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
-"""What `target_modules: attention` stands for: the four projections of the attention block."""
+"""The meaning of `target_modules: attention`: the four projections of the attention block."""
 
 Whose = Literal["owner", "corpus"]
 """Who may set it: the owner of the project in `data/finetune.yaml` alone, or a corpus too."""
@@ -30,9 +30,9 @@ that were made anyway, or it says by what means they are made, which is in no fi
 def setting(default: Any, whose: Whose, role: Role, *, cap: bool = False, **options: Any) -> Any:
     """Declares a setting. `options` are pydantic's: bounds, and a `description` of what is allowed.
 
-    A `cap` bounds what a corpus may take: its own file may lower what the owner's file says, or the
-    default, and never raise it. An optional setting has the default None, which stands for the library's own default: null is
-    in no fingerprint, so a setting that is added as null makes nothing stale.
+    A `cap` limits what a corpus may take: its own file may lower the value of the owner's file, or the
+    default, and never raise it. An optional setting has the default None, which means the library's own
+    default. Null is not part of a fingerprint, so a setting that is added as null makes nothing stale.
     """
     said: dict[str, JsonValue] = {"whose": whose, "role": role, "cap": cap}
     return Field(default, json_schema_extra=said, **options)
@@ -438,7 +438,7 @@ def path_of(section: type[Section]) -> str:
 
 
 def partial_section(section: type[AnySection], values: Mapping[str, SettingValue]) -> AnySection:
-    """A section with just those settings that `values` holds, by dotted keys counted from it.
+    """A section with only those settings that `values` holds, by dotted keys counted from it.
 
     The values were validated before. Reading a setting that is not among them raises AttributeError:
     what an asset does not declare to read it does not get.

@@ -39,7 +39,9 @@ def corpora_named(project: "Project", corpora: list[str] | None) -> list[str]:
     if not corpora:
         for name in project.misnamed():
             where = escape(str(project.data / name))
-            err.print(f"[yellow]not a corpus:[/] {where}: name it in letters, digits, - and _")
+            err.print(
+                f"[yellow]not a corpus:[/] {where}: rename it, using letters, digits, - and _"
+            )
         corpora = project.corpora()
         if not corpora:
             raise UserError(

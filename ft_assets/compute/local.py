@@ -22,8 +22,8 @@ class LocalCompute:
     def run(self, context: dg.AssetExecutionContext, job: Job) -> Outcome:
         """Runs `job` in a worker process and returns what it made.
 
-        Raises the UserError or StageError that the worker ended with, or a StageError where it died
-        without a word.
+        Raises the UserError or StageError that the worker ended with, or a StageError if it died
+        without saying why.
         """
         with tempfile.TemporaryDirectory(prefix="ft-assets-job-") as scratch:
             job.dump(Path(scratch) / JOB_FILE)

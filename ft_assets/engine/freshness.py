@@ -23,12 +23,12 @@ def fingerprint(asset: str, inputs: Mapping[str, str], settings: Mapping[str, Se
 
 
 _READABLE = 60
-"""Characters above which a setting is no value that a person wrote down."""
+"""A setting longer than this is not a value that a person wrote down."""
 
 
 @dataclass(frozen=True)
 class AssetState:
-    """How an asset stands: `own` causes are changes it has not taken up, the rest are upstream's."""
+    """The state of an asset: `own` says that some causes are changes of its own, not only upstream's."""
 
     state: Literal["fresh", "stale", "missing", "blocked"]
     causes: list[str] = field(default_factory=list)

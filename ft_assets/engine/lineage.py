@@ -72,7 +72,7 @@ def told(row: SourceDocument) -> dict[str, object]:
 
 
 def _raw_documents(storage: Storage, manifest: Manifest) -> Manifest:
-    """The manifest of the raw documents that an artifact goes back to; its own where it is gone."""
+    """The manifest of the raw documents that an artifact goes back to; its own if they are gone."""
     found = manifest
     while found.asset != "raw_documents":
         name = next(name for name in found.inputs if name in GRAPH)
@@ -86,7 +86,7 @@ def _raw_documents(storage: Storage, manifest: Manifest) -> Manifest:
 def require_made(project: Project, corpus: str, asset: str | None) -> Manifest:
     """The current manifest of an asset, by default of the last one there is.
 
-    Raises UserError where it was never made.
+    Raises UserError if it was never built.
     """
     for name in [asset] if asset else reversed(GRAPH):
         if manifest := project.storage.current(corpus, name):
@@ -111,7 +111,7 @@ def impact(project: Project, file: str) -> list[Learned]:
 
     `file` is a path, from here or from the data folder, of a file that is there or was, or a
     document id of at least 8 digits. A file that changed is found with what it held before, too, and
-    a file that was saved anew with the same text under either id. Raises UserError for a file that
+    a file that was saved again with the same text under either id. Raises UserError for a file that
     no artifact and no folder knows.
     """
     place, path = _place(project, file)
@@ -165,7 +165,7 @@ class _Lists:
         """The text ids of the documents of that path, of that id, or whose id begins so."""
         import pyarrow.compute as pc
 
-        # An id that no document has stands for what is not asked for.
+        # An id that no document has is used for what is not asked for.
         is_it = (pc.field("path") == (path or "")) | (
             pc.field("document_id") == (document_id or "-")
         )

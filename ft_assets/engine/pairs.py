@@ -31,7 +31,7 @@ _CHARACTERS_PER_TOKEN = 4
 def estimate_pairs(project: Project, corpus: str) -> tuple[Estimate, Ledger]:
     """What making the pairs of the current chunks would cost now, also while `qa.enabled` is off.
 
-    With it the ledger as it stands. Raises StageError if there are no chunks, UserError if the
+    With it the ledger as it is. Raises StageError if there are no chunks, UserError if the
     settings, the reviews or a chunk are wrong.
     """
     config = project.config(corpus)

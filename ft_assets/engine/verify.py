@@ -10,7 +10,7 @@ from ft_assets.stages.qa.ledger.batch_log import BatchLog
 from ft_assets.stages.qa.ledger.ledger import REQUESTS, Ledger
 
 LEDGER = "ledger"
-"""What stands for the version if it is a ledger that is looked at."""
+"""The word used in place of a version for a ledger."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def verify(storage: Storage, corpus: str) -> Iterator[Examined]:
 
 
 def _ledger(storage: Storage, corpus: str) -> Iterator[Examined]:
-    """Reads what was paid for and stands in no artifact."""
+    """Reads what was paid for and is in no artifact."""
     folder = storage.keep(corpus, "qa_pairs")
     if not (folder / REQUESTS).exists():
         return

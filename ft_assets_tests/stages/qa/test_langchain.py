@@ -219,8 +219,8 @@ def test_prices_are_wanted(qa_corpus: Corpus, server: ClaudeServer) -> None:
     ("settings", "says"),
     [
         ({"model": MODEL, "send": "batches"}, "batches works with Claude only"),
-        ({"model": "openai:"}, "a provider and a model"),
-        ({"model": ":local-model"}, "a provider and a model"),
+        ({"model": "openai:"}, "expected provider:model"),
+        ({"model": ":local-model"}, "expected provider:model"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(
