@@ -9,6 +9,7 @@ from ft_assets.cli.console import escape, left_out
 from ft_assets.engine.project import Made
 from ft_assets.manifest import sources_path
 from ft_assets.records import SourceDocument
+from ft_assets.stages.raw_documents import EVERY_FILE_READ
 from ft_assets.tables import read_table
 
 _TELLING = {"qa_pairs"}
@@ -50,10 +51,8 @@ class Progress:
         if made.reused:
             return
         manifest = made.manifest
-        self._out.print(
-            f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {counted(manifest.counts)}",
-            soft_wrap=True,
-        )
+        line = f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {counted(manifest.counts)}"
+        self._out.print(line.rstrip(), soft_wrap=True)
         if manifest.cost and manifest.asset in _TELLING:
             costs = ", ".join(f"{name} {usd:.4f}" for name, usd in manifest.cost.items())
             self._out.print(f"    {costs}", soft_wrap=True)
@@ -115,5 +114,5 @@ def _warnings(made: Made) -> Iterator[str]:
         for row in read_table(sources_path(made.folder, made.manifest), SourceDocument):
             yield from left_out(row.path, row.rejected)
     for name, verdict in made.manifest.checks.items():
-        if not verdict["passed"]:
+        if not verdict["passed"] and name != EVERY_FILE_READ.name:  # said above, file by file
             yield f"check {name} failed: {verdict['message']}"

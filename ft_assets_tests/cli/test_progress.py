@@ -22,6 +22,7 @@ def test_a_rejected_file_is_named_with_its_reason(corpus: Corpus, cli: RunCLI) -
     done = cli("refresh", "ferry", "--until", "raw_documents", COLUMNS="200")
     assert done.returncode == 0
     assert "broken.pdf: left out: " in done.stdout
+    assert done.stdout.count("broken.pdf") == 1
     assert " 0 " not in done.stdout
     said = cli("lineage", "ferry", COLUMNS="200").stdout
     assert "broken.pdf: left out: " in said

@@ -89,5 +89,5 @@ def prune(
         return
     for item in gone:
         out.print(f"  {item.corpus}/{item.asset}/{item.version}  {item.bytes / 1e6:.1f} MB")
-    what = "would be removed" if dry_run else "removed"
-    out.print(f"{len(gone)} versions {what}, {freed / 1e6:.1f} MB freed")
+    removed, and_freed = ("would remove", "free") if dry_run else ("removed", "freed")
+    out.print(f"{removed} {len(gone)} versions and {and_freed} {freed / 1e6:.1f} MB")

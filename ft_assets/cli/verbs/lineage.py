@@ -21,7 +21,10 @@ def lineage(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the documents behind an artifact, and those that were left out, with the reason."""
+    """List the documents behind an artifact.
+
+    For `raw_documents` it also lists what was left out, with the reason.
+    """
     from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made, told
 
     project = project_with(corpus)
