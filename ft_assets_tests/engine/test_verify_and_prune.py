@@ -188,6 +188,5 @@ def test_the_commands(built: Corpus, cli: RunCLI) -> None:
         _build(built)
     said = json.loads(cli("prune", "--keep", "1", "--dry-run", "--json").stdout)
     done = cli("prune", "--keep", "1")
-    assert f"{len(said['removed'])} versions removed" in done.stdout
-    assert "MB freed" in done.stdout
+    assert f"removed {len(said['removed'])} versions and freed " in done.stdout
     assert set(GRAPH) >= {item["asset"] for item in said["removed"]}
