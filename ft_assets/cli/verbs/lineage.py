@@ -23,7 +23,8 @@ def lineage(
 ) -> None:
     """List the documents behind an artifact.
 
-    For `raw_documents` it also lists what was left out, with the reason.
+    Shows the path, id, pages, records, rows and tokens of each. For `raw_documents` it also lists what
+    was left out, with the reason.
     """
     from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made, told
 
