@@ -63,17 +63,19 @@ def _f1(text: str, publisher: str) -> dict[str, float]:
 _OURS = """
 import json, sys, tempfile
 from pathlib import Path
+from ft_assets.config import LoaderSettings
 from ft_assets.records import Document
 from ft_assets.tables import from_rows
 from ft_assets.stages.parsing.pool import parse_files
 from ft_assets.stages.parsing.files import Task
-from ft_assets.stages.parsing.put_by import rows_put_by
-settings, files, output = json.loads(sys.argv[1]), sys.argv[2:-1], sys.argv[-1]
+from ft_assets.stages.parsing.row_spool import spooled_rows
+settings = LoaderSettings(**json.loads(sys.argv[1]))
+files, output = sys.argv[2:-1], sys.argv[-1]
 texts = {}
 with tempfile.TemporaryDirectory() as scratch:
     tasks = [Task(Path(file), "pdf", settings, Path(scratch)) for file in files]
     for task, parsed in parse_files(tasks):
-        rows = rows_put_by(str(parsed.text_id), parsed.batches["documents"], Document)
+        rows = spooled_rows(str(parsed.text_id), parsed.batches["documents"], Document)
         texts[str(task.path)] = [row.text for row in from_rows(rows, Document)]
 Path(output).write_text(json.dumps(texts))
 """

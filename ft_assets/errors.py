@@ -44,10 +44,10 @@ def gravest(*codes: int) -> int:
 
 
 def no_room(error: OSError, where: object) -> StageError | None:
-    """The StageError for a disk that filled up under `where`; None for any other error."""
+    """The StageError for a disk that is full at `where`; None for any other error."""
     if error.errno not in _NO_ROOM:
         return None
     return StageError(
-        f"no room left under {where} ({error.strerror}); what was there before is still current. "
+        f"no space left on device: {where} ({error.strerror}); the version before is still current. "
         "Free some space and refresh again"
     )

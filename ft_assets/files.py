@@ -120,9 +120,9 @@ def read_users_file(path: Path, most: int) -> str:
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise UserError(f"{path} is larger than {most // KB:,} kB, the most that is read of it")
+        raise UserError(f"{path} is larger than {most // KB:,} kB, the limit")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8") from error
+        raise UserError(f"{path} is not UTF-8 text") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""The manifest of an artifact: what stands in its `manifest.json`."""
+"""The manifest of an artifact: the content of its `manifest.json`."""
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ def _seal(body: str) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What stands in an artifact's `manifest.json`; see the architecture page for each field.
+    """The content of an artifact's `manifest.json`; see the architecture page for each field.
 
     It stays small whatever the corpus: the documents behind the artifact are in SOURCES beside it,
     outside the content that `version` is the digest of, since they have paths. `sources` says which

@@ -28,7 +28,7 @@ class Document:
     """One page or section of a document.
 
     `text_id` is the digest of all that was read out of the document, not of its bytes: a file saved
-    anew with the same text changes no row. Manifests' sources say which files a text stands in.
+    again with the same text changes no row. `sources.parquet` says which files hold a text.
     `start` and `end` are character offsets into the document's whole text, which is its rows'
     texts joined by `PAGE_BREAK`. `page` counts from 1; a format without pages has one row, page 1.
     `headings` are those that begin on the page, in order.
@@ -43,15 +43,16 @@ class Document:
 
 
 PAGE_BREAK = "\n\n"
-"""What stands between two pages in a document's whole text."""
+"""The separator between two pages in a document's whole text."""
 
 
 @dataclass(frozen=True)
 class InstructionRecord:
     """One conversation found in a JSON file; its last message is the assistant's.
 
-    `number` counts the entries of the file from 1. `input` is the second field of Alpaca records (the text an instruction is about), kept apart
-    from `messages` because the Alpaca template has a place of its own for it.
+    `number` counts the entries of the file from 1. `input` is the second field of Alpaca records (the
+    text an instruction is about), kept apart from `messages` because the Alpaca template has a place of
+    its own for it.
     """
 
     record_id: str
@@ -91,7 +92,7 @@ class SourceDocument:
 
 @dataclass(frozen=True)
 class RejectedDocument:
-    """A file, or a part of it, that could not be used, and why. Paths stand in the manifest.
+    """A file, or a part of it, that could not be used, and why. Paths are in `sources.parquet`.
 
     `whole` says that nothing of the file could be used.
     """
@@ -107,12 +108,12 @@ class Quality:
     """How the text of one document looks; a function of the text alone.
 
     `pages` counts pages or sections, `empty_pages` those without text to speak of.
-    `mean_word_length` is in letters, over words of scripts that put spaces between words; None where
-    there are none. `odd_share` is the share of characters that text does not have: U+FFFD, control
+    `mean_word_length` is in letters, over words of scripts that put spaces between words; None if
+    there are none. `odd_share` is the share of characters that are not text: U+FFFD, control
     and private-use characters, `(cid:N)`. `hyphen_share` is the share of lines that end in a broken
     word, `repeated_share` that of lines which occur more than once. `language` is an ISO 639-1 code,
-    None where there is too little text to tell. `problem` says why the text is not to be trusted;
-    None where it is.
+    None if there is too little text to tell. `problem` says why the text looks damaged; None if it
+    does not.
     """
 
     text_id: str
@@ -132,7 +133,7 @@ class Chunk:
     """A piece of one document: `document_text[start:end] == text`; `page` is where it starts.
 
     `heading` is the path of headings that it starts under, outermost first, joined by
-    `HEADING_BREAK`; empty where there are none.
+    `HEADING_BREAK`; empty if there are none.
     """
 
     chunk_id: str
@@ -145,7 +146,7 @@ class Chunk:
 
 
 HEADING_BREAK = " > "
-"""What stands between two headings in a chunk's path."""
+"""The separator between two headings in a chunk's path."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Example:
     `kind` is where it came from: an instruction `record`, a `qa` pair, or a chunk's `text` (whose
     prompt is the begin-of-sequence token or empty). `origin_id` is the id of that record, pair or
     chunk; `variant` is 0 for the origin as it is and counts what augmentation made of it from 1.
-    `split_group` is the unit that never stands on both sides of the split; variants have their
+    `split_group` is the unit that is never on both sides of the split; variants have their
     origin's. `cut_tokens` are those that `training.max_length` cuts off; `tokens` does not count them.
     `escaped` says that a message held text that marks a turn.
     """
@@ -232,7 +233,7 @@ class Example:
 class DroppedRow:
     """A row that is not in the dataset, and why; `kept_id` is the origin it is a duplicate of.
 
-    `tokens` are 0 where the row was left out before any were counted.
+    `tokens` are 0 if the row was left out before any were counted.
     """
 
     text_id: str
@@ -265,7 +266,7 @@ class Sketch:
 
 @dataclass(frozen=True)
 class ComparedAnswer:
-    """One question as base and tuned answered it; `None` hits where there is no key fact."""
+    """One question as base and tuned answered it; `None` hits if there is no key fact."""
 
     question: str
     key_fact: str | None

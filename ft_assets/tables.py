@@ -37,7 +37,7 @@ _LONG = {
     "path",
     "rejected",
 }
-"""Columns whose values hardly repeat and are not looked up: no dictionary, no statistics."""
+"""Columns whose values rarely repeat and are not searched: no dictionary, no statistics."""
 
 
 def to_table(record: type, records: Iterable[Any]) -> "pa.Table":
@@ -111,7 +111,7 @@ _PART_MAX_ROWS = 8_000
 
 
 class Part:
-    """Rows that lie in one file, or in memory; of a file no more is read than is asked for.
+    """Rows in one file, or in memory; no more of a file is read than is asked for.
 
     What was read is kept until `forget`, since several texts may have their rows here. `columns` are
     those whose values will be asked for: they are read at once.
@@ -238,7 +238,7 @@ class TextRows:
         self._next = next(self._texts, None)
 
     def take(self, text_id: str) -> list[Rows]:
-        """The rows of one text; none where the table has none."""
+        """The rows of one text; none if the table has none."""
         while self._next and self._next[0] < text_id:
             self._next = next(self._texts, None)
         return self._next[1] if self._next and self._next[0] == text_id else []

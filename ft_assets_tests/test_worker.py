@@ -55,7 +55,7 @@ def test_an_outcome_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         (UserError("wrong input"), UserError, "wrong input"),
         (StageError("no luck"), StageError, "no luck"),
-        (OSError(errno.ENOSPC, "No space left on device"), StageError, "no room left under"),
+        (OSError(errno.ENOSPC, "No space left on device"), StageError, "no space left on device: "),
         (KeyError("surprise"), StageError, "KeyError: 'surprise'"),
     ],
 )

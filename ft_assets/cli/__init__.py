@@ -1,8 +1,5 @@
 """The command line: every verb selects assets and runs them, or reads manifests.
 
-Exit codes: 0 done, 1 the user's input is wrong, 2 usage, 3 a stage failed, 4 waiting for a batch,
-130 interrupted.
-
 A verb is a file in `cli/verbs/` and a name in the list below. Importing this package loads only
 typer and rich: a verb imports what it works with when it runs.
 """
@@ -31,8 +28,18 @@ from ft_assets.cli.verbs import (
 )
 from ft_assets.errors import StageError, UserError, exit_code
 
+EXIT_CODES = {
+    0: "done",
+    1: "your input is wrong",
+    2: "wrong usage of the command line",
+    3: "a stage failed, or an artifact is damaged",
+    4: "a batch is pending: run the command again later",
+    130: "interrupted",
+}
+
 app = typer.Typer(
     help="Make for fine-tuned models: a folder of documents in, a tuned model out.",
+    epilog=f"Exit codes: {'; '.join(f'{code} {means}' for code, means in EXIT_CODES.items())}.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,16 +58,19 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Options that come before the verb."""
     os.environ["FT_ASSETS_DEBUG"] = "1" if debug else ""
 
 
 def main() -> None:
-    """Runs the command line; every error the project knows is one message and an exit code."""
+    """Runs the command line; an expected error is printed as one message, with an exit code."""
     try:
         app()
     except (UserError, StageError) as error:

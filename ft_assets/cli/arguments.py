@@ -1,4 +1,4 @@
-"""The arguments that verbs share, and which corpora they stand for."""
+"""The arguments that verbs share, and the corpora that they name."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +10,16 @@ from ft_assets.errors import UserError
 if TYPE_CHECKING:
     from ft_assets.engine.project import Project
 
-Corpus = Annotated[str, typer.Argument(help="A folder in the data folder.")]
-Corpora = Annotated[list[str] | None, typer.Argument(help="One or more corpora (default: all).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Corpus = Annotated[
+    str,
+    typer.Argument(metavar="CORPUS", help="The corpus: the name of a folder in the data folder."),
+]
+Corpora = Annotated[
+    list[str] | None, typer.Argument(metavar="CORPUS", help="One or more corpora (default: all).")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on standard output.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Rebuild even if fresh or an upstream check failed.")
 ]
@@ -32,7 +39,9 @@ def corpora_named(project: "Project", corpora: list[str] | None) -> list[str]:
     if not corpora:
         for name in project.misnamed():
             where = escape(str(project.data / name))
-            err.print(f"[yellow]not a corpus:[/] {where}: name it in letters, digits, - and _")
+            err.print(
+                f"[yellow]not a corpus:[/] {where}: rename it, using letters, digits, - and _"
+            )
         corpora = project.corpora()
         if not corpora:
             raise UserError(

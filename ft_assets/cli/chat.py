@@ -1,4 +1,4 @@
-"""Talks to the GGUF file of a corpus, on request with the base model beside it."""
+"""Questions to the GGUF file of a corpus, and on request to the base model too."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Chat:
-    """The models of a corpus, opened. No question knows of those before it. Use as a context manager."""
+    """The models of a corpus, opened. Each question is answered on its own. Use as a context manager."""
 
     def __init__(self, project: Project, corpus: str, *, compare: bool) -> None:
         manifest = project.storage.current(corpus, "gguf")
@@ -50,7 +50,7 @@ def _base_gguf(project: Project, corpus: str) -> Path:
     if adapter is None:
         raise UserError(f"{corpus} has no adapter to compare: ft-assets train {corpus}")
     base = adapter_base(project.storage.folder(corpus, "adapter", adapter.version))
-    # A local model's revision is the digest of its files. Where it lies is not part of what the file is
+    # A local model's revision is the digest of its files. Its location is not part of what the file is
     # made from: two folders with the same content share one conversion. The folder's name has all that
     # it is made from, so that another converter writes another folder.
     name, converter = Path(base.base.replace(":", "-")).name, PINS["llama-cpp-python"].sha256

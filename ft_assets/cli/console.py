@@ -1,5 +1,6 @@
 """The two consoles, and how rows are printed on them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ err = Console(stderr=True, highlight=False)
 
 
 def escape(text: str) -> str:
-    """A text as it can be printed: neither markup nor control characters in it count."""
+    """A text made safe to print: markup and control characters in it have no effect."""
     return escape_markup(visible(text))
 
 
@@ -27,6 +28,17 @@ def print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> No
     for row in rows:
         table.add_row(*(escape(str(row.get(name, ""))) for name in columns))
     out.print(table)
+
+
+_SHOWN_REASONS = 5
+
+
+def left_out(path: str, reasons: list[str]) -> Iterator[str]:
+    """What of a file was left out: its first few reasons, a line each."""
+    for reason in reasons[:_SHOWN_REASONS]:
+        yield f"{path}: left out: {reason}"
+    if more := len(reasons[_SHOWN_REASONS:]):
+        yield f"{path}: left out: {more:,} more; all are in rejected.parquet"
 
 
 def print_answers(answers: dict[str, str]) -> None:

@@ -25,7 +25,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass
 class RefreshResult:
-    """How a refresh ended: what it set out to make, what was fresh, what failed and why.
+    """How a refresh ended: what it set out to build, what was fresh, what failed and why.
 
     `exit_code` is what that comes to.
     """
@@ -75,12 +75,12 @@ def refresh_corpus(
     force: bool = False,
     **overrides: Any,
 ) -> RefreshResult:
-    """Makes what is stale of `corpus` up to `until`, in this process, in one run.
+    """Rebuilds what is stale of `corpus` up to `until`, in this process, in one run.
 
     The run is recorded in the project's Dagster instance. What is fresh but unknown to Dagster, as
-    under a new DAGSTER_HOME, is run too, and may only be found unchanged. Without anything to do
+    under a new DAGSTER_HOME, is run too, and may only be found unchanged. If there is nothing to do,
     there is no run. `overrides` are those of `build_definitions`. Raises UserError and StageError if the
-    state of the corpus cannot be told.
+    state of the corpus cannot be determined.
     """
     wanted = [*upstream(until), until]
     states = project.status(corpus)

@@ -13,13 +13,13 @@ from pydantic.fields import FieldInfo
 from ft_assets.config import FineTuneConfig, Section
 
 _HEAD = """\
-# Settings of this corpus. Every line is commented out and shows its default:
-# take the # away from what you change, and from the section above it.
+# Settings of this corpus. Every line is commented out and shows its default.
+# To change one, remove the # from its line and from the section above it.
 """
 
 
 def commented_settings(config: FineTuneConfig) -> str:
-    """All settings as YAML in comments; the file as it is written changes nothing."""
+    """All settings as YAML in comments; as written, the file changes nothing."""
     lines = [_HEAD]
     for name in FineTuneConfig.model_fields:
         section: Section = getattr(config, name)
@@ -47,10 +47,10 @@ def as_yaml(value: Any) -> str:
 
 
 def allowed(field: FieldInfo) -> str:
-    """What a key may be, in words; empty if it may be any value of its type."""
+    """The allowed values of a key, in words; empty if any value of its type is allowed."""
     for item in field.metadata:
         if isinstance(item, AfterValidator) and isinstance(item.func, partial):
-            return f"only {as_yaml(item.func.keywords['default'])}: the rest is not built yet"
+            return f"only {as_yaml(item.func.keywords['default'])}: other values are not built yet"
     if field.description:
         return field.description
     choices = _choices(field.annotation)

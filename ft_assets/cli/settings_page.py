@@ -13,24 +13,22 @@ from ft_assets.engine.asset_settings import READS, is_read, keys_read
 _HEAD = """\
 # Settings
 
-`data/finetune.yaml` holds the settings of all corpora, and `data/<corpus>/finetune.yaml` only those in
-which that corpus differs. A setting of the *owner* decides about money, addresses or machines and
-belongs in the first file; a setting of the *corpus* may be in either. `null` means that nothing is
-set: the library behind it uses its own default, and no fingerprint contains it, so a new setting
-that is null makes nothing stale.
+`data/finetune.yaml` holds the settings of all corpora; `data/<corpus>/finetune.yaml` holds only what differs for that
+corpus. A setting of the *owner* decides about money, addresses or machines and must be in the first file; a setting of
+the *corpus* may be in either. `null` means not set: the library uses its own default. A null setting is not part of a
+fingerprint, so a new setting that is null makes nothing stale.
 
-A corpus's own file that sets something of the *owner* is refused, with the line. A *cap* may be lowered there,
-never raised above what `data/finetune.yaml` says, or the default. Two settings of the corpus have values that
-only the owner may use: `qa.model` with another provider than the owner's, and a local `model.base` outside the
-data folder, unless it is below a folder in `model.local_bases`.
+A setting of the *owner* in a corpus's own file is an error, reported with its line. A corpus may lower a *cap*, but not
+raise it above the value in `data/finetune.yaml`, or the default. Two settings of the corpus have values that only the
+owner may use: `qa.model` with a provider other than the owner's, and a local `model.base` outside the data folder,
+unless it is below a folder in `model.local_bases`.
 
 The column *artifact* says what a change does to the assets that read the setting:
 
-- **shapes**: it changes rows or weights, so everything that depends on it is rebuilt.
-- **chooses**: it only chooses among rows, or sets a threshold: the asset is rebuilt from rows that
-  were made before.
-- **means**: it says how the work is done, and is in no fingerprint: nothing becomes stale. (The content
-  of a file that it names does count.)
+- **shapes**: it changes rows or weights, so the asset is rebuilt from the beginning.
+- **chooses**: it only chooses among rows, or sets a threshold, so the asset is rebuilt from existing rows.
+- **means**: it says how the work is done and is not part of a fingerprint, so nothing becomes stale. (The content of a
+  file that it names does count.)
 
 This page is generated from `ft_assets/config.py` by `python -m ft_assets.cli.settings_page`.
 """
@@ -48,7 +46,7 @@ def page() -> str:
 
 
 def _descriptions(path: str, section: type[Section]) -> Iterator[str]:
-    """What the docstrings of a section and of those inside it say, a paragraph each."""
+    """The docstrings of a section and of the sections inside it, a paragraph each."""
     said = " ".join(inspect.cleandoc(section.__doc__ or "").split())
     yield f"{said}\n" if "." not in path else f"`{path}`: {said}\n"
     for name, field in section.model_fields.items():
@@ -76,7 +74,7 @@ def _row(key: str, field: FieldInfo) -> list[str]:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What a key may be; unlike in a settings file, also if its type says it all."""
+    """The allowed values of a key; unlike in a settings file, also if its type says it all."""
     words = allowed(field) or _kind(field)
     if str(field.annotation).startswith("list["):
         words = f"a list of {words}"
@@ -92,7 +90,7 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _readers(key: str) -> str:
-    """The assets that read a setting, and those that do under some settings only."""
+    """The assets that read a setting, always or only under some settings."""
     by_tokens = FineTuneConfig.model_validate({"langchain": {"splitter": "token"}})
     found = [f"`{asset}`" for asset, keys in READS.items() if is_read(key, keys)]
     found += [

@@ -22,8 +22,8 @@ class LocalCompute:
     def run(self, context: dg.AssetExecutionContext, job: Job) -> Outcome:
         """Runs `job` in a worker process and returns what it made.
 
-        Raises the UserError or StageError that the worker ended with, or a StageError where it died
-        without a word.
+        Raises the UserError or StageError that the worker ended with, or a StageError if it died
+        without saying why.
         """
         with tempfile.TemporaryDirectory(prefix="ft-assets-job-") as scratch:
             job.dump(Path(scratch) / JOB_FILE)
@@ -38,7 +38,7 @@ class LocalCompute:
             except Exception as error:  # the client's own error type is private
                 if not outcome.exists():
                     raise StageError(
-                        f"the worker that makes {job.asset} died: {error}. If it was killed, the "
+                        f"the worker for {job.asset} died: {error}. If it was killed, the "
                         "machine may be out of memory: lower training.per_device_train_batch_size or "
                         "training.max_length"
                     ) from error

@@ -44,7 +44,7 @@ def build_batch_sensor(seconds: int = _SECONDS) -> dg.SensorDefinition:
                 waits.append(f"{corpus} {why}")
             elif batches:
                 requests.append(_request(project, corpus, batches))
-        return requests or dg.SkipReason("; ".join(waits) or "no batch is under way")
+        return requests or dg.SkipReason("; ".join(waits) or "no batch is pending")
 
     return batch_sensor
 
@@ -54,16 +54,18 @@ def _why_it_waits(project: Project, corpus: str, batches: list[Batch]) -> str:
     qa = project.config(corpus).qa
     if not project.config(corpus).automation.spend:
         return (
-            f"has {len(batches)} batches under way: automation.spend is false in the owner's "
+            f"has {len(batches)} pending batches: automation.spend is false in the owner's "
             f"finetune.yaml, so run ft-assets generate-qa {corpus} to collect them"
         )
     if not qa.enabled or ":" in qa.model:
-        return f"has {len(batches)} batches under way: set qa.enabled and qa.model back to collect them"
+        return (
+            f"has {len(batches)} pending batches: set qa.enabled and qa.model back to collect them"
+        )
     service = ClaudeBatches(qa.base_url, ONCE, timeout=_TIMEOUT_SECONDS)
     try:
         news = all(_has_news(service, batch) for batch in batches)
     except UnreachableError as error:
-        return f"waits for {len(batches)} batches, about which nothing can be learned now ({error})"
+        return f"waits for {len(batches)} batches, whose state cannot be read now ({error})"
     return "" if news else f"waits for {len(batches)} batches"
 
 

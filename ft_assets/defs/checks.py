@@ -1,4 +1,4 @@
-"""Asset checks: mirrors in the UI of the verdicts that stand in the manifests.
+"""Asset checks: mirrors in the UI of the verdicts in the manifests.
 
 The stage's body reaches the verdict before it publishes; consumers and `status` read the manifest.
 A check never blocks by Dagster's own means, which end with the run: `Project.make` holds the gate.
@@ -16,7 +16,7 @@ from ft_assets.stages.job import Check
 
 
 def checks_of(asset: str) -> tuple[Check, ...]:
-    """The checks that an asset's stage declares beside where it reaches their verdicts."""
+    """The checks that an asset's stage declares."""
     found: tuple[Check, ...] = import_module(f"ft_assets.stages.{asset}").CHECKS
     return found
 

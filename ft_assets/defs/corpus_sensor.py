@@ -54,7 +54,7 @@ def build_corpus_sensor(seconds: int) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
     ) -> dg.SensorResult:
         for run_id in close_dead_runs(context.instance):
-            context.log.warning(f"run {run_id} was closed: its process is gone")
+            context.log.warning(f"run {run_id} was closed: its process no longer exists")
         return look(context, project)
 
     return corpus_sensor
@@ -63,7 +63,7 @@ def build_corpus_sensor(seconds: int) -> dg.SensorDefinition:
 def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     """Acts on a change when it is seen the same on two ticks: a file half-written has settled.
 
-    The cursor holds what is known of each corpus (`_Looked`), and whose turn it is first where the last
+    The cursor holds what is known of each corpus (`_Looked`), and whose turn it is first if the last
     tick had no time for all. A run that died is asked for again; one that failed is not, for it would
     fail again. A tick that was cut off is evaluated again with the cursor from before it, and asks for
     the same runs by the same keys, which Dagster starts once. Whatever is wrong with one corpus, the

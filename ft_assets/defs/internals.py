@@ -45,7 +45,7 @@ def stale_status(
 
 
 def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
-    """The process that executes a run, by the run's own events; None where it never began to."""
+    """The process that executes a run, by the run's own events; None if it never began."""
     events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
     for entry in reversed(events):
         event = entry.dagster_event
@@ -56,7 +56,7 @@ def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
 
 
 def started_at(instance: dg.DagsterInstance, run_id: str) -> datetime:
-    """When a run began, or where it has not, when it was made; in UTC."""
+    """When a run began, or if it has not, when it was created; in UTC."""
     record = instance.get_run_record_by_id(run_id)
     if record is None:
         raise KeyError(run_id)

@@ -1,4 +1,4 @@
-"""How an asset is declared from its node in the graph, and how making it becomes a materialization."""
+"""How an asset is declared from its node in the graph, and how building it becomes a materialization."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -53,7 +53,7 @@ def materialize(
     compute: Compute | None = None,
     pictures: Pictures | None = None,
 ) -> dg.MaterializeResult:
-    """Makes the asset of this step for the corpus of this run, or finds it unchanged.
+    """Builds the asset of this step for the corpus of this run, or finds it unchanged.
 
     With `compute` the work is done there, else in this process.
     """
@@ -80,7 +80,7 @@ def materialize(
         raise failure(error) from error
     report_read(context, made.manifest)
     folder = project.storage.folder(corpus, asset, made.manifest.version)
-    context.log.info(f"{asset} of {corpus}: {'unchanged' if made.reused else 'made'}")
+    context.log.info(f"{asset} of {corpus}: {'unchanged' if made.reused else 'built'}")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(made.manifest.version),
         metadata={
@@ -97,7 +97,7 @@ def _may_spend(project: Project, corpus: str, tags: Mapping[str, str]) -> bool:
 
 
 def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether Dagster knows this run to have come to its end."""
+    """Whether Dagster knows this run to be over."""
     run = instance.get_run_by_id(run_id)
     return run is not None and run.is_finished
 

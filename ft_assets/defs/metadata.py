@@ -20,10 +20,9 @@ _TABLE_ROWS = 200
 def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Metadata:
     """What every partition page shows: counts, what it was made from, the documents behind it."""
     folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
-    documents = islice(documents_behind(storage, manifest), _TABLE_ROWS)
+    used = (row for row in documents_behind(storage, manifest) if row.text_id)
     return {
-        "reused": reused,
-        "reason": manifest.reason,
+        "outcome": _outcome(manifest, reused=reused),
         "made_from": dg.MetadataValue.md(_links(manifest)),
         "folder": dg.MetadataValue.path(folder),
         **{
@@ -34,10 +33,20 @@ def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Me
         },
         **manifest.cost,
         "documents": table(
-            [{**told(row), "document_id": row.document_id[:12]} for row in documents],
+            [
+                {**told(row), "document_id": row.document_id[:12]}
+                for row in islice(used, _TABLE_ROWS)
+            ],
             tuple(name for name in COLUMNS if name != "text_id"),
         ),
     }
+
+
+def _outcome(manifest: Manifest, *, reused: bool) -> str:
+    """What became of the asset in this run."""
+    if reused:
+        return f"reused: unchanged since it was built at {manifest.ended}"
+    return f"built: {manifest.reason}"
 
 
 def _links(manifest: Manifest) -> str:

@@ -16,7 +16,7 @@ from ft_assets.manifest import Manifest
 
 
 def input_keys(asset: str) -> list[dg.AssetKey]:
-    """The keys an asset hangs on: its inputs, and its settings where it reads any."""
+    """The keys that an asset depends on: its inputs, and its settings if it reads any."""
     settings = [dg.AssetKey(["settings", asset])] if reads_any(asset) else []
     return [*(dg.AssetKey(name) for name in GRAPH[asset].inputs), *settings]
 
@@ -71,7 +71,7 @@ def observed_versions(
 
 
 def report_cost_of_pairs(instance: dg.DagsterInstance, project: Project, corpus: str) -> Metadata:
-    """Shows on the page of `qa_pairs` what making it would cost, where that is to be said.
+    """Shows on the page of `qa_pairs` what building it would cost, if there is anything to say.
 
     Gives the same as metadata for another page.
     """
@@ -83,9 +83,9 @@ def report_cost_of_pairs(instance: dg.DagsterInstance, project: Project, corpus:
 
 
 def observation_of_cost(project: Project, corpus: str) -> dg.AssetObservation | None:
-    """The event that says what making `qa_pairs` would cost; None where it is off or fresh."""
+    """The event that says what building `qa_pairs` would cost; None if it is off or fresh."""
     try:
-        line = cost_line(project, corpus)  # None where QA is off
+        line = cost_line(project, corpus)  # None if QA is off
         if line and project.status(corpus)["qa_pairs"].state == "fresh":
             line = None
     except Exception as error:  # what it would cost is not worth a failed tick

@@ -1,4 +1,4 @@
-"""The ends of Dagster's runs: those whose process died without a word are closed."""
+"""The ends of Dagster's runs: runs whose process died are closed."""
 
 import os
 from datetime import UTC, datetime
@@ -29,7 +29,8 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN)):
         if _is_dead(instance, run):
             instance.report_run_failed(
-                run, "its process is gone; what it had published is kept: refresh goes on"
+                run,
+                "its process no longer exists; published artifacts are kept: refresh to continue",
             )
             free_pool_slots(instance, run.run_id)
             closed.append(run.run_id)
@@ -75,7 +76,7 @@ def _process_named(run: dg.DagsterRun) -> tuple[int, float] | None:
 
 
 def _beginning(pid: int) -> float | None:
-    """When a process began; None where there is none of that number that lives."""
+    """When a process began; None if no process of that number is running."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()

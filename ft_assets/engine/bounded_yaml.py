@@ -74,7 +74,7 @@ def _count(text: str) -> None:
             raise UnreadableYAMLError(f"it has more than {MAX_NODES:,} values", line)
         if isinstance(event, yaml.ScalarEvent):
             if "\0" in event.value:
-                raise UnreadableYAMLError("a value has a NUL in it", line)
+                raise UnreadableYAMLError("a value contains a NUL character", line)
             if len(event.value) > MAX_SCALAR:
                 raise UnreadableYAMLError(f"a value has more than {MAX_SCALAR:,} characters", line)
             if not event.style and _NUMBER.fullmatch(event.value) and len(event.value) > MAX_DIGITS:
@@ -89,7 +89,7 @@ def _measure(root: yaml.Node) -> None:
     def size(node: yaml.Node) -> int:
         if id(node) in open_nodes:
             raise UnreadableYAMLError(
-                "an alias refers to what it stands in", node.start_mark.line + 1
+                "an alias refers to the value that contains it", node.start_mark.line + 1
             )
         if id(node) not in sizes:
             open_nodes.add(id(node))

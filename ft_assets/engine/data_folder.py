@@ -27,7 +27,7 @@ _SETTLE_TRIES = 20
 
 
 def files_version(files: list[CorpusFile]) -> str:
-    """The version of `corpus_files`: which bytes stand under which path."""
+    """The version of `corpus_files`: which bytes are under which path."""
     return digest(sorted([file.path, file.sha256, file.problem or ""] for file in files))[:20]
 
 
@@ -38,7 +38,7 @@ MAX_TEMPLATE_BYTES = MB
 
 
 class SlowError(UserError):
-    """A corpus takes more time than there is for it now; the next look goes on from there."""
+    """A corpus takes more time than it may now; the next look continues from there."""
 
 
 class ChangedError(StageError):
@@ -84,7 +84,7 @@ class DataFolder:
         return sorted(name for name in folders if not name.startswith("."))
 
     def require(self, corpus: str) -> None:
-        """Raises UserError where there is no such corpus."""
+        """Raises UserError if there is no such corpus."""
         if corpus not in self.corpora():
             known = ", ".join(self.corpora()) or "none"
             raise UserError(
@@ -120,7 +120,7 @@ class DataFolder:
         return files
 
     def digest_of(self, corpus: str, name: str) -> str | None:
-        """The digest of a file of the corpus's own; None where there is none."""
+        """The digest of a file of the corpus's own; None if there is none."""
         path = self.data / corpus / name
         if not path.exists() and not path.is_symlink():
             return None
@@ -136,7 +136,7 @@ class DataFolder:
         for folder in (self.data / corpus, self.data):
             path = folder / name
             if not path.parent.resolve().is_relative_to(self.data.resolve()):
-                raise UserError(f"{path} lies outside {self.data}")
+                raise UserError(f"{path} is outside {self.data}")
             with suppress(FileNotFoundError):
                 return read_users_file(path, MAX_TEMPLATE_BYTES)
         raise UserError(f"there is no file {name} in {self.data / corpus}")
@@ -144,7 +144,7 @@ class DataFolder:
     def settle(self, corpus: str, expected: str) -> str:
         """Waits while the files are neither the `expected` ones nor settled.
 
-        Returns their version. Raises ChangedError where they keep changing.
+        Returns their version. Raises ChangedError if they keep changing.
         """
         last = ""
         for _ in range(_SETTLE_TRIES):

@@ -24,7 +24,7 @@ class DigestCache:
         self._changed = False
 
     def digest(self, path: Path) -> str:
-        """The sha256 of a file, by an absolute path. Raises OSError where it cannot be read."""
+        """The sha256 of a file, by an absolute path. Raises OSError if it cannot be read."""
         stat = path.stat()
         key = str(path)
         state: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
@@ -39,7 +39,7 @@ class DigestCache:
         return content
 
     def save(self) -> None:
-        """Writes down what was learnt; a cache that cannot be written is no error."""
+        """Saves what was learnt; a cache that cannot be written is not an error."""
         if self._changed:
             with suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)

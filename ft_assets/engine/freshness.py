@@ -23,12 +23,12 @@ def fingerprint(asset: str, inputs: Mapping[str, str], settings: Mapping[str, Se
 
 
 _READABLE = 60
-"""Characters above which a setting is no value that a person wrote down."""
+"""A setting longer than this is not a value that a person wrote down."""
 
 
 @dataclass(frozen=True)
 class AssetState:
-    """How an asset stands: `own` causes are changes it has not taken up, the rest are upstream's."""
+    """The state of an asset: `own` says that some causes are changes of its own, not only upstream's."""
 
     state: Literal["fresh", "stale", "missing", "blocked"]
     causes: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ def _state(
     if blocked:
         return AssetState("blocked", blocked, own, version)
     if manifest is None:
-        return AssetState("missing", ["never made"], True, None)
+        return AssetState("missing", ["never built"], True, None)
     return AssetState("stale", causes, own, version)
 
 
@@ -119,7 +119,7 @@ def own_causes(
         if name == CORPUS_FILES:
             causes += file_changes(paths_of(manifest), files)
         else:
-            causes.append(f"{name} was made again")
+            causes.append(f"{name} was rebuilt")
     before, now = not_null(manifest.settings), not_null(settings)
     for key in sorted({*before, *now}):
         if key not in manifest.settings:

@@ -75,7 +75,7 @@ def run_stage(job: Job, report: Report) -> Outcome:
 
 
 def upstream(asset: str) -> list[str]:
-    """The made assets that `asset` hangs on, near or far, in the order of the graph."""
+    """The made assets that `asset` depends on, directly or not, in the order of the graph."""
     found: set[str] = set()
     waiting = list(GRAPH[asset].inputs)
     while waiting:

@@ -42,7 +42,7 @@ class Lease:
     def publishing(self) -> Iterator[None]:
         """Nobody can take the lease over inside this block.
 
-        Raises LostLeaseError where somebody has.
+        Raises LostLeaseError if somebody has.
         """
         with _guard(self.home):
             now = _read(self.home)
@@ -73,7 +73,7 @@ class Lease:
 def hold(home: Path, run_id: str, is_over: IsOver) -> Iterator[Lease]:
     """Takes the lease of the artifact in `home`.
 
-    Waits while a living holder has it whose run is not over.
+    Waits while a living holder, whose run is not over, has it.
     """
     home.mkdir(parents=True, exist_ok=True)
     lease = Lease(home, secrets.token_hex(8), run_id)

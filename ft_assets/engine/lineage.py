@@ -61,16 +61,18 @@ def documents_behind(storage: Storage, manifest: Manifest) -> Iterator[SourceDoc
 
 
 def told(row: SourceDocument) -> dict[str, object]:
-    """A document as `lineage` shows it: its values in the order of COLUMNS.
+    """A document as `lineage` shows it: its values in the order of COLUMNS, and what was left out.
 
-    Counts of rows are missing above the formatted dataset, where there are no rows yet.
+    Counts of rows are missing above the formatted dataset, where there are no rows yet. `rejected` has
+    the reasons why the document, or a part of it, could not be used.
     """
     found = {key: getattr(row, key) for key in COLUMNS}
-    return {k: value for k, value in found.items() if value is not None or k not in _OF_THE_ROWS}
+    found = {k: value for k, value in found.items() if value is not None or k not in _OF_THE_ROWS}
+    return {**found, "rejected": row.rejected} if row.rejected else found
 
 
 def _raw_documents(storage: Storage, manifest: Manifest) -> Manifest:
-    """The manifest of the raw documents that an artifact goes back to; its own where it is gone."""
+    """The manifest of the raw documents that an artifact goes back to; its own if they are gone."""
     found = manifest
     while found.asset != "raw_documents":
         name = next(name for name in found.inputs if name in GRAPH)
@@ -84,7 +86,7 @@ def _raw_documents(storage: Storage, manifest: Manifest) -> Manifest:
 def require_made(project: Project, corpus: str, asset: str | None) -> Manifest:
     """The current manifest of an asset, by default of the last one there is.
 
-    Raises UserError where it was never made.
+    Raises UserError if it was never built.
     """
     for name in [asset] if asset else reversed(GRAPH):
         if manifest := project.storage.current(corpus, name):
@@ -109,7 +111,7 @@ def impact(project: Project, file: str) -> list[Learned]:
 
     `file` is a path, from here or from the data folder, of a file that is there or was, or a
     document id of at least 8 digits. A file that changed is found with what it held before, too, and
-    a file that was saved anew with the same text under either id. Raises UserError for a file that
+    a file that was saved again with the same text under either id. Raises UserError for a file that
     no artifact and no folder knows.
     """
     place, path = _place(project, file)
@@ -130,7 +132,9 @@ def impact(project: Project, file: str) -> list[Learned]:
         found_any = found_any or bool(found)
         texts |= found
     if not found_any and sha256 is None:
-        raise UserError(f"{file} is neither a file nor in the manifest of any artifact")
+        raise UserError(
+            f"{file} is not a file, and no artifact was built from a document of this name or id"
+        )
     learned = []
     for manifest in known:
         now = project.storage.current_version(manifest.corpus, manifest.asset)
@@ -161,7 +165,7 @@ class _Lists:
         """The text ids of the documents of that path, of that id, or whose id begins so."""
         import pyarrow.compute as pc
 
-        # An id that no document has stands for what is not asked for.
+        # An id that no document has is used for what is not asked for.
         is_it = (pc.field("path") == (path or "")) | (
             pc.field("document_id") == (document_id or "-")
         )

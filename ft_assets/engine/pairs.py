@@ -31,7 +31,7 @@ _CHARACTERS_PER_TOKEN = 4
 def estimate_pairs(project: Project, corpus: str) -> tuple[Estimate, Ledger]:
     """What making the pairs of the current chunks would cost now, also while `qa.enabled` is off.
 
-    With it the ledger as it stands. Raises StageError if there are no chunks, UserError if the
+    With it the ledger as it is. Raises StageError if there are no chunks, UserError if the
     settings, the reviews or a chunk are wrong.
     """
     config = project.config(corpus)
@@ -88,7 +88,9 @@ def export_pairs(project: Project, corpus: str, path: Path) -> int:
     if path.exists():
         raise UserError(f"{path} exists already; nothing was changed")
     if path.resolve().is_relative_to(project.data.resolve()):
-        raise UserError(f"{path} is in {project.data}, so it would be taken for a document")
+        raise UserError(
+            f"{path} is in {project.data}, where it could be read as a document: choose another place"
+        )
     manifest = require_made(project, corpus, _QA)
     headings = {chunk.chunk_id: chunk.heading for chunk in _chunks(project, manifest)}
     found = [

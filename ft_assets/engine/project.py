@@ -1,6 +1,6 @@
 """A project: the data folder, the storage, and the one way an artifact is made.
 
-Importable without Dagster, so that the build loop can be run and tested by itself.
+Importable without Dagster, so that the build loop can be run and tested alone.
 """
 
 import os
@@ -34,11 +34,11 @@ from ft_assets.tables import values
 RunStage = Callable[[Job], Outcome]
 """Runs a job to its end, wherever that is."""
 OnLine = Callable[[str, str], None]
-"""Takes an asset and a line of progress of its stage, where that runs in this process."""
+"""Takes an asset and a line of progress of its stage, if that runs in this process."""
 
 _REASONS = 5
 _LOOK_BACK = 16
-"""Earlier versions that are looked at for something to use again."""
+"""Earlier versions that are looked at for something to reuse."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Project(DataFolder):
         return cls(data, storage, on_made, settle_seconds, on_line)
 
     def status(self, corpus: str) -> dict[str, AssetState]:
-        """How each asset of a corpus stands. Raises UserError for settings that are wrong."""
+        """The state of each asset of a corpus. Raises UserError for settings that are wrong."""
         self.require(corpus)
         config = self.config(corpus)
         manifests: dict[str, Manifest | None] = {}
@@ -133,8 +133,8 @@ class Project(DataFolder):
         """Makes one asset, unless its fingerprint is unchanged, and publishes it.
 
         `run` runs the job, by default in this process. With `reuse_only` nothing is made:
-        StageError where something would have to be. `settled` is the version of `corpus_files` that
-        is asked for: where the files are others by now, they are waited for until they settle.
+        StageError if something would have to be. `settled` is the version of `corpus_files` that
+        is asked for: if the files have changed since, it waits until they settle.
         Without `may_spend` no request that costs money is sent: WaitingError if one would be.
         `is_over` tells runs that came to their end: a process of one that lives on is passed by.
         Raises UserError and StageError; whatever happens, what was current before stays so until a
@@ -229,7 +229,7 @@ class Project(DataFolder):
         if force:
             return "forced"
         if previous is None:
-            return "never made"
+            return "never built before"
         causes = own_causes(previous, inputs, job.files, job.settings, self._paths_of)
         more = f"; and {len(causes) - _REASONS} more" if len(causes) > _REASONS else ""
         return "; ".join(causes[:_REASONS]) + more
@@ -264,7 +264,7 @@ class Project(DataFolder):
     def job(self, corpus: str, asset: str, config: FineTuneConfig | None = None) -> Job:
         """What the stage of an asset would be given now, or with other settings.
 
-        Raises StageError where an input is missing.
+        Raises StageError if an input is missing.
         """
         return self._job(corpus, asset, self._above(corpus, asset), config)
 
@@ -296,10 +296,10 @@ class Project(DataFolder):
         )
 
     def _above(self, corpus: str, asset: str) -> dict[str, Manifest]:
-        """The manifests of everything that `asset` hangs on: its inputs as they are now, and what
+        """The manifests of everything that `asset` depends on: its inputs as they are now, and what
         those were made from, which need not be what is current.
 
-        Raises StageError where one is missing, or where two inputs were made from different
+        Raises StageError if one is missing, or if two inputs were made from different
         versions of one asset: an artifact made from both could not say what is behind it.
         """
         found: dict[str, Manifest] = {}
@@ -308,7 +308,7 @@ class Project(DataFolder):
             known = found.setdefault(manifest.asset, manifest)
             if known.version != manifest.version:
                 raise StageError(
-                    f"the inputs of {asset} of {corpus} were made from different versions of "
+                    f"the inputs of {asset} of {corpus} were built from different versions of "
                     f"{manifest.asset}: ft-assets refresh {corpus} --until {asset}"
                 )
             for name, version in manifest.inputs.items():
@@ -321,7 +321,7 @@ class Project(DataFolder):
             manifest = self.storage.current(corpus, name)
             if manifest is None:
                 raise StageError(
-                    f"{asset} of {corpus} needs {name}, which has not been made: "
+                    f"{asset} of {corpus} needs {name}, which has not been built: "
                     f"ft-assets refresh {corpus} --until {asset}"
                 )
             collect(manifest)
@@ -344,7 +344,7 @@ class _Request:
 
 
 def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:
-    """Raises StageError where a blocking check of an input failed."""
+    """Raises StageError if a blocking check of an input failed."""
     gates = [gate for manifest in inputs for gate in manifest.failed_gates()]
     if gates:
         raise StageError(f"{asset} of {corpus} is blocked: {'; '.join(gates)} (--force overrides)")

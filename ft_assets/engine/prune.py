@@ -21,7 +21,7 @@ class Pruned:
 
 
 def prune(storage: Storage, corpus: str, keep: int, *, dry_run: bool) -> list[Pruned] | None:
-    """Removes old versions of a corpus's artifacts; None where one is being made just now.
+    """Removes old versions of a corpus's artifacts; None if one is being built now.
 
     Kept are the current version of each asset, the `keep` published last, whatever the manifest of one
     that is kept names, and what an earlier version of this project made.

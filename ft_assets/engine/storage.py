@@ -1,4 +1,4 @@
-"""Artifacts on a local POSIX disk; the one place that knows where they lie.
+"""Artifacts on a local POSIX disk; the one place that knows where they are.
 
     <root>/<corpus>/<asset>/<version>/…            an artifact, its manifest.json written last; in
                                                    sources.parquet the documents behind it
@@ -45,7 +45,7 @@ CURRENT = "current"
 LEDGER = "ledger"
 """The folder of an asset that outlives its versions: the answers that were paid for."""
 _STAGING = ".staging-"
-_AGAIN = "Make it again: ft-assets refresh {0.corpus} --until {0.asset} --force"
+_AGAIN = "To rebuild it: ft-assets refresh {0.corpus} --until {0.asset} --force"
 
 
 class DamagedError(StageError):
@@ -53,7 +53,7 @@ class DamagedError(StageError):
 
 
 class OldVersionError(DamagedError):
-    """An artifact was made by an earlier version of this project; it counts as never made."""
+    """An artifact was built by an earlier version of this project; it counts as never built."""
 
 
 class Storage:
@@ -64,7 +64,7 @@ class Storage:
         self._read: dict[Path, tuple[tuple[int, ...], Manifest]] = {}
 
     def home(self, corpus: str, asset: str) -> Path:
-        """Where the versions of an artifact lie."""
+        """Where the versions of an artifact are."""
         return self.root / corpus / asset
 
     def keep(self, corpus: str, asset: str) -> Path:
@@ -72,7 +72,7 @@ class Storage:
         return self.home(corpus, asset) / LEDGER
 
     def folder(self, corpus: str, asset: str, version: str) -> Path:
-        """Where a version of an artifact lies."""
+        """Where a version of an artifact is."""
         return self.home(corpus, asset) / version
 
     def corpora(self) -> list[str]:
@@ -84,9 +84,9 @@ class Storage:
         )
 
     def current_version(self, corpus: str, asset: str) -> str | None:
-        """The version in use, or None where nothing was published.
+        """The version in use, or None if nothing was published.
 
-        Raises DamagedError where `current` holds none.
+        Raises DamagedError if `current` holds none.
         """
         path = self.home(corpus, asset) / CURRENT
         try:
@@ -95,15 +95,13 @@ class Storage:
             return None
         version = text.removesuffix("\n")
         if text != f"{version}\n" or not _VERSION.fullmatch(version):
-            raise DamagedError(
-                f"{path} does not hold a version: refresh to make the artifact again"
-            )
+            raise DamagedError(f"{path} does not hold a version: refresh to rebuild the artifact")
         return version
 
     def current(self, corpus: str, asset: str) -> Manifest | None:
-        """The manifest of the version in use, or None where nothing usable was published.
+        """The manifest of the version in use, or None if nothing usable was published.
 
-        Raises DamagedError where the manifest that `current` names cannot be read.
+        Raises DamagedError if the manifest that `current` names cannot be read.
         """
         version = self.current_version(corpus, asset)
         if version is None or not self.folder(corpus, asset, version).is_dir():
@@ -113,7 +111,7 @@ class Storage:
     def manifest(self, corpus: str, asset: str, version: str) -> Manifest:
         """The manifest of one version, read once while its file is the same.
 
-        A manifest is replaced by a new file, never written over. Raises DamagedError where it
+        A manifest is replaced by a new file, never written over. Raises DamagedError if it
         cannot be read.
         """
         path = self.folder(corpus, asset, version) / MANIFEST
@@ -127,16 +125,16 @@ class Storage:
             return manifest
         except OldSchemaError as error:
             raise OldVersionError(
-                f"{path.parent} was made by an earlier version of ft-assets (manifest {error}), so it "
-                "counts as never made; nothing of it is deleted"
+                f"{path.parent} was built by an earlier version of ft-assets (manifest {error}), so it "
+                "counts as never built; nothing of it is deleted"
             ) from error
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DamagedError(
-                f"{path} is damaged ({error}): refresh to make the artifact again"
+                f"{path} is damaged ({error}): refresh to rebuild the artifact"
             ) from error
 
     def versions(self, corpus: str, asset: str) -> list[str]:
-        """The versions that lie there, the one published last first."""
+        """The versions that exist, the one published last first."""
         home = self.home(corpus, asset)
         if not home.is_dir():
             return []
@@ -149,7 +147,7 @@ class Storage:
         return [path.name for path in folders]
 
     def history(self, corpus: str, asset: str) -> Iterator[Manifest]:
-        """The manifests of the versions that lie there, newest first, but for damaged ones."""
+        """The manifests of the versions that exist, newest first, without damaged ones."""
         for version in self.versions(corpus, asset):
             with suppress(DamagedError):
                 yield self.manifest(corpus, asset, version)
@@ -177,7 +175,7 @@ class Storage:
         return _damage(folder, {**manifest.files, sources: manifest.sources})
 
     def require_whole(self, manifest: Manifest) -> None:
-        """Raises DamagedError where an artifact is not what its manifest says."""
+        """Raises DamagedError if an artifact does not match its manifest."""
         if damage := self.damage(manifest):
             raise DamagedError(
                 f"{'; '.join(damage)}: the artifact is damaged. {_AGAIN.format(manifest)}"
@@ -204,7 +202,7 @@ class Storage:
     def staging(self, held: lease.Lease) -> Iterator[Path]:
         """An empty folder on the storage's own disk, gone afterwards whatever happens.
 
-        A full disk becomes a StageError, and any error a LostLeaseError where the run was given up.
+        A full disk becomes a StageError, and any error a LostLeaseError if the run was given up.
         """
         folder = Path(tempfile.mkdtemp(dir=held.home, prefix=_STAGING))
         try:
@@ -221,7 +219,7 @@ class Storage:
     def publish(
         self, held: lease.Lease, folder: Path, manifest: Manifest, nearest: Manifest | None = None
     ) -> Manifest:
-        """Makes what lies in a staging folder the current version of its artifact.
+        """Makes the content of a staging folder the current version of its artifact.
 
         Completes the manifest with the files and the version, which is the digest of their content.
         Where the folder has no SOURCES, or the same as the artifact `nearest` upstream, that one's are
@@ -330,7 +328,7 @@ def _damage(folder: Path, files: Mapping[str, FileDigest]) -> list[str]:
     for name, item in files.items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{path} is not there")
+            found.append(f"{path} is missing")
         elif path.stat().st_size != item["bytes"]:
             found.append(f"{path} has {path.stat().st_size} bytes, not {item['bytes']}")
         elif hash_file(path) != item["sha256"]:

@@ -10,7 +10,7 @@ from ft_assets.stages.qa.ledger.batch_log import BatchLog
 from ft_assets.stages.qa.ledger.ledger import REQUESTS, Ledger
 
 LEDGER = "ledger"
-"""What stands for the version if it is a ledger that is looked at."""
+"""The word used in place of a version for a ledger."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def verify(storage: Storage, corpus: str) -> Iterator[Examined]:
             damage = storage.damage(manifest)
             if manifest.version != version:
                 damage.append(
-                    f"{storage.folder(corpus, asset, version)} has another version's name"
+                    f"{storage.folder(corpus, asset, version)} has the name of another version"
                 )
             size = sum(file["bytes"] for file in manifest.files.values())
             yield Examined(corpus, asset, version, size, damage)
@@ -55,11 +55,11 @@ def verify(storage: Storage, corpus: str) -> Iterator[Examined]:
             yield Examined(corpus, asset, "current", 0, [str(error)])
             continue
         if now and not storage.folder(corpus, asset, now).is_dir():
-            yield Examined(corpus, asset, "current", 0, [f"{asset}: version {now} is not there"])
+            yield Examined(corpus, asset, "current", 0, [f"{asset}: version {now} is missing"])
 
 
 def _ledger(storage: Storage, corpus: str) -> Iterator[Examined]:
-    """Reads what was paid for and stands in no artifact."""
+    """Reads what was paid for and is in no artifact."""
     folder = storage.keep(corpus, "qa_pairs")
     if not (folder / REQUESTS).exists():
         return

@@ -145,7 +145,7 @@ def test_prepare_data_then_nothing_to_do_then_status(corpus: Corpus, cli: RunCLI
     }
     states = json.loads(cli("status", "--json").stdout)["corpora"]["ferry"]
     assert [states[name]["state"] for name in names] == ["fresh"] * 4
-    assert states["adapter"] == {"state": "missing", "causes": ["never made"], "version": None}
+    assert states["adapter"] == {"state": "missing", "causes": ["never built"], "version": None}
     assert "fresh" in cli("status").stdout
 
 

@@ -1,6 +1,6 @@
-"""The table of docs/freshness.md: what each change makes again, and that Dagster sees it so too.
+"""The table of docs/freshness.md: what each change rebuilds, and that Dagster agrees.
 
-`python -m ft_assets_tests.defs.test_freshness_table` writes the table anew.
+`python -m ft_assets_tests.defs.test_freshness_table` writes the table.
 """
 
 import json
@@ -247,7 +247,7 @@ ROWS = [
     Row("*Materialize all* with nothing changed", lambda world: None, by_button=True),
     Row("a file touched", lambda world: os.utime(world.ferry.folder / "ferry.txt")),
     Row(
-        "white space that parses the same",
+        "white space changed, the same text after parsing",
         lambda world: world.ferry.write("ferry.txt", PROSE.replace("\n", "\r\n")),
     ),
     Row("a comment and another key order in the YAML", _reorder),
@@ -256,9 +256,7 @@ ROWS = [
     Row("a document renamed", _rename),
     Row("a document removed", lambda world: (world.ferry.folder / "old.md").unlink()),
     Row("that document put back", lambda world: world.ferry.write("old.md", OLD)),
-    Row(
-        "a file added that cannot be read", lambda world: world.ferry.write("x.pdf", b"%PDF-1.7 no")
-    ),
+    Row("an unreadable file added", lambda world: world.ferry.write("x.pdf", b"%PDF-1.7 no")),
     Row(
         "`questions.jsonl` added",
         lambda world: world.ferry.write("questions.jsonl", '{"question": "Who?", "key_fact": "B"}'),
@@ -274,13 +272,13 @@ ROWS = [
     Row("a setting changed", _setting("training.seed", 20)),
     Row("that setting changed back", _setting("training.seed", 18)),
     Row(
-        "edited, and materialized before anybody observed it",
+        "a document edited, and materialized before it was observed",
         lambda world: world.ferry.write("boat.txt", PROSE + " Unseen."),
         observed=False,
         by_button=True,
     ),
     Row(
-        "settings edited, and refreshed before anybody observed it",
+        "a setting changed, and refreshed before it was observed",
         _setting("model.lora.r", 4),
         observed=False,
     ),
@@ -336,10 +334,10 @@ def table(root: Path, base: Path) -> Iterator[str]:
     with world_in(root, base) as world:
         world.refresh("second", "ferry")
         world.agree()
-        yield line("built before anybody observed anything", world.cells())
+        yield line("first build, before anything was observed", world.cells())
         for row in ROWS:
             yield line(row.name, play(world, row))
-        yield line("a new `DAGSTER_HOME` over the old storage", new_home(world))
+        yield line("a new `DAGSTER_HOME` with the old storage", new_home(world))
 
 
 def new_home(world: World) -> list[str]:
@@ -369,7 +367,7 @@ def test_every_setting_is_in_the_table() -> None:
     assert {*SETTINGS, *NOT_TRIED} == set(leaves(FineTuneConfig()))
 
 
-def test_each_change_makes_again_what_the_page_says_and_dagster_agrees(
+def test_each_change_rebuilds_what_the_page_says_and_dagster_agrees(
     tmp_path: Path, untouched_graph: None
 ) -> None:
     page = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
@@ -383,7 +381,7 @@ def _bases(root: Path) -> Path:
 
 
 def main() -> None:
-    """Writes the page's table anew."""
+    """Writes the page's table again."""
     text = PAGE.read_text()
     with tempfile.TemporaryDirectory() as scratch:
         lines = []

@@ -42,7 +42,7 @@ def test_a_line_that_fails_does_not_hide_the_others(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(report, "LINES", (broken, machine.python))
     first, second = report.report()
-    assert first == Line("broken", "note", "could not be found out (OSError: no such thing)")
+    assert first == Line("broken", "note", "could not be checked (OSError: no such thing)")
     assert second.name == "Python"
 
 

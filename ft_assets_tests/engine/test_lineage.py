@@ -98,7 +98,7 @@ def test_a_removed_document_is_found_by_path_and_by_id(built: Corpus, cli: RunCL
     assert by_path == _found(built, goat.sha256) == _found(built, goat.sha256[:12])
     assert by_path["formatted_dataset"] == [True]
     assert cli("impact", "ferry/never-there.md").returncode == 1
-    with pytest.raises(UserError, match="neither a file nor"):
+    with pytest.raises(UserError, match="is not a file, and no artifact"):
         impact(built.project, "0123456789abcdef")
 
 

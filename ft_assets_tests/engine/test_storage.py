@@ -172,7 +172,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_there(corpus: Corpus) -> No
         text=True,
     )
     assert done.returncode == 3, done.stderr
-    assert "no room left" in done.stdout
+    assert "no space left on device" in done.stdout
     assert project.storage.current("ferry", "raw_documents") == before
     assert "raw_documents" in _make_all(corpus)
 

@@ -77,7 +77,7 @@ def test_files_that_come_or_go_are_damage(built: Corpus) -> None:
     assert "is not in the manifest" in damaged(built.project)[0]
     extra.unlink()
     part.unlink()
-    assert "is not there" in damaged(built.project)[0]
+    assert "is missing" in damaged(built.project)[0]
 
 
 def test_a_consumer_refuses_a_damaged_input_and_a_forced_remake_mends_it(built: Corpus) -> None:
@@ -188,6 +188,5 @@ def test_the_commands(built: Corpus, cli: RunCLI) -> None:
         _build(built)
     said = json.loads(cli("prune", "--keep", "1", "--dry-run", "--json").stdout)
     done = cli("prune", "--keep", "1")
-    assert f"{len(said['removed'])} versions removed" in done.stdout
-    assert "MB freed" in done.stdout
+    assert f"removed {len(said['removed'])} versions and freed " in done.stdout
     assert set(GRAPH) >= {item["asset"] for item in said["removed"]}

@@ -1,4 +1,4 @@
-"""`verify` and `prune`: what is in the storage, checked and cleaned up."""
+"""`verify` and `prune`: checking and cleaning up the storage."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,10 @@ verbs = typer.Typer()
 
 @verbs.command()
 def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
-    """Read every artifact and compare it with its manifest; exit 3 if one is damaged."""
+    """Compare every artifact with its manifest.
+
+    Reads and hashes every file. Exits with 3 if an artifact is damaged, and says how to repair it.
+    """
     from ft_assets.engine.project import Project
     from ft_assets.engine.verify import verify as examined
 
@@ -38,7 +41,9 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
         raise typer.Exit(3)
     if as_json:
         return
-    out.print(f"[green]ok[/] {len(checked)} artifacts, {size / 1e6:.1f} MB, as their manifests say")
+    out.print(
+        f"[green]ok[/] {len(checked)} artifacts, {size / 1e6:.1f} MB: all match their manifests"
+    )
     if old := len(found) - len(checked):
         out.print(f"{old} artifacts of an earlier version of ft-assets were not checked")
 
@@ -57,11 +62,16 @@ def _print_damage(item: "Examined") -> None:
 @verbs.command()
 def prune(
     corpora: Corpora = None,
-    keep: Annotated[int, typer.Option(min=1, help="Versions of each asset to keep.")] = 2,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing.")] = False,
+    keep: Annotated[int, typer.Option(min=1, help="How many versions of each asset to keep.")] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed, but remove nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old versions that no kept artifact was made from."""
+    """Remove old versions of artifacts.
+
+    Keeps the newest versions of each asset, and every version that a kept artifact was made from.
+    """
     from ft_assets.engine.project import Project
     from ft_assets.engine.prune import prune as prune_corpus
 
@@ -79,5 +89,5 @@ def prune(
         return
     for item in gone:
         out.print(f"  {item.corpus}/{item.asset}/{item.version}  {item.bytes / 1e6:.1f} MB")
-    what = "would be removed" if dry_run else "removed"
-    out.print(f"{len(gone)} versions {what}, {freed / 1e6:.1f} MB freed")
+    removed, and_freed = ("would remove", "free") if dry_run else ("removed", "freed")
+    out.print(f"{removed} {len(gone)} versions and {and_freed} {freed / 1e6:.1f} MB")

@@ -1,4 +1,4 @@
-"""`chat`: a corpus's GGUF file asked, with the base model beside it on request."""
+"""`chat`: questions to the GGUF file of a corpus, and on request to the base model too."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -14,10 +14,15 @@ verbs = typer.Typer()
 @verbs.command()
 def chat(
     corpus: Corpus,
-    question: Annotated[str | None, typer.Option(help="Ask one question and quit.")] = None,
-    compare: Annotated[bool, typer.Option(help="Let the base model answer too.")] = False,
+    question: Annotated[str | None, typer.Option(help="Ask one question and exit.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Let the base model answer too.")
+    ] = False,
 ) -> None:
-    """Talk to the GGUF file of a corpus."""
+    """Chat with the GGUF file of a corpus.
+
+    Each question is answered on its own; earlier questions and answers are not passed on.
+    """
     from ft_assets.cli.chat import Chat
 
     if question is not None and not question.strip():

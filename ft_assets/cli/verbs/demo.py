@@ -19,7 +19,7 @@ verbs = typer.Typer()
 
 @verbs.command()
 def demo() -> None:
-    """Take the sample corpus through the whole graph, and ask base and tuned one question."""
+    """Build the sample corpus up to GGUF, then ask the base and the tuned model one question."""
     from ft_assets.cli.chat import Chat
     from ft_assets.engine.project import Project
     from ft_assets.stages.questions import read_questions
@@ -42,7 +42,7 @@ def _print_files(project: "Project") -> None:
     manifest = project.storage.current(_CORPUS, "gguf")
     evaluation = project.storage.current(_CORPUS, "evaluation")
     if manifest is None or evaluation is None:
-        raise StageError("the demo's artifacts are gone: run the demo again")
+        raise StageError("the demo's artifacts were removed: run the demo again")
     counts = evaluation.counts
     out.print(
         f"\nkey facts of {counts['questions']:.0f} closed-book questions: base "

@@ -1,4 +1,4 @@
-"""`doctor`: what of this machine the project can rely on."""
+"""`doctor`: what works on this machine, and what is missing."""
 
 import json
 from typing import TYPE_CHECKING
@@ -19,7 +19,10 @@ verbs = typer.Typer()
 
 @verbs.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Show what of this machine the project can rely on, and what each missing thing costs."""
+    """Check this machine: what works, what is missing, and what you lose without it.
+
+    Exits with 1 if the project cannot work here.
+    """
     from ft_assets.engine.doctor.report import is_enough, report
 
     lines = report()

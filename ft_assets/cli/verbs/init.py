@@ -12,7 +12,11 @@ verbs = typer.Typer()
 
 @verbs.command()
 def init(corpus: Corpus) -> None:
-    """Write a commented settings file for a corpus, and its folder if there is none."""
+    """Write a commented settings file for a corpus, and create its folder if needed.
+
+    The file lists every setting with its default and its allowed values, all commented out. An existing
+    file is not changed.
+    """
     from ft_assets.cli.settings_file import commented_settings
     from ft_assets.config import FineTuneConfig
     from ft_assets.engine.project import Project
@@ -21,7 +25,7 @@ def init(corpus: Corpus) -> None:
     folder = project.data / corpus
     path = folder / SETTINGS_FILE
     if path.exists():
-        raise UserError(f"{path} is there already; nothing was changed")
+        raise UserError(f"{path} exists already; nothing was changed")
     if not project.is_corpus_name(corpus):
         raise UserError(f"{corpus!r} cannot name a corpus: use letters, digits, - and _")
     folder.mkdir(parents=True, exist_ok=True)

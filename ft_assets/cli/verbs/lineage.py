@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ft_assets.cli.arguments import AsJson, Corpus, project_with
-from ft_assets.cli.console import escape, out, print_rows
+from ft_assets.cli.console import escape, left_out, out, print_rows
 from ft_assets.names import AssetName
 
 verbs = typer.Typer()
@@ -16,28 +16,42 @@ verbs = typer.Typer()
 def lineage(
     corpus: Corpus,
     asset: Annotated[
-        AssetName | None, typer.Argument(help="Default: the last asset that was made.")
+        AssetName | None,
+        typer.Argument(metavar="ASSET", help="Default: the last asset that was built."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the documents behind an artifact."""
+    """List the documents behind an artifact.
+
+    Shows the path, id, pages, records, rows and tokens of each. For `raw_documents` it also lists what
+    was left out, with the reason.
+    """
     from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made, told
 
     project = project_with(corpus)
     manifest = require_made(project, corpus, asset)
-    documents = [told(row) for row in documents_behind(project.storage, manifest)]
+    found = list(documents_behind(project.storage, manifest))
+    documents = [told(row) for row in found]
     head = {"corpus": corpus, "asset": manifest.asset, "version": manifest.version}
     if as_json:
         print(json.dumps({**head, "inputs": manifest.inputs, "documents": documents}))
         return
     title = f"{manifest.asset} of {corpus}, version {manifest.version}, {manifest.ended}"
-    rows = [{**line, "document_id": str(line["document_id"])[:12]} for line in documents]
+    rows = [
+        {**line, "document_id": str(line["document_id"])[:12]}
+        for line in documents
+        if line["text_id"]
+    ]
     print_rows(title, [name for name in COLUMNS if name != "text_id"], rows)
+    for row in found:
+        for line in left_out(row.path, row.rejected):
+            out.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
 
 
 @verbs.command()
 def impact(
-    file: Annotated[str, typer.Argument(help="A path or a document id.")], as_json: AsJson = False
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A path or a document id.")],
+    as_json: AsJson = False,
 ) -> None:
     """List the artifacts, current and old, that learned from a document."""
     from ft_assets.engine.lineage import impact as impact_of

@@ -1,4 +1,4 @@
-"""`generate-qa` and `qa`: question-answer pairs, made, priced and reviewed."""
+"""`generate-qa` and `qa`: question-answer pairs generated, priced and reviewed."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 verbs = typer.Typer()
 _review = typer.Typer(
-    help="Look at question-answer pairs, edit and reject them.", no_args_is_help=True
+    help="Review question-answer pairs: export, edit or reject, import.", no_args_is_help=True
 )
 verbs.add_typer(_review, name="qa")
 
@@ -26,19 +26,24 @@ verbs.add_typer(_review, name="qa")
 def generate_qa(
     corpus: Corpus,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count and price the requests; send none.")
+        bool, typer.Option("--dry-run", help="Count and price the requests, but send none.")
     ] = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the question-answer pairs of a corpus."""
+    """Generate the question-answer pairs of a corpus.
+
+    The same as `refresh --until qa_pairs`, but exits with 1 while `qa.enabled` is false. Exits with 4
+    while a batch is pending: run it again later. `--dry-run` needs no key and works while `qa.enabled`
+    is false; it builds the chunks if they are stale.
+    """
     project = project_with(corpus)
     if dry_run:
         _print_estimate(project, corpus, as_json=as_json)
         return
     if not project.config(corpus).qa.enabled:
         path = project.data / corpus / SETTINGS_FILE
-        raise UserError(f"{path}: qa.enabled is false, so there are no pairs to generate")
+        raise UserError(f"{path}: qa.enabled is false: set it to true to generate pairs")
     refresh_until("qa_pairs", [corpus], force=force, as_json=as_json)
 
 
@@ -89,8 +94,10 @@ def _make_chunks(project: "Project", corpus: str) -> None:
 
 
 @_review.command("export")
-def qa_export(corpus: Corpus, file: Annotated[Path, typer.Argument(help="To be written.")]) -> None:
-    """Write the pairs of a corpus to a JSON Lines file, to be edited or rejected there."""
+def qa_export(
+    corpus: Corpus, file: Annotated[Path, typer.Argument(help="The file to write.")]
+) -> None:
+    """Write the pairs of a corpus to a JSON Lines file for review."""
     from ft_assets.engine.pairs import export_pairs
 
     count = export_pairs(project_with(corpus), corpus, file)
@@ -105,22 +112,25 @@ def qa_export(corpus: Corpus, file: Annotated[Path, typer.Argument(help="To be w
 
 @_review.command("import")
 def qa_import(
-    corpus: Corpus, file: Annotated[Path, typer.Argument(help="An edited export.")]
+    corpus: Corpus, file: Annotated[Path, typer.Argument(help="The edited export.")]
 ) -> None:
-    """Take edits and rejections into the corpus; they also apply to pairs made later."""
+    """Import the edits and rejections of a review.
+
+    They also apply to pairs that are generated later.
+    """
     from ft_assets.engine.pairs import import_reviews
 
     new, target = import_reviews(project_with(corpus), corpus, file)
     out.print(f"{new} new or changed reviews in {target}", soft_wrap=True)
     if new:
-        out.print(f"ft-assets refresh {corpus} applies them; no request is sent for that")
+        out.print(f"to apply them (sends no request): ft-assets refresh {corpus}")
 
 
 @_review.command("prompt")
 def qa_prompt(
-    judge: Annotated[bool, typer.Option("--judge", help="Those of the judge.")] = False,
+    judge: Annotated[bool, typer.Option("--judge", help="Print the judge's instructions.")] = False,
 ) -> None:
-    """Print the default instructions, to begin a prompt file of your own with."""
+    """Print the default instructions, as a starting point for a prompt file of your own."""
     from ft_assets.stages.qa.judge import DEFAULT_JUDGE_PROMPT
     from ft_assets.stages.qa.prompt import DEFAULT_PROMPT
 

@@ -15,12 +15,18 @@ verbs = typer.Typer()
 @verbs.command()
 def refresh(
     corpora: Corpora = None,
-    until: Annotated[AssetName, typer.Option(help="Make what this asset needs.")] = "gguf",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Corpora at once.")] = 1,
+    until: Annotated[AssetName, typer.Option(help="Build up to this asset.")] = "gguf",
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Corpora to refresh at once.")
+    ] = 1,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make what is stale, in one Dagster run for each corpus."""
+    """Rebuild what is stale, in one Dagster run per corpus.
+
+    Trainings, and the stages after them, take turns even if several corpora are refreshed at once. If
+    one corpus fails, the others are still refreshed.
+    """
     from ft_assets.engine.project import Project
 
     named = corpora_named(Project.from_environment(), corpora)
@@ -47,13 +53,13 @@ def refresh_until(
 def _add(name: str, asset: AssetName, does: str) -> None:
     """Adds a verb that refreshes one corpus up to `asset`."""
 
-    @verbs.command(name, help=does)
+    @verbs.command(name, help=f"{does}\n\nThe same as `refresh --until {asset}`.")
     def verb(corpus: Corpus, force: Force = False, as_json: AsJson = False) -> None:
         refresh_until(asset, [corpus], force=force, as_json=as_json)
 
 
-_add("prepare-data", "formatted_dataset", "Make the dataset of a corpus.")
-_add("train", "adapter", "Train the adapter of a corpus.")
-_add("evaluate", "evaluation", "Compare base and tuned.")
+_add("prepare-data", "formatted_dataset", "Build the dataset of a corpus.")
+_add("train", "adapter", "Train the LoRA adapter of a corpus.")
+_add("evaluate", "evaluation", "Compare the tuned model with its base model.")
 _add("merge-adapter", "merged_model", "Merge the adapter into its base model.")
-_add("export", "gguf", "Make the GGUF files.")
+_add("export", "gguf", "Build the GGUF files of a corpus.")

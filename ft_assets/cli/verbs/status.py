@@ -1,4 +1,4 @@
-"""`status`: how every asset stands, and why."""
+"""`status`: the state of every asset, and why."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,11 @@ verbs = typer.Typer()
 
 @verbs.command()
 def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
-    """Show what is fresh, stale, missing or blocked, and why; from manifests alone."""
+    """Show which assets are fresh, stale, missing or blocked, and why.
+
+    Compares the manifests with the current documents and settings; builds nothing. If question-answer
+    pairs are to be generated, it also estimates their cost.
+    """
     from ft_assets.engine.project import Project
 
     project = Project.from_environment()

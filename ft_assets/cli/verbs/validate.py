@@ -19,7 +19,12 @@ verbs = typer.Typer()
 
 @verbs.command()
 def validate(corpora: Corpora = None, as_json: AsJson = False) -> None:
-    """Check settings, files and the base model; exit 1 with every error, not the first."""
+    """Check settings, documents and the base model before anything is built.
+
+    Reports every error, not only the first, with its file, line and key, and exits with 1 if there is
+    one. Reads every document and names those that would be left out. A model on the Hugging Face hub is
+    not looked up.
+    """
     from ft_assets.engine.project import Project
     from ft_assets.engine.settings_files import Problem
     from ft_assets.engine.validation import problems as problems_of

@@ -1,4 +1,4 @@
-"""The assets: one file a noun of the graph, bodies of a few lines.
+"""The assets: one file per asset of the graph, bodies of a few lines.
 
 What they share (declaring an asset from its node, materializing it) is in `defs/materialize.py`.
 """

@@ -1,7 +1,10 @@
-"""`raw_documents`: text and instruction records of the corpus, with a table of how texts look."""
+"""`raw_documents`: text and instruction records of the corpus, with tables of how texts look and of what
+was left out.
+"""
 
 from dataclasses import fields
 from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
 
 import dagster as dg
@@ -21,13 +24,25 @@ _COLUMNS = ("path", *(each.name for each in fields(Quality) if each.name != "tex
 def raw_documents(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult:
-    return materialize(context, project, pictures=quality)
+    return materialize(context, project, pictures=tables)
 
 
-def quality(folder: Path) -> Metadata:
-    """How the texts look, those with a problem first."""
+def tables(folder: Path) -> Metadata:
+    """How the texts look, and what was left out."""
     manifest = Manifest.from_json((folder / MANIFEST).read_text())
     sources = list(read_table(sources_path(folder, manifest), SourceDocument))
+    return {**_quality(folder, sources), **_left_out(sources)}
+
+
+def _left_out(sources: list[SourceDocument]) -> Metadata:
+    """The files that were rejected, whole or in part, with the reason."""
+    reasons = ((row.path, reason) for row in sources for reason in row.rejected)
+    rows = [{"path": path, "reason": reason} for path, reason in islice(reasons, _SHOWN)]
+    return {"left_out": table(rows, ("path", "reason"))} if rows else {}
+
+
+def _quality(folder: Path, sources: list[SourceDocument]) -> Metadata:
+    """How the texts look, those with a problem first."""
     paths = {row.text_id: row.path for row in reversed(sources)}
     rows = (
         {"path": paths[row.text_id], **vars(row)}

@@ -14,7 +14,7 @@ def _settings_of(asset: str) -> dg.SourceAsset:
         key=["settings", asset],
         partitions_def=corpus_partitions,
         group_name="settings",
-        description=f"Digest of just those settings that `{asset}` reads.",
+        description=f"Digest of the settings that `{asset}` reads.",
     )
     def observe_settings(
         context: dg.OpExecutionContext, project: dg.ResourceParam[Project]

@@ -16,10 +16,8 @@ def model_cache() -> Line:
     damaged = [f"{folder.name}: {problem}" for folder, problem in folders if problem]
     if damaged:
         return Line(name, "missing", "; ".join(damaged), f"they are not used; to repair: {REPAIR}")
-    found = f"{len(folders)} in {cache_folder()}, as they were sealed"
+    found = f"{len(folders)} in {cache_folder()}, unchanged"
     if left_over := len(everything) - len(folders):
-        cost = (
-            f"{left_over} folders of an earlier version only take up room; to remove them: {REPAIR}"
-        )
+        cost = f"{left_over} folders of an earlier version only take up space; to remove them: {REPAIR}"
         return Line(name, "note", found, cost)
     return Line(name, "ok", found)

@@ -32,12 +32,12 @@ def offered() -> dict[str, bool]:
 def isolation() -> Line:
     """no_new_privs, seccomp, user and network namespaces; the namespaces are a second layer."""
     if sys.platform != "linux":
-        return Line("isolation", "missing", "only Linux has it", "; ".join(_COSTS.values()))
+        return Line("isolation", "missing", "available on Linux only", "; ".join(_COSTS.values()))
     kinds = offered()
     said = ", ".join(f"{'' if there else 'no '}{kind}" for kind, there in kinds.items())
     costs = [cost for kind, cost in _COSTS.items() if not kinds[kind]]
     if costs:
         return Line("isolation", "missing", said, "; ".join(costs))
     if not all(kinds.values()):
-        return Line("isolation", "note", said, "namespaces are a second layer, which is not there")
+        return Line("isolation", "note", said, "namespaces, a second layer, are not available")
     return Line("isolation", "ok", said)

@@ -28,7 +28,7 @@ LINES: tuple[Callable[[], Line], ...] = (
 
 
 def report() -> list[Line]:
-    """Every line. One that cannot be found out says so, and the others are there all the same."""
+    """Every line. One that cannot be checked says so, and does not affect the others."""
     return [_line(find) for find in LINES]
 
 
@@ -37,7 +37,7 @@ def _line(find: Callable[[], Line]) -> Line:
         return find()
     except Exception as error:
         name = find.__name__.replace("_", " ")
-        return Line(name, "note", f"could not be found out ({type(error).__name__}: {error})")
+        return Line(name, "note", f"could not be checked ({type(error).__name__}: {error})")
 
 
 def is_enough(lines: list[Line]) -> bool:

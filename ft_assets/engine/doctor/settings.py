@@ -18,7 +18,7 @@ def dagster_folder() -> Line:
         cost = "no run can be started: set DAGSTER_HOME to a folder of your own"
         return Line(name, "missing", f"{home} is not writable", cost, essential=True)
     if not (home / "dagster.yaml").is_file():
-        return Line(name, "note", f"{home} has no dagster.yaml", "it is made at the first use")
+        return Line(name, "note", f"{home} has no dagster.yaml", "it is created on first use")
     return Line(name, "ok", str(home))
 
 

@@ -475,7 +475,7 @@ def test_the_command_says_what_it_waits_for(
     for _ in range(2):
         found = cli("generate-qa", corpus.name)
         assert found.returncode == 4
-        assert "qa_pairs is not made yet: waiting for batch msgbatch_" in found.stderr
+        assert "qa_pairs is not built yet: waiting for batch msgbatch_" in found.stderr
     assert "waiting for batches of requests: msgbatch_" in cli("status", corpus.name).stdout
     server.behave(batch_seconds=0)
     for batch in server.batches.all.values():

@@ -218,9 +218,9 @@ def test_prices_are_wanted(qa_corpus: Corpus, server: ClaudeServer) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"model": MODEL, "send": "batches"}, "batches is for Claude alone"),
-        ({"model": "openai:"}, "a provider and a model"),
-        ({"model": ":local-model"}, "a provider and a model"),
+        ({"model": MODEL, "send": "batches"}, "batches works with Claude only"),
+        ({"model": "openai:"}, "expected provider:model"),
+        ({"model": ":local-model"}, "expected provider:model"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(
