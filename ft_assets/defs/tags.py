@@ -2,6 +2,10 @@
 
 SENSOR_TAG = "dagster/sensor_name"
 """Dagster's own tag on a run that a sensor asked for."""
+USER_TAG = "user"
+"""Dagster's own tag, which its pages show as who launched a run."""
+TERMINAL = "terminal"
+"""The value of `USER_TAG` on runs of the command line."""
 FORCE_TAG = "ft_assets/force"
 
 
