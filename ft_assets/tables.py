@@ -5,6 +5,7 @@ group size. A table whose rows belong to texts is a folder of files, any other i
 readers take both.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ _LONG = {
 """Columns whose values hardly repeat and are not looked up: no dictionary, no statistics."""
 
 
+_THREADS = "OPENBLAS_NUM_THREADS"
+
+
 class _NoPandas:
     """Makes an import of pandas fail."""
 
@@ -50,20 +54,26 @@ class _NoPandas:
             raise ImportError(name)
 
 
-def leave_pandas_out() -> None:
-    """Has pyarrow not import pandas only to see that nothing it is given is of pandas: 0.3 CPU seconds.
+def load_lean_pyarrow() -> None:
+    """Imports pyarrow, and numpy with it, for our tables alone: without pandas and without threads.
 
-    Whoever asks pyarrow for something of pandas afterwards still gets it.
+    pyarrow would import pandas, only to see that nothing it is given is of pandas: 0.3 CPU seconds.
+    numpy's OpenBLAS would start threads, for matrices that we do not have: 0.05. Whoever asks pyarrow
+    for something of pandas afterwards still gets it.
     """
     if "pandas" in sys.modules:
         return
-    import pyarrow as pa
-
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = before or "1"
     sys.meta_path.insert(0, _NoPandas)
     try:
+        import pyarrow as pa
+
         pa.array([None])  # it looks for pandas once
     finally:
         sys.meta_path.remove(_NoPandas)
+        if before is None:  # children have threads as the user wishes
+            del os.environ[_THREADS]
 
 
 def to_table(record: type, records: Iterable[Any]) -> "pa.Table":

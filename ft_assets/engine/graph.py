@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from ft_assets.stages.job import Job, Outcome, Report
-from ft_assets.tables import leave_pandas_out
+from ft_assets.tables import load_lean_pyarrow
 
 CORPUS_FILES = "corpus_files"
 """The observed source that the graph begins with."""
@@ -54,7 +54,7 @@ GRAPH: dict[str, Node] = {
 def run_stage(job: Job, report: Report) -> Outcome:
     """Runs the stage of the job's asset in this process."""
     if not GRAPH[job.asset].heavy:
-        leave_pandas_out()
+        load_lean_pyarrow()
     build: Callable[[Job, Report], Outcome] = import_module(f"ft_assets.stages.{job.asset}").build
     return build(job, report)
 
