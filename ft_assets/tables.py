@@ -5,6 +5,8 @@ group size. A table whose rows belong to texts is a folder of files, any other i
 readers take both.
 """
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -38,6 +40,40 @@ _LONG = {
     "rejected",
 }
 """Columns whose values rarely repeat and are not searched: no dictionary, no statistics."""
+
+
+_THREADS = "OPENBLAS_NUM_THREADS"
+
+
+class _NoPandas:
+    """Makes an import of pandas fail."""
+
+    @staticmethod
+    def find_spec(name: str, *more: object) -> None:
+        if name == "pandas":
+            raise ImportError(name)
+
+
+def load_lean_pyarrow() -> None:
+    """Imports pyarrow, and numpy with it, for our tables alone: without pandas and without threads.
+
+    pyarrow would import pandas, only to see that nothing it is given is of pandas: 0.3 CPU seconds.
+    numpy's OpenBLAS would start threads, for matrices that we do not have: 0.05. Whoever asks pyarrow
+    for something of pandas afterwards still gets it.
+    """
+    if "pandas" in sys.modules:
+        return
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = before or "1"
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        import pyarrow as pa
+
+        pa.array([None])  # it looks for pandas once
+    finally:
+        sys.meta_path.remove(_NoPandas)
+        if before is None:  # children have threads as the user wishes
+            del os.environ[_THREADS]
 
 
 def to_table(record: type, records: Iterable[Any]) -> "pa.Table":

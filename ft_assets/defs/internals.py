@@ -1,4 +1,4 @@
-"""The only file that touches Dagster's private names; each has a contract test.
+"""Dagster's private names: used here and in `internals_storage.py` only; each has a contract test.
 
 Tried on Dagster 1.13.27.
 """
