@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import regex
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ft_assets.errors import UserError
@@ -169,6 +169,12 @@ def test_sizes_hold_in_tokens_of_each_chunk_by_itself(
     assert not _halves(whole, chunks, 2)
 
 
+@example(
+    texts=[
+        "e\u0301\U00010000aThe keeper's lamp burns 24 hours; 1234567890 gulls don't care. \u0300b a"
+    ],
+    sizes=(39, 5),
+)
 @few
 @given(texts=st.lists(TEXT, min_size=1, max_size=3), sizes=SIZES)
 def test_overlaps_are_as_many_tokens_of_the_text_as_asked_for(
@@ -190,8 +196,9 @@ def test_overlaps_are_as_many_tokens_of_the_text_as_asked_for(
         begin = max(after - overlap, bisect_right(ends, a.start) + 1)
         passed = range(begin, bisect_left(starts, b.start))
         assert len(whole[starts[passed[0]] : b.start].split() if passed else []) <= 1
-        before = regex.findall(r"\X", whole[: b.start])[-1]  # a space may carry a joiner
-        if not before[0].isspace():
+        # White space that carries a joiner or an accent is not left out: it may also begin the chunk.
+        before = regex.findall(r"\X", whole[: b.start])[-1]
+        if not (before[0].isspace() or whole[b.start].isspace()):
             assert not set(passed) & set(good)
 
 
