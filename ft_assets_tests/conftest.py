@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,11 +232,21 @@ def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def own_cache(folder: Path) -> Path:
-    """A cache folder of a test's own, in which the pinned packages of the machine's cache are found."""
-    packages = folder / "ft-assets" / "packages"
-    packages.parent.mkdir(parents=True)
-    packages.symlink_to(cache_folder() / "packages")
+    """A cache folder of a test's own: what was fetched and converted is found, new tokenizers stay in it."""
+    for room in ("packages", "models", "languages"):
+        shared = cache_folder() / room
+        shared.mkdir(parents=True, exist_ok=True)
+        (folder / "ft-assets").mkdir(parents=True, exist_ok=True)
+        (folder / "ft-assets" / room).symlink_to(shared.resolve())
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tokenizers of tiny models, which every run of the tests makes anew, are not left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(own_cache(tmp_path_factory.mktemp("cache"))))
+        yield
 
 
 def workers_of(project: Project) -> list[int]:
