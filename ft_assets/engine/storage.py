@@ -35,7 +35,7 @@ from ft_assets.manifest import (
     sources_path,
 )
 from ft_assets.records import SourceDocument
-from ft_assets.tables import ROW_GROUP, read_batches, write_table
+from ft_assets.tables import ROW_GROUP, load_lean_pyarrow, read_batches, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,6 +161,7 @@ class Storage:
 
     def sources_table(self, manifest: Manifest, columns: list[str] | None = None) -> "pa.Table":
         """The same, or some columns of it, as an Arrow table."""
+        load_lean_pyarrow()
         import pyarrow as pa
 
         folder = self.folder(manifest.corpus, manifest.asset, manifest.version)

@@ -1,5 +1,6 @@
 """`refresh`, and the verbs that refresh one corpus up to one asset."""
 
+import gc
 import json
 from typing import Annotated
 
@@ -35,6 +36,7 @@ def refresh_until(
     from ft_assets.cli.refresh import refresh_corpora
     from ft_assets.engine.project import Project
 
+    gc.freeze()  # the garbage collector need not go through all of Dagster, again and again
     progress = Progress(err if as_json else out, err)
     project = Project.from_environment(progress.made, on_line=progress.say)
     code = refresh_corpora(project, corpora, until, progress, force=force, jobs=jobs)

@@ -82,7 +82,7 @@ def _save(model: Path, empty: Path) -> None:
     command = python(
         "ft_assets.stages.models.saved_tokenizer", str(model.absolute()), str(empty.absolute())
     )
-    done = run("converter", command)
+    done = run("converter", command, OPENBLAS_NUM_THREADS="1")
     if done.returncode == REFUSED:
         raise UserError(done.stdout.strip())
     if done.returncode:
