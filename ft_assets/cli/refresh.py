@@ -14,7 +14,6 @@ from ft_assets.cli.progress import Progress
 from ft_assets.definitions import build_definitions
 from ft_assets.defs.instance import dagster_home
 from ft_assets.defs.internals import free_pool_slots, stale_status
-from ft_assets.defs.internals_logs import mirrored_by_threads
 from ft_assets.defs.internals_storage import kept_connections
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.defs.runs import close_dead_runs, this_process
@@ -98,7 +97,7 @@ def refresh_corpus(
     forced = [until] if force else []
     making = [name for name in wanted if states[name].state != "fresh" or name in forced]
     dagster_home()
-    with kept_connections(), mirrored_by_threads(), dg.DagsterInstance.get() as instance:
+    with kept_connections(), dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
         instance.add_dynamic_partitions(corpus_partitions.name or "", [corpus])
         definitions = build_definitions(project=project, **overrides)

@@ -69,7 +69,7 @@ def _cut_of(job: Job) -> Cut:
 
 def build(job: Job, report: Report) -> Outcome:
     """Makes `chunks`: `chunks.parquet`. Texts that were cut before are not cut again."""
-    tools = versions("regex", "tokenizers", "pyarrow")
+    tools = versions("langchain-text-splitters", "regex", "tokenizers", "pyarrow")
     previous = job.reusable(tools)
     previous_rows = TextRows(previous.folder / CHUNKS if previous else None)
     cut = _cut_of(job)

@@ -9,7 +9,7 @@ from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, own_cache
 
 HEAVY = {
     *("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sympy"),
-    *("pandas", "matplotlib", "langchain", "langchain_core", "langchain_text_splitters"),
+    *("pandas", "matplotlib"),
 }
 _LOGGED = textwrap.dedent(
     """

@@ -1,15 +1,13 @@
-"""Cuts a text recursively or by paragraph: as LangChain's splitters do, on exact offsets.
+"""Cuts a text recursively or by paragraph: LangChain's splitters, on exact offsets.
 
-Which pieces make a chunk is counted here, by LangChain's rules. Its own `add_start_index` looks each
-chunk's text up from where it may begin at the earliest, and so puts a chunk too early if text repeats
-itself.
+LangChain finds the pieces; which pieces make a chunk is counted here, by its rules. Its own
+`add_start_index` looks each chunk's text up from where it may begin at the earliest, and so puts a
+chunk too early where text repeats itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
-
-from ft_assets.stages.splitting.pieces import paragraphs, recursive_pieces
 
 if TYPE_CHECKING:
     import regex
@@ -71,7 +69,7 @@ def recursive_cut(chunk_size: int, chunk_overlap: int) -> Cut:
     No chunk is over `chunk_size` characters. Two chunks have at most `chunk_overlap` characters in
     common: as many whole pieces (paragraphs, lines or words) as fit.
     """
-    return _in_blocks(lambda text: _finer(text, chunk_size, chunk_overlap), chunk_size)
+    return _in_blocks(_recursive(chunk_size, chunk_overlap).spans, chunk_size)
 
 
 def character_cut(chunk_size: int, chunk_overlap: int) -> Cut:
@@ -80,14 +78,15 @@ def character_cut(chunk_size: int, chunk_overlap: int) -> Cut:
     No chunk is over `chunk_size` characters. Two chunks have at most `chunk_overlap` characters in
     common: as many whole paragraphs as fit.
     """
+    paragraphs = _paragraphs(chunk_size, chunk_overlap)
+    finer = _recursive(chunk_size, chunk_overlap)
 
     def spans(text: str) -> Iterator[Span]:
-        for start, end in _Merger(text, chunk_size, chunk_overlap).spans([paragraphs(text)]):
+        for start, end in paragraphs.spans(text):
             if end - start <= chunk_size:
                 yield start, end
             else:
-                found = _finer(text[start:end], chunk_size, chunk_overlap)
-                yield from ((start + a, start + b) for a, b in found)
+                yield from ((start + a, start + b) for a, b in finer.spans(text[start:end]))
 
     return _in_blocks(lambda text: list(spans(text)), chunk_size)
 
@@ -112,33 +111,27 @@ def _in_blocks(spans: Callable[[str], list[Span]], chunk_size: int) -> Cut:
     return cut
 
 
-def _finer(text: str, chunk_size: int, chunk_overlap: int) -> list[Span]:
-    pieces = recursive_pieces(text, chunk_size)
-    return _Merger(text, chunk_size, chunk_overlap).spans(pieces)
+class _Spans:
+    """For a LangChain splitter: merges its pieces into spans rather than into texts.
 
+    LangChain gives every piece once, in order and with its separator, a level of pieces at a time.
+    """
 
-class _Merger:
-    """Merges the pieces of a text into spans."""
+    _chunk_size: int
+    _chunk_overlap: int
+    split_text: Callable[[str], list[str]]
 
-    def __init__(self, text: str, chunk_size: int, chunk_overlap: int) -> None:
-        self._chunk_size, self._chunk_overlap = chunk_size, chunk_overlap
-        self._text, self._at = text, 0
-        self._found: list[Span] = []
-
-    def spans(self, groups: Iterable[list[str]]) -> list[Span]:
-        """The spans of all chunks of the text, without white space at their ends.
-
-        `groups` have all pieces in order. No chunk has pieces of two groups.
-        """
-        for pieces in groups:
-            self._merge(pieces)
+    def spans(self, text: str) -> list[Span]:
+        """The spans of all chunks of the text, without white space at their ends."""
+        self._text, self._at, self._found = text, 0, list[Span]()
+        self.split_text(text)
         return self._found
 
-    def _merge(self, pieces: list[str]) -> None:
+    def _merge_splits(self, splits: list[str], separator: str) -> list[str]:
         begin = end = self._at
         starts: list[int] = []
         dropped = 0
-        for length in map(len, self._graphemes(pieces)):
+        for length in map(len, self._graphemes(splits)):
             if end - begin + length > self._chunk_size:
                 self._add(begin, end)
                 while begin < end and (
@@ -150,17 +143,41 @@ class _Merger:
             end += length
         self._add(begin, end)
         self._at = end
+        return []
 
     def _add(self, begin: int, end: int) -> None:
         span = strip(self._text, begin, end)
         if span[0] < span[1]:
             self._found.append(span)
 
-    def _graphemes(self, pieces: list[str]) -> list[str]:
+    def _graphemes(self, splits: list[str]) -> list[str]:
         """The pieces, but where they are single characters those that readers see."""
-        text = "".join(pieces)
-        if len(text) > len(pieces) or text.isascii():
-            return pieces
+        text = "".join(splits)
+        if len(text) > len(splits) or text.isascii():
+            return splits
         seen = _grapheme().findall(text)
         fits = self._chunk_size
         return [piece for one in seen for piece in ([one] if len(one) <= fits else one)]
+
+
+def _recursive(chunk_size: int, chunk_overlap: int) -> _Spans:
+    from langchain_text_splitters import RecursiveCharacterTextSplitter
+
+    class Recursive(_Spans, RecursiveCharacterTextSplitter):  # type: ignore[misc]
+        pass
+
+    return Recursive(chunk_size=chunk_size, chunk_overlap=chunk_overlap)
+
+
+def _paragraphs(chunk_size: int, chunk_overlap: int) -> _Spans:
+    from langchain_text_splitters import CharacterTextSplitter
+
+    class Paragraphs(_Spans, CharacterTextSplitter):  # type: ignore[misc]
+        pass
+
+    return Paragraphs(
+        separator="\n\n",
+        keep_separator="end",  # so that a chunk stays an exact piece of the text
+        chunk_size=chunk_size,
+        chunk_overlap=chunk_overlap,
+    )
