@@ -151,7 +151,7 @@ def test_a_request_that_is_refused_for_what_it_is_is_left_out(
 def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: ClaudeServer) -> None:
     prepare(corpus, server)
     server.behave(faults={"batch_refused": 1.0})
-    with pytest.raises(StageError, match="every request is turned away: invalid_request_error"):
+    with pytest.raises(StageError, match="every request is refused: invalid_request_error"):
         made_at_last(corpus)
     assert len(submissions(server)) == 1
     assert corpus.project.storage.current(corpus.name, "qa_pairs") is None
@@ -159,7 +159,7 @@ def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: Clau
     assert made_at_last(corpus)
     server.behave(faults={"batch_refused": 1.0})
     corpus.write("ferry.txt", "The ferry now lands at the western pier, whatever the wind may be.")
-    with pytest.raises(StageError, match="every request is turned away"):
+    with pytest.raises(StageError, match="every request is refused"):
         made_at_last(corpus)
 
 
@@ -186,7 +186,7 @@ def test_what_is_refused_is_left_out_though_processes_end_in_between(
     assert made_at_last(corpus)  # refused again, as it was when the pairs were complete
     enable_qa(corpus, server, send="batches", judge=True)
     server.behave(rigged={"Pier 3 ": "batch_refused", "You check": "batch_refused"})
-    with pytest.raises(StageError, match="every request is turned away"):
+    with pytest.raises(StageError, match="every request is refused"):
         made_at_last(corpus)
     server.behave(rigged={"Pier 3 ": "batch_refused"})
     assert made_at_last(corpus)
@@ -399,7 +399,7 @@ def test_results_that_are_not_there_yet_are_waited_for(
         raise ApiError(404, f"Message Batch {batch_id} has no results.")
 
     monkeypatch.setattr(server.batches, "results", missing)
-    with pytest.raises(WaitingError, match="nothing can be learned now"):
+    with pytest.raises(WaitingError, match="whose state cannot be checked now"):
         make(corpus)
     monkeypatch.undo()
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)

@@ -255,7 +255,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
     before = make_pairs(qa_corpus).version
     qa_corpus.write("1.txt", prose(1).replace("Lamp 1-3 ", "Torch 1-3 "))
     server.behave(rigged={"Torch": "bad_request"})
-    with pytest.raises(StageError, match="every request is turned away: 400"):
+    with pytest.raises(StageError, match="every request is refused: 400"):
         make_pairs(qa_corpus)
     assert artifact_folder(qa_corpus).name == before
     qa_corpus.write("2.txt", prose(2).replace("Lamp 2-3 ", "Candle 2-3 "))
@@ -265,7 +265,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
     )  # another was answered: this one is left out
     assert manifest.counts["failed"] == 1
     assert [line for line in report if "left out" in line and "--force" in line]
-    assert [gate for gate in manifest.failed_gates() if "gave no useful answer" in gate]  # over 5%
+    assert [gate for gate in manifest.failed_gates() if "returned no usable answer" in gate]  # over 5%
     server.behave(rigged={})
     assert make_pairs(qa_corpus, force=True).counts["failed"] == 0
 
@@ -279,7 +279,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
         ({"api_key": "sk-ant-other"}, UserError, "does not accept the key in ANTHROPIC_API_KEY"),
         ({"first": ["no_credit"]}, StageError, "no credit"),
         ({"first": ["billing"]}, StageError, "no credit"),
-        ({"first": ["usage_limit"]}, StageError, "limit of its own"),
+        ({"first": ["usage_limit"]}, StageError, "reached its own limit"),
     ],
 )
 def test_what_no_request_would_escape_stops_at_once(
@@ -616,7 +616,7 @@ def test_the_command_line_prices_makes_and_takes_reviews(
     manifest = make_pairs(qa_corpus, report=report.append)
     assert manifest.counts["reviews_without_chunk"] == 2
     assert not manifest.checks["reviews_apply"]["passed"]
-    assert [line for line in report if "lost its chunk" in line]
+    assert [line for line in report if "a review no longer applies" in line]
 
 
 @pytest.mark.slow

@@ -86,5 +86,5 @@ def test_a_wait_is_a_number_or_a_date() -> None:
 def test_a_moment_far_off_is_not_waited_for() -> None:
     assert wait_until(0.0) == 0
     assert wait_until(time.time() + 60) == pytest.approx(60, abs=1)
-    with pytest.raises(StageError, match=r"no more requests until .* run again then"):
+    with pytest.raises(StageError, match=r"allows no more requests until .* run again then"):
         wait_until(time.time() + 5000)
