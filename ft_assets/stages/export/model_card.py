@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what a model is made of, by whom it was taught, and how well it does."""
+"""MODEL_CARD.md: a model's base, data, settings, checks and metrics."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +16,10 @@ _METRICS = {
 
 
 def model_card(job: Job, metrics: dict[str, float], files: list[Path]) -> str:
-    """The card of one export, from the manifests that the model hangs on. Holds no time."""
+    """The card of one export, from the manifests that the model depends on.
+
+    It contains no time, so that a rebuild gives the same bytes.
+    """
     return "\n".join(_lines(job, metrics, files)) + "\n"
 
 
