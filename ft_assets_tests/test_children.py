@@ -102,7 +102,7 @@ def test_a_child_imports_this_package_wherever_it_starts(monkeypatch: pytest.Mon
 def test_a_command_that_is_not_there_is_named() -> None:
     done = run("ocr", launched("ocr", ["no-such-program"]))
     assert done.returncode == 1
-    assert done.stderr.strip() == "no-such-program cannot be run: No such file or directory"
+    assert done.stderr.strip() == "cannot run no-such-program: No such file or directory"
     assert "usage" in run("ocr", python("ft_assets.children", "nobody", "--", "true")).stderr
 
 
