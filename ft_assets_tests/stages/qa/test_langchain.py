@@ -247,7 +247,7 @@ def test_batches_under_way_are_not_lost_by_another_model(
     assert ledger_of(qa_corpus).under_way > 6
 
 
-# What an integration without a JSON schema, or a server without a count of tokens, answers
+# Answers of an integration without a JSON schema, or of a server without token counts
 
 
 def ask() -> Request:

@@ -1,4 +1,4 @@
-"""Pairs made through the real SDK by a faithful server on loopback: what is sent, paid and kept."""
+"""Pairs generated through the real SDK from a realistic server: what is sent, paid and kept."""
 
 import json
 import os
@@ -265,7 +265,9 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
     )  # another was answered: this one is left out
     assert manifest.counts["failed"] == 1
     assert [line for line in report if "left out" in line and "--force" in line]
-    assert [gate for gate in manifest.failed_gates() if "returned no usable answer" in gate]  # over 5%
+    assert [
+        gate for gate in manifest.failed_gates() if "returned no usable answer" in gate
+    ]  # over 5%
     server.behave(rigged={})
     assert make_pairs(qa_corpus, force=True).counts["failed"] == 0
 
@@ -428,7 +430,7 @@ def test_a_full_disk_is_said_and_nothing_paid_for_is_lost(
 
 
 def test_a_poisoned_request_alone_is_turned_away(qa_corpus: Corpus, server: ClaudeServer) -> None:
-    """A request that the API refuses for what it is does not hold up the others."""
+    """A request that the API refuses for its content does not block the others."""
 
     def call_of(plan: Any) -> Any:
         call = qa_claude.claude_call(plan.qa.base_url, plan.price)
@@ -591,7 +593,7 @@ def test_the_command_line_prices_makes_and_takes_reviews(
     done = cli("qa", "import", "lamps", str(export))
     assert done.stdout.startswith("2 new or changed reviews")
     assert "qa.review" in cli("status", "lamps").stdout
-    enable_qa(qa_corpus, server, audience="keepers")  # all is asked anew
+    enable_qa(qa_corpus, server, audience="keepers")  # all requests change
     manifest = make_pairs(qa_corpus)
     found = {pair.question: pair for pair in published_pairs(qa_corpus)}
     assert lines[0]["question"] not in found
@@ -621,7 +623,7 @@ def test_the_command_line_prices_makes_and_takes_reviews(
 
 @pytest.mark.slow
 def test_the_pace_is_that_of_the_servers_limit(qa_corpus: Corpus, server: ClaudeServer) -> None:
-    """With answers that take 2 s, and a limit that they come up against at once."""
+    """Answers take 2 s, and the rate limit applies from the start."""
     for number in range(6, 60):
         qa_corpus.write(f"{number}.txt", prose(number, 24))
     enable_qa(qa_corpus, server, max_concurrency=64)

@@ -1,4 +1,4 @@
-"""When what failed is tried again: the three policies, and what an answer says about it."""
+"""Retries: the three policies, and the waits that answers ask for."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from ft_assets.stages.qa.retry import (
 
 
 def waits(retry: Retry, failure: Failure, asked: float | None = None) -> list[float]:
-    """The waits between all tries of something that keeps failing."""
+    """The waits between all tries of a call that keeps failing."""
     found: list[float] = []
     for times in count(1):
         wait = retry.wait(failure, times, asked)
