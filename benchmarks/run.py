@@ -1,7 +1,7 @@
 """Where the figures in docs/benchmarks.md come from: ratios of two things measured in the same run.
 
 `make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training, incremental, growth,
-status, documents, splitting, rows and pairs. Results are printed and written to
+loop, status, documents, splitting, rows and pairs. Results are printed and written to
 benchmarks/results.json.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.documents import extraction
+from benchmarks.edit_loop import edit_loop
 from benchmarks.incremental import growth, one_of_a_thousand, status_of_a_hundred
 from benchmarks.pairs import pairs
 from benchmarks.rows import a_million_rows
@@ -97,6 +98,7 @@ def main() -> None:
         "training": training,
         "incremental": one_of_a_thousand,
         "growth": growth,
+        "loop": edit_loop,
         "documents": extraction,
         "status": status_of_a_hundred,
         "rows": a_million_rows,

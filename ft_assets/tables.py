@@ -5,6 +5,8 @@ compression or a row group size. A table whose rows belong to texts is a folder 
 single file; Parquet readers accept both.
 """
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -38,6 +40,40 @@ _LONG = {
     "rejected",
 }
 """Columns without dictionary and statistics: their values rarely repeat and are not searched."""
+
+
+_THREADS = "OPENBLAS_NUM_THREADS"
+
+
+class _NoPandas:
+    """Makes an import of pandas fail."""
+
+    @staticmethod
+    def find_spec(name: str, *more: object) -> None:
+        if name == "pandas":
+            raise ImportError(name)
+
+
+def load_lean_pyarrow() -> None:
+    """Imports pyarrow, and with it numpy, without pandas and without threads.
+
+    pyarrow would import pandas only to check for pandas objects, which takes 0.3 s of CPU time. numpy's
+    OpenBLAS would start threads for matrix operations that we do not use: 0.05 s. Later code can still
+    use pyarrow with pandas.
+    """
+    if "pandas" in sys.modules:
+        return
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = before or "1"
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        import pyarrow as pa
+
+        pa.array([None])  # pyarrow looks for pandas only once, at the first conversion
+    finally:
+        sys.meta_path.remove(_NoPandas)
+        if before is None:  # children inherit the user's own setting
+            del os.environ[_THREADS]
 
 
 def to_table(record: type, records: Iterable[Any]) -> "pa.Table":

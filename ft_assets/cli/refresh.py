@@ -12,9 +12,17 @@ from ft_assets.cli.progress import Progress
 from ft_assets.definitions import build_definitions
 from ft_assets.defs.instance import dagster_home
 from ft_assets.defs.internals import free_pool_slots, stale_status
+from ft_assets.defs.internals_storage import kept_connections
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.defs.runs import close_dead_runs, this_process
-from ft_assets.defs.tags import FORCE_TAG, PROCESS_TAG, REFRESH_JOB, REUSE_TAG
+from ft_assets.defs.tags import (
+    FORCE_TAG,
+    PROCESS_TAG,
+    REFRESH_JOB,
+    REUSE_TAG,
+    TERMINAL,
+    USER_TAG,
+)
 from ft_assets.engine.graph import upstream
 from ft_assets.engine.project import Project
 from ft_assets.errors import INTERRUPTED, WAITING, exit_code, gravest, in_words
@@ -87,7 +95,7 @@ def refresh_corpus(
     forced = [until] if force else []
     making = [name for name in wanted if states[name].state != "fresh" or name in forced]
     dagster_home()
-    with dg.DagsterInstance.get() as instance:
+    with kept_connections(), dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
         instance.add_dynamic_partitions(corpus_partitions.name or "", [corpus])
         definitions = build_definitions(project=project, **overrides)
@@ -103,11 +111,7 @@ def refresh_corpus(
             partition_key=corpus,
             asset_selection=[dg.AssetKey(name) for name in wanted if name in {*making, *reusing}],
             run_config=_QUIET,
-            tags={
-                PROCESS_TAG: this_process(),
-                REUSE_TAG: ",".join(reusing),
-                **({FORCE_TAG: "true"} if force else {}),
-            },
+            tags=_tags(reusing, force),
             raise_on_error=False,
         )
         if not result.success:
@@ -120,6 +124,16 @@ def refresh_corpus(
         if not found.failures:
             found.failures["run"] = f"the run {result.run_id} failed; see it in the UI"
     return found
+
+
+def _tags(reusing: list[str], force: bool) -> dict[str, str]:
+    """What a run of the command line says of itself."""
+    tags = {USER_TAG: TERMINAL, PROCESS_TAG: this_process()}
+    if reusing:
+        tags[REUSE_TAG] = ",".join(reusing)
+    if force:
+        tags[FORCE_TAG] = "true"
+    return tags
 
 
 def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> None:

@@ -83,6 +83,7 @@ def look(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
     new = [corpus for corpus in corpora if corpus not in known]
     kept = {_FIRST, *corpora}
     return dg.SensorResult(
+        skip_reason=None if tick.requests else tick.in_words(),
         dynamic_partitions_requests=[corpus_partitions.build_add_request(new)] if new else [],
         asset_events=tick.events,
         run_requests=tick.requests,
@@ -97,17 +98,32 @@ class _Tick:
         self._context, self._project = context, project
         self.events: list[dg.AssetObservation] = []
         self.requests: list[dg.RunRequest] = []
+        self._said: list[str] = []
+        self._unchanged = 0
+
+    def in_words(self) -> str:
+        """What was seen of each corpus in which something was, and of the others how many there are."""
+        if not self._unchanged:
+            return "; ".join(self._said) or "the data folder has no corpus"
+        rest = "1 corpus is" if self._unchanged == 1 else f"{self._unchanged} corpora are"
+        return "; ".join([*self._said, f"{rest} unchanged"])
+
+    def _say(self, corpus: str, what: str) -> None:
+        self._said.append(f"{corpus} {what}")
+        self._context.log.info(f"{corpus} {what}")
 
     def look_at(self, corpus: str, last: _Looked) -> _Looked:
         """What is known of a corpus after this look."""
         try:
             return self._acted(corpus, last)
         except SlowError as error:
+            self._said.append(f"{corpus} is not read yet: {error}")
             self._context.log.warning(f"{corpus}: {error}; the next tick continues from there")
             return last
         except Exception as error:
             problem = in_words(error)
-            self._context.log.warning(f"{corpus} is left out until this is corrected: {problem}")
+            self._said.append(f"{corpus} is left out until this is corrected: {problem}")
+            self._context.log.warning(self._said[-1])
             if problem != last.problem:
                 self.events.append(_refusal(corpus, problem))
             return replace(last, problem=problem)
@@ -124,11 +140,19 @@ class _Tick:
             ]
             if cost := observation_of_cost(self._project, corpus):
                 self.events.append(cost)
+            self._say(corpus, f"changed and has settled: asked for a run up to {until}")
             self.requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
-        elif state == last.acted and last.tries:
+        elif state != last.acted:
+            self._say(corpus, "changed: waiting until it is the same on two ticks")
+        elif last.tries:
             last, again = _followed_up(self._context.instance, corpus, last)
             if again:
+                self._say(corpus, f"is asked for again (try {last.tries}): its last run died")
                 self.requests.append(_request(corpus, until, observed[CORPUS_FILES], last))
+            else:
+                self._say(corpus, "has a run that was asked for; nothing changed since")
+        else:
+            self._unchanged += 1
         return replace(last, seen=state, problem="")
 
 

@@ -1,4 +1,4 @@
-"""The only file that touches Dagster's private names; each has a contract test.
+"""Dagster's private names: used here and in `internals_storage.py` only; each has a contract test.
 
 Tried on Dagster 1.13.27.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+
+from ft_assets.defs.tags import GROUPS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -126,6 +128,12 @@ def web_application(instance: dg.DagsterInstance, workspace: Path | None) -> Ite
     target = WorkspaceFileTarget([str(workspace)]) if workspace else EmptyWorkspaceTarget()
     with WorkspaceProcessContext(instance, target, version=__version__) as context:
         yield create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
+
+
+def asset_graph_page() -> str:
+    """The path of the asset graph with all groups expanded. By default Dagster shows them collapsed."""
+    groups = ",".join(f"global@global:{group}" for group in GROUPS)
+    return f"/asset-groups?expanded={groups}"
 
 
 def daemon_command(workspace: Path) -> list[str]:

@@ -14,7 +14,9 @@ from ft_assets.defs.metadata import Metadata, common_metadata
 from ft_assets.defs.observations import input_keys, report_read
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.defs.tags import (
+    DATA,
     FORCE_TAG,
+    MODEL,
     REUSE_TAG,
     SENSOR_TAG,
     SETTLED_TAG,
@@ -41,7 +43,7 @@ def corpus_asset(asset: str) -> Callable[[Callable[..., Any]], dg.AssetsDefiniti
         code_version=node.code_version,
         description=node.description,
         check_specs=check_specs(asset),
-        group_name="model" if node.heavy else "data",
+        group_name=MODEL if node.heavy else DATA,
         kinds={"pytorch"} if node.heavy else {"parquet"},
         pool=WORKER_POOL if node.heavy else None,
     )

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from ft_assets.defs.histogram import histogram_svg
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def _picture(name: str, kind: str, content: bytes) -> dg.MarkdownMetadataValue:
+    encoded = base64.b64encode(content).decode()
+    return dg.MetadataValue.md(f"![{name}](data:image/{kind};base64,{encoded})")
 
 
 def _draw(name: str, draw: "Callable[[Axes], None]") -> dg.MarkdownMetadataValue:
@@ -20,8 +27,7 @@ def _draw(name: str, draw: "Callable[[Axes], None]") -> dg.MarkdownMetadataValue
     axes.grid(alpha=0.3)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=90)
-    encoded = base64.b64encode(picture.getvalue()).decode()
-    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{encoded})")
+    return _picture(name, "png", picture.getvalue())
 
 
 def curve(
@@ -40,13 +46,7 @@ def histogram(
     name: str, label: str, values: Mapping[str, Sequence[float]]
 ) -> dg.MarkdownMetadataValue:
     """How often each value occurs, a series beside another."""
-
-    def draw(axes: "Axes") -> None:
-        axes.hist(list(values.values()), bins=30, label=list(values))
-        axes.set(xlabel=label, ylabel="count")
-        axes.legend()
-
-    return _draw(name, draw)
+    return _picture(name, "svg+xml", histogram_svg(label, values).encode())
 
 
 def bars(name: str, label: str, values: dict[str, float]) -> dg.MarkdownMetadataValue:

@@ -1,7 +1,15 @@
-"""The names that runs carry and that both sides of a run look for."""
+"""The names that runs and assets carry and that more than one module looks for."""
+
+CORPUS, DATA, MODEL = GROUPS = ("corpus", "data", "model")
+"""The groups of assets. Dagster sorts them by name, which here is the order of the work."""
+
 
 SENSOR_TAG = "dagster/sensor_name"
 """Dagster's own tag on a run that a sensor asked for."""
+USER_TAG = "user"
+"""Dagster's own tag, which its pages show as who launched a run."""
+TERMINAL = "terminal"
+"""The value of `USER_TAG` on runs of the command line."""
 FORCE_TAG = "ft_assets/force"
 
 

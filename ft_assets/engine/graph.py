@@ -6,6 +6,7 @@ from importlib import import_module
 
 from ft_assets.extras import require
 from ft_assets.stages.job import Job, Outcome, Report
+from ft_assets.tables import load_lean_pyarrow
 
 CORPUS_FILES = "corpus_files"
 """The observed source that the graph begins with."""
@@ -70,6 +71,8 @@ def run_stage(job: Job, report: Report) -> Outcome:
     """
     for extra in GRAPH[job.asset].extras:
         require(extra, job.asset)
+    if not GRAPH[job.asset].heavy:
+        load_lean_pyarrow()
     build: Callable[[Job, Report], Outcome] = import_module(f"ft_assets.stages.{job.asset}").build
     return build(job, report)
 

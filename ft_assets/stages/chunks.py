@@ -58,18 +58,18 @@ def _cut_of(job: Job) -> Cut:
     size, overlap = settings.chunk_size, settings.chunk_overlap
     if settings.splitter == "token":
         from ft_assets.stages.models.base_model import fetch_base_model
-        from ft_assets.stages.models.tokenizer import tokenizer_of
+        from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
         from ft_assets.stages.splitting.tokens import token_cut
 
         model = job.section(ModelConfig)
         folder = fetch_base_model(model.base, model.revision, weights=False).folder
-        return token_cut(tokenizer_of(folder), size, overlap)
+        return token_cut(light_tokenizer_of(folder), size, overlap)
     return (recursive_cut if settings.splitter == "recursive" else character_cut)(size, overlap)
 
 
 def build(job: Job, report: Report) -> Outcome:
     """Builds `chunks`: `chunks.parquet`. Chunks of unchanged texts are reused."""
-    tools = versions("langchain-text-splitters", "regex", "tokenizers", "pyarrow")
+    tools = versions("regex", "tokenizers", "pyarrow")
     previous = job.reusable(tools)
     previous_rows = TextRows(previous.folder / CHUNKS if previous else None)
     cut = _cut_of(job)

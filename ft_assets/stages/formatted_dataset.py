@@ -29,13 +29,13 @@ from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
 from ft_assets.stages.job import Job, Outcome, Report, versions
 from ft_assets.stages.models.base_model import fetch_base_model
-from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.tables import Rows, batched, read_table, to_table, write_table
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from ft_assets.stages.models.light_tokenizer import AnyTokenizer
 
 SKETCHES = "sketches.parquet"
 _WRITTEN = 1_000
@@ -125,7 +125,7 @@ def _naming_the_template(job: Job) -> Iterator[None]:
         raise UserError(f"data.template {job.section(DataConfig).template}: {error}") from error
 
 
-def _manager(job: Job, tokenizer: "PreTrainedTokenizerBase") -> PromptTemplateManager:
+def _manager(job: Job, tokenizer: "AnyTokenizer") -> PromptTemplateManager:
     data = job.section(DataConfig)
     custom = job.text("data.template.text")
     with _naming_the_template(job):
@@ -157,7 +157,7 @@ def build(job: Job, report: Report) -> Outcome:
     }
     previous = job.reusable(tools)
     folder = previous.folder if previous else None
-    tokenizer = tokenizer_of(base.folder)
+    tokenizer = light_tokenizer_of(base.folder)
     manager = _manager(job, tokenizer)
     tokenizer.chat_template = manager.chat_template
     if folder:  # the same tokenizer with the same template

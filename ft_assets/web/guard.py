@@ -42,8 +42,19 @@ class Refusal(NamedTuple):
 class Guard:
     """ASGI middleware that passes on only requests of the server's owner."""
 
-    def __init__(self, app: ASGIApp, token: str, port: int, proxied: Sequence[str] = ()) -> None:
-        """Guards `app`, served on `port` and, under the host names `proxied`, by a proxy with TLS."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str,
+        port: int,
+        proxied: Sequence[str] = (),
+        landing: str = "/",
+    ) -> None:
+        """Guards `app`, served on `port` and, under the host names `proxied`, by a proxy with TLS.
+
+        A request for the root with the token is redirected to `landing`.
+        """
+        self._landing = landing
         self._app = app
         self._token = token.encode()
         self._cookie = f"ft_assets_{port}"
@@ -121,7 +132,8 @@ class Guard:
         """Moves the token from the address into a cookie."""
         query = urlencode([(k, v) for k, v in _query(scope) if k != "token"])
         path = "/" + quote(scope["path"].lstrip("/"))
-        answer = RedirectResponse(f"{path}?{query}" if query else path, status_code=303)
+        to = f"{path}?{query}" if query else path
+        answer = RedirectResponse(self._landing if to == "/" else to, status_code=303)
         origin = self._origins[(_header(scope, "host") or "").lower()]
         answer.set_cookie(
             self._cookie,

@@ -26,13 +26,14 @@ def serve(listening: socket.socket, workspace: Path, proxied: list[str]) -> None
     """
     import dagster as dg
 
-    from ft_assets.defs.internals import web_application
+    from ft_assets.defs.internals import asset_graph_page, web_application
 
     port, token = listening.getsockname()[1], secrets.token_urlsafe(32)
     addresses = [f"http://{LOOPBACK[0]}:{port}", *(f"https://{name}" for name in proxied)]
     greeting = [f"{address}/?token={token}" for address in addresses]
     with dg.DagsterInstance.get() as instance, web_application(instance, workspace) as app:
-        asyncio.run(_answer(Guard(app, token, port, proxied), listening, greeting))
+        guard = Guard(app, token, port, proxied, asset_graph_page())
+        asyncio.run(_answer(guard, listening, greeting))
 
 
 async def _answer(app: "ASGIApp", listening: socket.socket, greeting: list[str]) -> None:

@@ -73,6 +73,10 @@ def test_under_a_new_home_dagster_is_told_and_nothing_is_made(
 ) -> None:
     corpus.settings(f"model: {{base: '{pico_model}'}}")
     assert _refresh(corpus) == DATA_HALF
+    with dg.DagsterInstance.get() as instance:
+        [run] = instance.get_runs()
+    assert run.tags["user"] == "terminal"
+    assert all(run.tags.values()), "a tag is empty"
     before = snapshot(corpus.project.storage.root)
     monkeypatch.setenv("DAGSTER_HOME", str(home.parent / "new"))
     dagster_home()

@@ -80,6 +80,27 @@ def test_a_folder_becomes_a_partition_once_it_has_settled(
     assert set(instance.get_dynamic_partitions("corpus")) == {"ferry", "second"}
 
 
+def test_a_tick_says_what_it_saw_and_why_it_waits(
+    instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    def says(cursor: str | None) -> tuple[str, str | None]:
+        result = _tick(instance, corpus.project, cursor)
+        reason = result.skip_reason
+        return (reason.skip_message or "") if reason else "", result.cursor
+
+    said, cursor = says(None)
+    assert said == "ferry changed: waiting until it is the same on two ticks"
+    said, cursor = says(cursor)
+    assert said == ""  # it asked for a run
+    said, cursor = says(cursor)
+    assert said == "ferry has a run that was asked for; nothing changed since"
+    Corpus(corpus.project, "broken").settings("data: [")
+    said, cursor = says(cursor)
+    assert said.startswith("broken is left out until this is corrected: ")
+    empty = Project(corpus.project.data / "ferry", corpus.project.storage.root)
+    assert _tick(instance, empty, None).skip_reason is not None
+
+
 def test_a_change_and_its_undoing_are_both_acted_on(
     instance: dg.DagsterInstance, corpus: Corpus
 ) -> None:

@@ -1,5 +1,6 @@
 """In a browser: a page on another port gets nothing, and the owner can materialize an asset."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,10 @@ def _materialize(page: Any, ui: UI, corpus: Corpus) -> None:
     """The owner opens the printed address and clicks the button."""
     page.goto(f"{ui.url}/?token={ui.token}")
     page.wait_for_url(lambda url: "token" not in url)
+    for asset in ("raw_documents", "gguf"):  # the asset graph, with no group collapsed
+        page.get_by_text(asset, exact=True).first.wait_for(timeout=60_000)
+    if folder := os.environ.get("FT_ASSETS_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "graph.png")
     page.goto(f"{ui.url}/assets/raw_documents?view=partitions&partition={corpus.name}")
     page.get_by_role("button", name="Materialize").first.click(timeout=60_000)
     page.get_by_role("button", name="Launch 1 run").click()

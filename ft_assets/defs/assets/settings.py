@@ -4,6 +4,7 @@ import dagster as dg
 
 from ft_assets.defs.observations import observed_versions, report_cost_of_pairs
 from ft_assets.defs.partitions import corpus_partitions
+from ft_assets.defs.tags import CORPUS
 from ft_assets.engine.asset_settings import reads_any
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
@@ -13,7 +14,7 @@ def _settings_of(asset: str) -> dg.SourceAsset:
     @dg.observable_source_asset(
         key=["settings", asset],
         partitions_def=corpus_partitions,
-        group_name="settings",
+        group_name=CORPUS,
         description=f"Digest of the settings that `{asset}` reads.",
     )
     def observe_settings(

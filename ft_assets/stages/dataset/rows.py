@@ -17,7 +17,7 @@ from ft_assets.stages.templates.tokenization import tokenize
 from ft_assets.tables import batched
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from ft_assets.stages.models.light_tokenizer import AnyTokenizer
 
 _BATCH = 1_000
 FAULT = "the template renders it with a fault"
@@ -50,7 +50,7 @@ class RowMaker:
         self,
         manager: PromptTemplateManager,
         augmenter: DataAugmenter,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: "AnyTokenizer",
         max_length: int,
     ) -> None:
         self._manager, self._augmenter = manager, augmenter

@@ -1,4 +1,4 @@
-"""The cached packages and models as a whole: which are as they were sealed, and removing the others."""
+"""The cached packages, models and tokenizers as a whole: which are as they were sealed, and removing the others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,14 @@ from ft_assets.stages.models.base_model import package_models
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder, origin_of, package_folder
 from ft_assets.stages.models.sealed import SEAL, Origin, damage, remove
 
+ROOMS = ("packages", "models", "tokenizers", "languages")
+
 
 def cached() -> Iterator[tuple[Path, str | None]]:
     """Every folder in the cache with what is wrong with it, or None."""
     wanted: dict[Path, Origin] = {package_folder(name): origin_of(name) for name in PINS}
     wanted |= package_models()
-    for room in ("packages", "models"):
+    for room in ROOMS:
         for folder in sorted((cache_folder() / room).glob("[!.]*")):
             yield folder, damage(folder, wanted.get(folder))
 

@@ -16,15 +16,22 @@ def tokenizer_of(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer in a model folder, whose template the caller may change.
 
     Corpora that are refreshed by one process and share a base model have it read once. Raises
-    UserError where there is none that can be used.
+    UserError if there is none that can be used.
+    """
+    return copy.copy(_load_tokenizer(folder, state_of(folder)))
+
+
+def state_of(folder: Path) -> tuple[Any, ...]:
+    """The names, sizes and times of the files in a model folder: while they are the same, so is it.
+
+    Raises UserError if there is no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
-    state = tuple(
+    return tuple(
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(folder.iterdir())
     )
-    return copy.copy(_load_tokenizer(folder, state))
 
 
 @lru_cache(maxsize=2)

@@ -28,6 +28,7 @@ from ft_assets.stages.loaders.interface import UnreadableError
 from ft_assets.stages.parsing.files import Task, parse
 from ft_assets.stages.parsing.row_spool import DiskError
 from ft_assets.stages.parsing.text_quality import preload as preload_quality
+from ft_assets.tables import load_lean_pyarrow
 
 _POLL_SECONDS = 1.0
 _LARGEST_PART = 65_536
@@ -178,8 +179,10 @@ def _be_quiet() -> None:
 def main() -> None:
     """Serves the process that started this one."""
     restrict("parser")
-    import pyarrow  # noqa: F401
-
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy would start threads, for nothing here
+    load_lean_pyarrow()
     control = socket.socket(fileno=os.dup(0))
     _be_quiet()
     send_line(control, {})

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.records import Quality
+from ft_assets.stages.parsing.languages import language_identifier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,9 +191,7 @@ def _windows(text: str) -> list[str]:
 
 @cache
 def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return language_identifier()
 
 
 def preload() -> None:

@@ -1,13 +1,14 @@
-"""Cuts a text recursively or by paragraph: LangChain's splitters, with exact offsets.
+"""Cuts a text recursively or by paragraph: like LangChain's splitters, with exact offsets.
 
-LangChain finds the pieces; this module merges them to chunks by LangChain's rules. LangChain's own
-`add_start_index` searches for each chunk's text from its earliest possible start, so the offset is too
-early if text repeats.
+Pieces are merged to chunks here, by LangChain's rules. LangChain's own `add_start_index` searches for each
+chunk's text from its earliest possible start, so the offset is too early if text repeats.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
+
+from ft_assets.stages.splitting.pieces import paragraphs, recursive_pieces
 
 if TYPE_CHECKING:
     import regex
@@ -70,7 +71,7 @@ def recursive_cut(chunk_size: int, chunk_overlap: int) -> Cut:
     No chunk is over `chunk_size` characters. Two chunks have at most `chunk_overlap` characters in
     common: as many whole pieces (paragraphs, lines or words) as fit.
     """
-    return _in_blocks(_recursive(chunk_size, chunk_overlap).spans, chunk_size)
+    return _in_blocks(lambda text: _finer(text, chunk_size, chunk_overlap), chunk_size)
 
 
 def character_cut(chunk_size: int, chunk_overlap: int) -> Cut:
@@ -79,15 +80,14 @@ def character_cut(chunk_size: int, chunk_overlap: int) -> Cut:
     No chunk is over `chunk_size` characters. Two chunks have at most `chunk_overlap` characters in
     common: as many whole paragraphs as fit.
     """
-    paragraphs = _paragraphs(chunk_size, chunk_overlap)
-    finer = _recursive(chunk_size, chunk_overlap)
 
     def spans(text: str) -> Iterator[Span]:
-        for start, end in paragraphs.spans(text):
+        for start, end in _Merger(text, chunk_size, chunk_overlap).spans([paragraphs(text)]):
             if end - start <= chunk_size:
                 yield start, end
             else:
-                yield from ((start + a, start + b) for a, b in finer.spans(text[start:end]))
+                found = _finer(text[start:end], chunk_size, chunk_overlap)
+                yield from ((start + a, start + b) for a, b in found)
 
     return _in_blocks(lambda text: list(spans(text)), chunk_size)
 
@@ -112,27 +112,33 @@ def _in_blocks(spans: Callable[[str], list[Span]], chunk_size: int) -> Cut:
     return cut
 
 
-class _Spans:
-    """A mixin for a LangChain splitter: merges its pieces to spans instead of strings.
+def _finer(text: str, chunk_size: int, chunk_overlap: int) -> list[Span]:
+    pieces = recursive_pieces(text, chunk_size)
+    return _Merger(text, chunk_size, chunk_overlap).spans(pieces)
 
-    LangChain passes every piece once, in order and with its separator, one level of pieces at a time.
-    """
 
-    _chunk_size: int
-    _chunk_overlap: int
-    split_text: Callable[[str], list[str]]
+class _Merger:
+    """Merges the pieces of a text into spans."""
 
-    def spans(self, text: str) -> list[Span]:
-        """The spans of all chunks of the text, without white space at their ends."""
-        self._text, self._at, self._found = text, 0, list[Span]()
-        self.split_text(text)
+    def __init__(self, text: str, chunk_size: int, chunk_overlap: int) -> None:
+        self._chunk_size, self._chunk_overlap = chunk_size, chunk_overlap
+        self._text, self._at = text, 0
+        self._found: list[Span] = []
+
+    def spans(self, groups: Iterable[list[str]]) -> list[Span]:
+        """The spans of all chunks of the text, without white space at their ends.
+
+        `groups` contain all pieces in order. No chunk has pieces of two groups.
+        """
+        for pieces in groups:
+            self._merge(pieces)
         return self._found
 
-    def _merge_splits(self, splits: list[str], separator: str) -> list[str]:
+    def _merge(self, pieces: list[str]) -> None:
         begin = end = self._at
         starts: list[int] = []
         dropped = 0
-        for length in map(len, self._graphemes(splits)):
+        for length in map(len, self._graphemes(pieces)):
             if end - begin + length > self._chunk_size:
                 self._add(begin, end)
                 while begin < end and (
@@ -144,41 +150,17 @@ class _Spans:
             end += length
         self._add(begin, end)
         self._at = end
-        return []
 
     def _add(self, begin: int, end: int) -> None:
         span = strip(self._text, begin, end)
         if span[0] < span[1]:
             self._found.append(span)
 
-    def _graphemes(self, splits: list[str]) -> list[str]:
+    def _graphemes(self, pieces: list[str]) -> list[str]:
         """The pieces; single characters are joined to graphemes, if these fit into a chunk."""
-        text = "".join(splits)
-        if len(text) > len(splits) or text.isascii():
-            return splits
+        text = "".join(pieces)
+        if len(text) > len(pieces) or text.isascii():
+            return pieces
         seen = _grapheme().findall(text)
         fits = self._chunk_size
         return [piece for one in seen for piece in ([one] if len(one) <= fits else one)]
-
-
-def _recursive(chunk_size: int, chunk_overlap: int) -> _Spans:
-    from langchain_text_splitters import RecursiveCharacterTextSplitter
-
-    class Recursive(_Spans, RecursiveCharacterTextSplitter):  # type: ignore[misc]
-        pass
-
-    return Recursive(chunk_size=chunk_size, chunk_overlap=chunk_overlap)
-
-
-def _paragraphs(chunk_size: int, chunk_overlap: int) -> _Spans:
-    from langchain_text_splitters import CharacterTextSplitter
-
-    class Paragraphs(_Spans, CharacterTextSplitter):  # type: ignore[misc]
-        pass
-
-    return Paragraphs(
-        separator="\n\n",
-        keep_separator="end",  # so that a chunk stays an exact piece of the text
-        chunk_size=chunk_size,
-        chunk_overlap=chunk_overlap,
-    )

@@ -10,7 +10,7 @@ from ft_assets.errors import UserError
 from ft_assets.stages.templates.renderer import HarmError, ask
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from ft_assets.stages.models.light_tokenizer import AnyTokenizer
 
 ALPACA = """\
 {% if system %}{{ system }}{% else %}Below is an instruction that describes a task\
@@ -95,13 +95,13 @@ def _before_output(text: str) -> str | None:
     return before if at_end and "output" not in before else None
 
 
-def adds_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+def adds_bos(tokenizer: "AnyTokenizer") -> bool:
     """Whether the model expects a begin-of-sequence token at the start of plain text."""
     ids = tokenizer("a")["input_ids"]
     return bool(tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id])
 
 
-def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
+def special_tokens(tokenizer: "AnyTokenizer") -> set[str]:
     """The tokens that no text may hold."""
     added = tokenizer.added_tokens_decoder.values()
     special = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
@@ -110,7 +110,7 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
     return special | {"</s>"} if known else special
 
 
-def bos_rules(tokenizer: "PreTrainedTokenizerBase", probe: str) -> tuple[int | None, int | None]:
+def bos_rules(tokenizer: "AnyTokenizer", probe: str) -> tuple[int | None, int | None]:
     """The begin-of-sequence token that each row begins with, and the one that no row may have.
 
     Where the template marks turns with it, as ChatML on SmolLM2 does, or ends with it, it is
@@ -125,7 +125,7 @@ def bos_rules(tokenizer: "PreTrainedTokenizerBase", probe: str) -> tuple[int | N
     return None, None if bos in ids else bos
 
 
-def chat_template(tokenizer: "PreTrainedTokenizerBase", template: str, custom: str | None) -> str:
+def chat_template(tokenizer: "AnyTokenizer", template: str, custom: str | None) -> str:
     """The chat template that `template` names, as `PromptTemplateManager` takes it.
 
     Raises UserError for one that there is not or that cannot be used.
@@ -146,7 +146,7 @@ def chat_template(tokenizer: "PreTrainedTokenizerBase", template: str, custom: s
     return f"{_FIELDS_OF_MESSAGES}{bos}{_before_output(text)}{end}"
 
 
-def _own_template(tokenizer: "PreTrainedTokenizerBase") -> str:
+def _own_template(tokenizer: "AnyTokenizer") -> str:
     own = tokenizer.chat_template
     if isinstance(own, dict):  # several, by purpose
         own = own.get("default")

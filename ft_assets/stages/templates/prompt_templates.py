@@ -32,7 +32,7 @@ from ft_assets.stages.templates.process import Answer
 from ft_assets.stages.templates.renderer import HarmError, ask
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from ft_assets.stages.models.light_tokenizer import AnyTokenizer
 
 _QUESTIONS = (
     "Answer the following question: {}",
@@ -89,7 +89,7 @@ class PromptTemplateManager:
 
     def __init__(
         self,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: "AnyTokenizer",
         template: str = "tokenizer_default",
         *,
         custom: str | None = None,
@@ -161,7 +161,7 @@ class PromptTemplateManager:
         stop = self._tokenizer.eos_token_id
         if completion_ids[-1:] != [stop]:
             return "its last trained token is not the stop token"
-        if completion_ids.count(stop) > 1:
+        if completion_ids.count(completion_ids[-1]) > 1:
             return "a stop token stands within what is trained"
         if self._bos is not None:
             if (prompt_ids or completion_ids)[0] != self._bos:

@@ -9,16 +9,14 @@ from ft_assets.stages.templates.prompt_templates import Rendered
 from ft_assets.tables import batched, read_table
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from ft_assets.stages.models.light_tokenizer import AnyTokenizer
 
 
 IGNORED = -100
 """The label of a token that no loss is taken on, as PyTorch's cross entropy has it."""
 
 
-def tokenized_rows(
-    path: Path, tokenizer: "PreTrainedTokenizerBase"
-) -> Iterator[dict[str, list[int]]]:
+def tokenized_rows(path: Path, tokenizer: "AnyTokenizer") -> Iterator[dict[str, list[int]]]:
     """The rows of `path` as `input_ids` and `labels`, with a loss on the completion only."""
     for batch in batched(read_table(path, Example), 1_000):
         rendered = [Rendered(row.prompt, row.completion) for row in batch]
@@ -28,7 +26,7 @@ def tokenized_rows(
 
 
 def tokenize(
-    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Rendered]
+    tokenizer: "AnyTokenizer", rows: Sequence[Rendered]
 ) -> list[tuple[list[int], list[int]]]:
     """The token ids of each row's prompt and of its completion.
 

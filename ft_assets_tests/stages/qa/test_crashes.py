@@ -217,7 +217,9 @@ def test_a_cap_holds_while_the_process_is_killed_and_resumed(
 
 def test_an_interrupt_waits_for_what_is_in_flight(project: Project, remote: Remote) -> None:
     remote.behave(faults={}, latency=0.5)
-    corpus = lighthouse(project, remote, documents=3)
+    corpus = lighthouse(
+        project, remote, documents=40
+    )  # 400 requests: not over before the signal comes
     assert code_of(in_child(lambda: [corpus.project.make("lamps", a) for a in UP])) == 0
     pid = in_child(lambda: corpus.project.make("lamps", "qa_pairs"))
     while len(remote.asked()) < 2:
