@@ -257,6 +257,7 @@ def _heading_styles(content: bytes) -> dict[str, int]:
 
 
 _MAX_STYLES_DEEP = 16
+"""The most styles followed by `basedOn`, which may be a cycle."""
 
 
 def _inherited(name: str, levels: dict[str, int], based: dict[str, str]) -> int:

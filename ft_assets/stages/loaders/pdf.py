@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PAGE_CHARACTERS = 16
 """A page with fewer visible characters has no real text, only a page number or a stamp."""
 _MAX_HEADINGS = 20_000
+"""The most bookmarks that are read: a damaged outline may be endless."""
 _MAX_DAMAGED = 100
 _SHOWN_PAGES = 12
 

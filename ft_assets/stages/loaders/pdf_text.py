@@ -191,6 +191,7 @@ _NUMBERED = re.compile(
 )
 _MAX_PREFIX = 40
 _MAX_TITLE = 300
+"""The longest title that is searched for: it becomes a regular expression."""
 
 
 def _find_title(title: str, text: str, reached: int) -> int | None:

@@ -35,8 +35,8 @@ def cpu_trainer() -> type:
             labels = inputs.pop("labels")[:, 1:]
             trained = labels != IGNORED
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            # The model's own forward runs on with fewer positions, so whatever a family does to its
-            # logits afterwards (scaling, soft caps) is done here too.
+            # The model's own forward continues with fewer positions, so a family's own changes to the
+            # logits (scaling, soft caps) still apply.
             hook = head.register_forward_pre_hook(
                 lambda _, given: (given[0][:, :-1][trained][None],)
             )
