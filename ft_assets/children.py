@@ -1,12 +1,12 @@
-"""The one way to start a child process: it gets what its role needs, and no more.
+"""The only way to start a child process: it gets what its role needs, and nothing else.
 
 A child has an environment from an allow-list, a neutral working directory that Python does not import
-from, and no way to gain privileges. One that reads what others wrote (documents, templates) also has
-no network, and limits on CPU time and on the size of the files it writes. Our own children call
-`restrict` before they see such data; foreign programs are started through a launcher that does it for
-them: `python -P -m ft_assets.children ROLE -- COMMAND…`.
+from, and no way to gain privileges. A child that reads untrusted data (documents, templates) also has
+no network, and limits on CPU time and on the size of the files that it writes. Our own children call
+`restrict` before they read untrusted data; other programs are started through a launcher that does it
+for them: `python -P -m ft_assets.children ROLE -- COMMAND…`.
 
-On systems other than Linux on x86-64 and arm64 some of this is not available; `isolation` says what is.
+Some of this is available only on Linux on x86-64 and arm64; `isolation` says what works here.
 """
 
 import json
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Role = Literal["parser", "template", "trainer", "converter", "fetcher", "ocr", "server", "refresh"]
-"""What a child is for. `fetcher` is pip, `trainer` is `worker.py`, `server` is the web application and
-the daemon behind `ft-assets ui`, and `refresh` is the user's own command run again."""
+"""The purpose of a child. `fetcher` is pip, `trainer` is `worker.py`, `server` is the web application
+and the daemon behind `ft-assets ui`, and `refresh` is the user's own command, run again."""
 
 NEUTRAL = "/"
-"""The working directory of a child that needs none."""
+"""The working directory of a child that does not need one."""
 _HERE = "FT_ASSETS_HERE"
 
 _COMMON = (
@@ -67,29 +67,29 @@ _ALLOWED: dict[Role, tuple[str, ...]] = {
 }
 _HOLDS_SECRETS: set[Role] = {"trainer", "fetcher", "refresh"}
 _SECRET = re.compile(r"(^|_)(TOKENS?|KEYS?|SECRETS?|PASSWORDS?|CREDENTIALS?)(_|$)")
-"""A variable with such a name is kept from the other roles, even if it matches their list."""
+"""Variables with these words in their names are not passed to the other roles, even if allow-listed."""
 
 _SEARCHED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH")
-"""Lists of folders: relative ones would be looked up in whatever the working directory is."""
+"""Search paths: relative folders are dropped, because they would depend on the working directory."""
 _FOLDERS = (*_OURS, "XDG_CACHE_HOME", "TMPDIR", "TEMP", "TMP", "HF_HOME", "HF_HUB_CACHE")
 
 _UNTRUSTED: set[Role] = {"parser", "template", "ocr"}
 _FILE_BYTES: dict[Role, int] = {"ocr": 4 << 30, "template": 1 << 20}
-"""The largest file that a child may write. A parser's limits hang on the file that it parses."""
+"""The largest file that a child may write, in bytes. A parser's limits depend on the file it parses."""
 
 
 def here() -> Path:
-    """The folder that relative paths hang from: where the user started the first of our processes."""
+    """The base of relative paths: the folder in which the user started the first of our processes."""
     try:
         return Path(os.environ.get(_HERE) or Path.cwd())
-    except FileNotFoundError:  # somebody removed it
+    except FileNotFoundError:  # the working directory was removed
         return Path(NEUTRAL)
 
 
 def environment(role: Role, **more: str) -> dict[str, str]:
-    """The environment of a child: what its role may have of this process's own, and `more`.
+    """The environment of a child: the variables that its role may have, and `more`.
 
-    Relative folders in it are made absolute, and dropped from search paths.
+    Relative folders are made absolute; in search paths they are dropped.
     """
     allowed = re.compile("|".join(_pattern(name) for name in _ALLOWED[role]))
     found = {
@@ -113,19 +113,21 @@ def _absolute(folders: str) -> str:
 
 
 def _with_this_package(folders: str) -> str:
-    """A PYTHONPATH with which a child imports this very package, also if it is not installed."""
+    """A PYTHONPATH with which a child imports this same package, even if it is not installed."""
     root = str(Path(__file__).resolve().parent.parent)
     known = [*folders.split(os.pathsep), *(sysconfig.get_path(of) for of in ("purelib", "platlib"))]
     return folders if root in known else os.pathsep.join(filter(None, [folders, root]))
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours: Python does not import from the working directory."""
+    """The command that runs one of our modules; with -P Python does not import from the working
+    directory.
+    """
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def launched(role: Role, command: Sequence[str]) -> list[str]:
-    """The command that restricts itself and its environment to `role`, then becomes `command`."""
+    """The command that restricts itself to `role`, then replaces itself with `command`."""
     return python("ft_assets.children", role, "--", *command)
 
 
@@ -136,7 +138,7 @@ def start(
     more: Mapping[str, str] | None = None,
     **options: Any,
 ) -> "subprocess.Popen[Any]":
-    """A child with the environment of its role and `more`: `subprocess.Popen` with these options.
+    """Starts a child with the environment of its role and `more`; `options` go to `subprocess.Popen`.
 
     Our own modules call `restrict` themselves; other commands need `launched`.
     """
@@ -146,7 +148,7 @@ def start(
 def run(
     role: Role, command: Sequence[str], cwd: str = NEUTRAL, **more: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs a child to its end and keeps what it says; `more` is added to its environment.
+    """Runs a child to its end and captures its output; `more` is added to its environment.
 
     Our own modules call `restrict` themselves; other commands need `launched`.
     """
@@ -162,11 +164,11 @@ def run(
 
 
 def restrict(role: Role) -> None:
-    """Takes from this process, and from all that it starts, what its role does not need.
+    """Removes what the role does not need from this process and from all processes that it starts.
 
-    No privileges can be gained any more. A role that reads what others wrote also loses the network,
-    and the files that it writes are limited. Called before the first thread is started and before
-    such data is read.
+    They can no longer gain privileges. A role that reads untrusted data also loses the network, and the
+    size of the files that it writes is limited. Call this before the first thread is started (the
+    filter applies to the calling thread) and before untrusted data is read.
     """
     _no_new_privileges()
     if role not in _UNTRUSTED:
@@ -181,9 +183,9 @@ def restrict(role: Role) -> None:
 
 
 def limit_cpu(seconds: int) -> None:
-    """Has the system end this process (SIGXCPU) once it burns so much more CPU time than by now.
+    """Makes the system end this process (SIGXCPU) after `seconds` more of CPU time.
 
-    Called again before each piece of work.
+    Call it again before each piece of work.
     """
     import resource
 
@@ -192,16 +194,16 @@ def limit_cpu(seconds: int) -> None:
 
 
 def limit_file_size(size: int) -> None:
-    """Lets no file that this process writes grow beyond `size` bytes: an OSError with EFBIG."""
+    """Limits files that this process writes to `size` bytes; beyond, writing raises OSError (EFBIG)."""
     import resource
 
     _limit(resource.RLIMIT_FSIZE, size)
 
 
 def limit_memory(size: int | None) -> None:
-    """Lets this process take so much memory on top of what it has now; None takes the limit away.
+    """Limits this process to `size` bytes of memory more than it has now; None removes the limit.
 
-    Linux holds it to that. Other systems may refuse: then only the limit on time is left.
+    Linux enforces this. Other systems may not; then only the limit on CPU time applies.
     """
     import resource
 
@@ -210,7 +212,7 @@ def limit_memory(size: int | None) -> None:
 
 
 def _memory_now() -> int:
-    """The bytes of address space that this process has."""
+    """The size of this process's address space in bytes."""
     try:
         with open("/proc/self/statm") as file:  # noqa: PTH123
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -221,7 +223,7 @@ def _memory_now() -> int:
 
 
 def _limit(kind: int, most: int) -> None:
-    """Sets one of the system's limits; it can be raised again, but never beyond what was given."""
+    """Sets the soft value of a system limit; it can be raised again, up to the hard value."""
     import resource
 
     _, hard = resource.getrlimit(kind)
@@ -236,12 +238,12 @@ _PR_GET_NO_NEW_PRIVS = 39
 _PR_SET_SECCOMP = 22
 _MODE_FILTER = 2
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # instructions of the filter
-_NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # offsets in what the kernel shows it
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # the second: fail with EPERM
+_NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # offsets in the kernel's seccomp_data
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # the second fails the call with EPERM
 _X32 = 0x40000000
 _IO_URING_SETUP = 425
 _SOCKET = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
-"""Of each architecture: how the kernel calls it, and the number of the system call."""
+"""For each architecture: its audit number in the kernel, and the number of the call `socket`."""
 
 
 def _no_new_privileges() -> bool:
@@ -249,9 +251,9 @@ def _no_new_privileges() -> bool:
 
 
 def _no_network() -> bool:
-    """Has the kernel refuse new sockets, and io_uring, which could make them unseen.
+    """Makes the kernel refuse new sockets, and io_uring, which could create sockets past the filter.
 
-    Pairs of sockets that are connected to each other stay allowed. False if this system cannot.
+    socketpair stays allowed: its sockets reach only each other. False if this system has no filter.
     """
     machine = os.uname().machine
     if sys.platform != "linux" or machine not in _SOCKET or sys.maxsize < 2**32:
@@ -272,9 +274,10 @@ def _no_network() -> bool:
 
 
 def _filter(architecture: int, socket: int) -> list[tuple[int, int, int, int]]:
-    """Instructions with how many to skip if they hold and if not, and a value.
+    """BPF instructions: code, instructions to skip if true and if false, value.
 
-    Calls by another architecture's numbers, or by x32's, are refused: they would go unseen.
+    Calls with another architecture's numbers, or x32's, are refused, because the filter could not
+    recognise them.
     """
     return [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
@@ -289,7 +292,7 @@ def _filter(architecture: int, socket: int) -> list[tuple[int, int, int, int]]:
 
 
 def _prctl(*arguments: int) -> int:
-    """The answer of the Linux system call; -1 on other systems."""
+    """The result of the Linux call `prctl`; -1 on other systems."""
     import ctypes
 
     try:
@@ -300,7 +303,9 @@ def _prctl(*arguments: int) -> int:
 
 
 def isolation() -> dict[str, bool]:
-    """What a child that reads untrusted data is kept from on this machine, as one finds out by trying."""
+    """Which restrictions on untrusted children work on this machine, tried out in a child; {} if the
+    child fails.
+    """
     done = run("template", python("ft_assets.children", "template", "--", "try"))
     return json.loads(done.stdout) if done.returncode == 0 else {}
 
@@ -320,7 +325,7 @@ def _tried() -> dict[str, bool]:
 
 
 def main(arguments: list[str]) -> None:
-    """The launcher: restricts this process to a role, then becomes the command behind `--`."""
+    """The launcher: restricts this process to a role, then replaces it with the command after `--`."""
     roles: dict[str, Role] = {role: role for role in get_args(Role)}
     if len(arguments) < 3 or arguments[0] not in roles or arguments[1] != "--":
         raise SystemExit("usage: python -m ft_assets.children ROLE -- COMMAND…")
@@ -332,7 +337,7 @@ def main(arguments: list[str]) -> None:
     try:
         os.execvpe(command[0], command, environment(role))  # noqa: S606 (no shell is wanted)
     except OSError as error:
-        raise SystemExit(f"{command[0]} cannot be run: {error.strerror}") from error
+        raise SystemExit(f"cannot run {command[0]}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The two ways work ends early. Both carry one message that says what, where and what to do."""
+"""The errors that end work early. Each has one message that says what, where and what to do."""
 
 import errno
 
 INTERRUPTED = 130
-"""The exit code of a command that was interrupted, as shells have it."""
+"""The exit code of an interrupted command, as in shells: 128 + SIGINT."""
 WAITING = 4
-"""The exit code of a command whose work is with a service that takes its time."""
+"""The exit code of a command that waits for a slow service."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -15,15 +15,15 @@ class UserError(Exception):
 
 
 class StageError(Exception):
-    """A stage could not do its work on input that was well formed: the command line exits 3."""
+    """A stage failed on well-formed input: the command line exits 3."""
 
 
 class WaitingError(StageError):
-    """The work is with a service that takes its time, to be collected by a later run: exit code 4."""
+    """A slow service is still working, and a later run collects the result: the command line exits 4."""
 
 
 def in_words(error: Exception) -> str:
-    """One message for an error; one that is not the project's own is named by its type."""
+    """The message of an error; errors that are not the project's own start with their type."""
     if isinstance(error, UserError | StageError):
         return str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
@@ -32,22 +32,22 @@ def in_words(error: Exception) -> str:
 
 
 def exit_code(error: Exception) -> int:
-    """What an error means for the command line."""
+    """The exit code of the command line for an error."""
     if isinstance(error, WaitingError):
         return WAITING
     return 1 if isinstance(error, UserError) else 3
 
 
 def gravest(*codes: int) -> int:
-    """The exit code of a command that came to several; waiting is the least of all."""
+    """The most severe of several exit codes; WAITING is more severe only than 0."""
     return max(codes, key=lambda code: 0.5 if code == WAITING else code)
 
 
 def no_room(error: OSError, where: object) -> StageError | None:
-    """The StageError for a disk that is full at `where`; None for any other error."""
+    """The StageError for a full disk at `where`; None for any other error."""
     if error.errno not in _NO_ROOM:
         return None
     return StageError(
-        f"no space left on device: {where} ({error.strerror}); the version before is still current. "
+        f"no space left on device: {where} ({error.strerror}); the previous version is still current. "
         "Free some space and refresh again"
     )

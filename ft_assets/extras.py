@@ -1,6 +1,6 @@
-"""The parts of the project that are installed on request: the extras of `pyproject.toml`.
+"""The optional parts of the project: the extras in `pyproject.toml`.
 
-The base install prepares data and runs the graph. A machine that only does that needs no torch.
+The base install prepares data and runs the graph. A machine that does only that does not need torch.
 """
 
 from importlib.util import find_spec
@@ -13,16 +13,16 @@ EXTRAS = {
     "qa": ("anthropic", "langchain"),
     "ui": ("dagster_webserver", "starlette", "uvicorn"),
 }
-"""The modules that each extra brings and that its users import."""
+"""The modules that each extra installs and that our code imports."""
 
 
 def missing(extra: str) -> list[str]:
-    """The modules of an extra that are not installed; nothing is imported to find out."""
+    """The modules of an extra that are not installed; found without importing them."""
     return [name for name in EXTRAS[extra] if find_spec(name) is None]
 
 
 def require(extra: str, what: str) -> None:
-    """Raises UserError, with the command that installs it, if an extra that `what` needs is missing."""
+    """Raises UserError with the install command if an extra that `what` needs is missing."""
     if names := missing(extra):
         raise UserError(
             f"{what} needs the extra {extra!r}, which is not installed (no module "

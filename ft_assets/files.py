@@ -1,4 +1,4 @@
-"""Small helpers for files on a POSIX disk: hashes, durable folders, atomic replacement, users' files."""
+"""Helpers for files on a POSIX disk: hashes, durable folders, atomic replacement, users' files."""
 
 import errno
 import hashlib
@@ -15,7 +15,7 @@ from ft_assets.errors import UserError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a small file in one step: a reader sees the old text or the new, never a part."""
+    """Replaces a small file in one step: a reader sees the old or the new text, never a part of it."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -31,7 +31,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes. Raises OSError for what is not a regular file, and never waits."""
+    """The sha256 of a file's bytes. Raises OSError if it is not a regular file; it never blocks, even on
+    a FIFO.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -41,16 +43,16 @@ def hash_file(path: Path) -> str:
 
 
 def portable_name(path: str) -> str:
-    """A file's path as it is kept and shown: text whatever bytes are in it, and reversible.
+    """A file's path as stored and shown: valid text for any bytes, and reversible.
 
-    A byte that is not UTF-8 becomes `\\xNN`, a backslash is doubled; all else stays as it is.
+    A byte that is not UTF-8 becomes `\\xNN`, and a backslash is doubled; the rest is unchanged.
     """
     doubled = path.replace("\\", "\\\\")
     return doubled.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def local_name(portable: str) -> str:
-    """The path that `portable_name` was made from, as the operating system has it."""
+    """The operating system's path for a `portable_name`."""
 
     def byte(found: re.Match[str]) -> str:
         return "\\" if found[0] == "\\\\" else chr(0xDC00 + int(found[1], 16))
@@ -62,9 +64,9 @@ _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def visible(text: str) -> str:
-    """A text as it may be shown: control, bidi and other invisible characters are escaped.
+    """A text that is safe to show: control, bidi and other invisible characters are escaped.
 
-    Line feeds and tabs stay. Joiners (ZWJ, ZWNJ) stay too: scripts and emoji need them.
+    Line feeds and tabs are kept, and so are joiners (ZWJ, ZWNJ), because scripts and emoji need them.
     """
     return (
         "".join(
@@ -79,7 +81,7 @@ def visible(text: str) -> str:
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Gives a published file, which never changes, a second name; copies it if there are no links."""
+    """Hard-links a published file, which never changes; copies it if the file system has no links."""
     try:
         Path(target).hardlink_to(source)
     except OSError:  # a file system without links
@@ -87,7 +89,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes what was made, renamed or removed inside `folder` survive a power cut."""
+    """Makes files created, renamed or removed inside `folder` survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -100,11 +102,11 @@ MB = 1_024 * KB
 
 
 def read_users_file(path: Path, most: int) -> str:
-    """The text of a small file of the user's: settings, questions, reviews, templates, prompts.
+    """The text of a user's small file: settings, questions, reviews, templates, prompts.
 
-    Only regular files are opened, without following a link at the end of the path, without waiting (a
-    FIFO would block for ever), and `most` bytes at most are read. Raises UserError naming the file for
-    anything else, also if it is not UTF-8, and FileNotFoundError if there is none.
+    Only a regular file of at most `most` bytes is read. A link at the end of the path is not followed,
+    and the call never blocks (a FIFO would block forever). Raises FileNotFoundError if there is no
+    file, and UserError naming the file for anything else, including text that is not UTF-8.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -113,7 +115,7 @@ def read_users_file(path: Path, most: int) -> str:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         what = "it is a link" if path.is_symlink() else getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read: {what}") from error
+        raise UserError(f"cannot read {path}: {what}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UserError(f"{path} is not a regular file")

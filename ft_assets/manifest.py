@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 MANIFEST_SCHEMA = 3
-"""Counts changes of what a manifest holds; one of another schema counts as never built."""
+"""Incremented when the fields change; an artifact with another schema counts as never built."""
 
 MANIFEST = "manifest.json"
 SOURCES = "sources.parquet"
@@ -23,18 +23,18 @@ PENDING_SOURCES = ".sources-"
 
 
 class OldSchemaError(ValueError):
-    """A manifest was written by an earlier version of this project."""
+    """A manifest was written by another version of this project."""
 
 
 class FileDigest(TypedDict):
-    """What a manifest says of a file: the sha256 of its bytes, and how many there are."""
+    """The sha256 and the size of a file, in bytes."""
 
     sha256: str
     bytes: int
 
 
 class Verdict(TypedDict):
-    """What a check came to; a blocking one that failed stops what would be made from the artifact."""
+    """The result of a check. If a blocking check failed, nothing is built on the artifact."""
 
     passed: bool
     blocking: bool
@@ -42,7 +42,7 @@ class Verdict(TypedDict):
 
 
 def digest(value: Any) -> str:
-    """The sha256 of a JSON value, whatever the order of its keys."""
+    """The sha256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -58,9 +58,9 @@ def _seal(body: str) -> str:
 class Manifest:
     """The content of an artifact's `manifest.json`; see the architecture page for each field.
 
-    It stays small whatever the corpus: the documents behind the artifact are in SOURCES beside it,
-    outside the content that `version` is the digest of, since they have paths. `sources` says which
-    file that is.
+    It stays small for any corpus: the documents behind the artifact are in SOURCES next to it. `version`,
+    the digest of the content, does not cover them, because they contain paths. `sources` is the digest
+    of that file.
     """
 
     asset: str
@@ -84,7 +84,7 @@ class Manifest:
     schema: int = MANIFEST_SCHEMA
 
     def to_json(self) -> str:
-        """The manifest as it is written; the digest at its end covers every byte before it."""
+        """The manifest as text; the digest at its end covers every byte before it."""
         lines = (f' "{k}": {json.dumps(v, ensure_ascii=False)}' for k, v in vars(self).items())
         body = "{\n" + ",\n".join(lines)
         return body + _seal(body)
@@ -93,19 +93,19 @@ class Manifest:
     def from_json(cls, text: str) -> "Manifest":
         """Reads what `to_json` wrote.
 
-        Raises OldSchemaError for the manifest of an earlier version, and ValueError or TypeError for
-        anything else.
+        Raises OldSchemaError for the manifest of another version of the project, and ValueError or
+        TypeError for any other text.
         """
         body, mark, _ = text.rpartition(_SEAL)
         if not mark or text != body + _seal(body):
-            raise ValueError("its content does not have the digest that it names")
+            raise ValueError("its content does not match its digest")
         content = json.loads(body + "}")
         if content["schema"] != MANIFEST_SCHEMA:
             raise OldSchemaError(f"schema {content['schema']} instead of {MANIFEST_SCHEMA}")
         return cls(**content)
 
     def failed_gates(self) -> list[str]:
-        """What each failed blocking check says: reasons not to build on this artifact."""
+        """The messages of failed blocking checks: reasons not to build on this artifact."""
         return [
             f"{self.asset}: check {name} failed: {verdict['message']}"
             for name, verdict in self.checks.items()
@@ -114,16 +114,16 @@ class Manifest:
 
 
 def pending_sources(manifest: Manifest) -> str:
-    """What the file of documents is called between two steps of a publication: see `sources_path`."""
+    """The name of the file of documents during a publication: see `sources_path`."""
     return f"{PENDING_SOURCES}{manifest.sources['sha256'][:20]}.parquet"
 
 
 def sources_path(folder: Path, manifest: Manifest) -> Path:
     """The documents behind the artifact in `folder`.
 
-    Where content that is there already is published again with other documents, they are put beside
-    SOURCES under a name of their own, then the manifest is replaced, then they take their place. So a
-    process that dies in between leaves a manifest whose documents are there.
+    If the same content is published again with other documents, these are first written next to
+    SOURCES under a name of their own, then the manifest is replaced, then they replace SOURCES. So if
+    the process dies in between, the manifest's documents exist.
     """
     pending = folder / pending_sources(manifest)
     return pending if pending.exists() else folder / SOURCES

@@ -1,4 +1,4 @@
-"""The record types that flow through the stages, with the Arrow schema of each one's table."""
+"""The record types that flow through the stages, and the Arrow schemas of their tables."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class Message(TypedDict):
-    """One turn of a conversation, as chat templates take it."""
+    """One turn of a conversation, in the format of chat templates."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 class Heading(TypedDict):
-    """A heading: where it begins in its document's whole text, its level from 1, its title."""
+    """A heading: its start in the document's whole text, its level (from 1) and its title."""
 
     start: int
     level: int
@@ -27,11 +27,11 @@ class Heading(TypedDict):
 class Document:
     """One page or section of a document.
 
-    `text_id` is the digest of all that was read out of the document, not of its bytes: a file saved
-    again with the same text changes no row. `sources.parquet` says which files hold a text.
-    `start` and `end` are character offsets into the document's whole text, which is its rows'
-    texts joined by `PAGE_BREAK`. `page` counts from 1; a format without pages has one row, page 1.
-    `headings` are those that begin on the page, in order.
+    `text_id` is the digest of everything read from the document, not of its bytes: a file saved again
+    with the same text changes no row. `sources.parquet` says which files contain a text. `start` and
+    `end` are character offsets into the document's whole text: its rows' texts joined by `PAGE_BREAK`.
+    `page` counts from 1; a format without pages has one row, page 1. `headings` are those that start
+    on the page, in order.
     """
 
     text_id: str
@@ -51,8 +51,8 @@ class InstructionRecord:
     """One conversation found in a JSON file; its last message is the assistant's.
 
     `number` counts the entries of the file from 1. `input` is the second field of Alpaca records (the
-    text an instruction is about), kept apart from `messages` because the Alpaca template has a place of
-    its own for it.
+    text that an instruction is about); it is separate from `messages` because the Alpaca template has
+    its own place for it.
     """
 
     record_id: str
@@ -64,12 +64,13 @@ class InstructionRecord:
 
 @dataclass(frozen=True)
 class SourceDocument:
-    """A file behind an artifact, and what it gave; one row of `sources.parquet`.
+    """A file behind an artifact, and what was read from it; one row of `sources.parquet`.
 
     `document_id` is the sha256 of the file's bytes, empty if it could not be read; `path` is its POSIX
-    path in the corpus folder. `text_id` is None if nothing of it can be used, `rejected` says why or what
-    of it was left out. `pages_without_text` counts pages that hold a picture and no text. The last four
-    count the rows and tokens it gave the formatted dataset; None before there are rows.
+    path in the corpus folder. `text_id` is None if nothing in the file is usable; `rejected` has the
+    reasons, also those of parts that were left out. `pages_without_text` counts pages that have a
+    picture and no text. The last four count its rows and tokens in the formatted dataset; None in
+    earlier artifacts.
     """
 
     document_id: str
@@ -94,7 +95,7 @@ class SourceDocument:
 class RejectedDocument:
     """A file, or a part of it, that could not be used, and why. Paths are in `sources.parquet`.
 
-    `whole` says that nothing of the file could be used.
+    `whole` is true if nothing in the file could be used.
     """
 
     document_id: str
@@ -105,15 +106,14 @@ class RejectedDocument:
 
 @dataclass(frozen=True)
 class Quality:
-    """How the text of one document looks; a function of the text alone.
+    """Measures of the quality of one document's text; they depend only on the text.
 
-    `pages` counts pages or sections, `empty_pages` those without text to speak of.
-    `mean_word_length` is in letters, over words of scripts that put spaces between words; None if
-    there are none. `odd_share` is the share of characters that are not text: U+FFFD, control
-    and private-use characters, `(cid:N)`. `hyphen_share` is the share of lines that end in a broken
-    word, `repeated_share` that of lines which occur more than once. `language` is an ISO 639-1 code,
-    None if there is too little text to tell. `problem` says why the text looks damaged; None if it
-    does not.
+    `pages` counts pages or sections, `empty_pages` those with almost no text. `mean_word_length` is in
+    letters, over words of scripts that put spaces between words; None if there are none. `odd_share`
+    is the share of characters that are not text: U+FFFD, control and private-use characters,
+    `(cid:N)`. `hyphen_share` is the share of lines that end in a broken word, `repeated_share` the
+    share of lines that occur more than once. `language` is an ISO 639-1 code, None if there is too
+    little text to tell. `problem` says why the text looks damaged; None if it does not.
     """
 
     text_id: str
@@ -130,10 +130,10 @@ class Quality:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of one document: `document_text[start:end] == text`; `page` is where it starts.
+    """A piece of one document: `document_text[start:end] == text`; it starts on `page`.
 
-    `heading` is the path of headings that it starts under, outermost first, joined by
-    `HEADING_BREAK`; empty if there are none.
+    `heading` is the path of headings above its start, outermost first, joined by `HEADING_BREAK`; empty
+    if there are none.
     """
 
     chunk_id: str
@@ -151,9 +151,9 @@ HEADING_BREAK = " > "
 
 @dataclass(frozen=True)
 class QAPair:
-    """A question and its answer, made from one chunk, with the words of the chunk that prove it.
+    """A question and its answer, generated from one chunk, with the words of the chunk that prove it.
 
-    `pair_id` is a digest of all the rest but the request.
+    `pair_id` is a digest of all other fields except the request.
     """
 
     pair_id: str
@@ -167,9 +167,9 @@ class QAPair:
 
 @dataclass(frozen=True)
 class DroppedPair:
-    """A pair that is not among those kept, and why.
+    """A dropped pair, and why.
 
-    `kept_id` is the pair it is a duplicate of, `remark` what the judge said of it.
+    `kept_id` is the pair that it duplicates, `remark` the judge's reason.
     """
 
     pair_id: str
@@ -186,9 +186,9 @@ class DroppedPair:
 
 @dataclass(frozen=True)
 class ChunkYield:
-    """What one chunk gave: what became of its request, and the pairs asked for, made and kept.
+    """The outcome of one chunk's request, and how many pairs were requested, received and kept.
 
-    `outcome` is `skipped` for a chunk without words, which is not sent.
+    `outcome` is `skipped` for a chunk without words, for which no request is sent.
     """
 
     chunk_id: str
@@ -200,19 +200,19 @@ class ChunkYield:
 
 
 Kind = Literal["record", "qa", "text"]
-"""What a row is made from."""
+"""The kind of origin of a row."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One training row, rendered: the loss is taken on `completion` alone.
+    """One rendered training row: the loss is computed on `completion` only.
 
-    `kind` is where it came from: an instruction `record`, a `qa` pair, or a chunk's `text` (whose
-    prompt is the begin-of-sequence token or empty). `origin_id` is the id of that record, pair or
-    chunk; `variant` is 0 for the origin as it is and counts what augmentation made of it from 1.
-    `split_group` is the unit that is never on both sides of the split; variants have their
-    origin's. `cut_tokens` are those that `training.max_length` cuts off; `tokens` does not count them.
-    `escaped` says that a message held text that marks a turn.
+    `kind` is its origin: an instruction `record`, a `qa` pair, or a chunk's `text` (whose prompt is the
+    begin-of-sequence token or empty). `origin_id` is the id of that record, pair or chunk; `variant` is
+    0 for the origin itself and counts its augmented variants from 1. `split_group` is the unit that is
+    never on both sides of the split; variants have that of their origin. `cut_tokens` is the number of
+    tokens that `training.max_length` cuts off; `tokens` does not include them. `escaped` is true if a
+    message contained a marker of the template, which was escaped.
     """
 
     example_id: str
@@ -231,9 +231,9 @@ class Example:
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A row that is not in the dataset, and why; `kept_id` is the origin it is a duplicate of.
+    """A row that is not in the dataset, and why; `kept_id` is the origin that it duplicates.
 
-    `tokens` are 0 if the row was left out before any were counted.
+    `tokens` is 0 if the row was dropped before its tokens were counted.
     """
 
     text_id: str
@@ -247,10 +247,10 @@ class DroppedRow:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What is compared of an origin (record, pair or chunk) to find duplicates and leaks.
+    """The sketch of an origin (record, pair or chunk), compared to find duplicates and leaks.
 
-    `exact` is a hash of its text with case and white space folded, `asks` one of the words of each
-    question in it (little-endian int64; none for plain text). `minhash` and `ngrams` are
+    `exact` is a hash of its text with case and white space folded. `asks` contains a hash of the words
+    of each question in it (little-endian int64; empty for plain text). `minhash` and `ngrams` are
     little-endian uint32: see `stages/duplicates.py`. `split_group` is the origin's own, before
     duplicates join groups.
     """
@@ -266,7 +266,7 @@ class Sketch:
 
 @dataclass(frozen=True)
 class ComparedAnswer:
-    """One question as base and tuned answered it; `None` hits if there is no key fact."""
+    """One question with the answers of base and tuned; hits are None if there is no key fact."""
 
     question: str
     key_fact: str | None

@@ -1,8 +1,8 @@
-"""Tables: everything tabular in the project is Parquet written and read here.
+"""Reads and writes all tables of the project, as Parquet.
 
-zstd level 3, bounded row groups, one schema a table. No other module chooses a compression or a row
-group size. A table whose rows belong to texts is a folder of files, any other is a file; Parquet
-readers take both.
+They have zstd level 3, bounded row groups and one schema per table. No other module chooses a
+compression or a row group size. A table whose rows belong to texts is a folder of files, any other is a
+single file; Parquet readers accept both.
 """
 
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROW_GROUP = 2_000
-"""Rows a row group holds at most, and so what a reader holds in memory."""
+"""The most rows in a row group, and so in a reader's memory."""
 
 _LONG = {
     "text",
@@ -39,7 +39,7 @@ _LONG = {
     "path",
     "rejected",
 }
-"""Columns whose values rarely repeat and are not searched: no dictionary, no statistics."""
+"""Columns without dictionary and statistics: their values rarely repeat and are not searched."""
 
 
 _THREADS = "OPENBLAS_NUM_THREADS"
@@ -55,11 +55,11 @@ class _NoPandas:
 
 
 def load_lean_pyarrow() -> None:
-    """Imports pyarrow, and numpy with it, for our tables alone: without pandas and without threads.
+    """Imports pyarrow, and with it numpy, without pandas and without threads.
 
-    pyarrow would import pandas, only to see that nothing it is given is of pandas: 0.3 CPU seconds.
-    numpy's OpenBLAS would start threads, for matrices that we do not have: 0.05. Whoever asks pyarrow
-    for something of pandas afterwards still gets it.
+    pyarrow would import pandas only to check for pandas objects, which takes 0.3 s of CPU time. numpy's
+    OpenBLAS would start threads for matrix operations that we do not use: 0.05 s. Later code can still
+    use pyarrow with pandas.
     """
     if "pandas" in sys.modules:
         return
@@ -69,15 +69,15 @@ def load_lean_pyarrow() -> None:
     try:
         import pyarrow as pa
 
-        pa.array([None])  # it looks for pandas once
+        pa.array([None])  # pyarrow looks for pandas only once, at the first conversion
     finally:
         sys.meta_path.remove(_NoPandas)
-        if before is None:  # children have threads as the user wishes
+        if before is None:  # children inherit the user's own setting
             del os.environ[_THREADS]
 
 
 def to_table(record: type, records: Iterable[Any]) -> "pa.Table":
-    """Records of one type as an Arrow table."""
+    """Converts records of one type to an Arrow table."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([vars(item) for item in records], schema=schema_of(record))
@@ -99,9 +99,9 @@ def _writer(path: Path, record: type) -> "pq.ParquetWriter":
 
 
 def write_table(path: Path, record: type, records: Iterable[Any]) -> int:
-    """Writes `records`, all of type `record`, to one file and returns how many there were.
+    """Writes `records`, all of type `record`, to one file and returns their number.
 
-    An empty table is written too, so that a consumer always finds the file and its schema.
+    An empty table is written too, so that a reader always finds the file and its schema.
     """
     count = 0
     with _writer(path, record) as writer:
@@ -112,12 +112,12 @@ def write_table(path: Path, record: type, records: Iterable[Any]) -> int:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of a table: one, or in a folder its parts in order."""
+    """The files of a table: the single file, or the parts of a folder in order."""
     return sorted(path.glob(_PART.format("*"))) if path.is_dir() else [path]
 
 
 def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:
-    """Reads a table a row group's worth at a time, or just some of its columns."""
+    """Reads a table, or only some of its columns, ROW_GROUP rows at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -128,7 +128,7 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.T
 
 
 def read_table(path: Path, record: type[T]) -> Iterator[T]:
-    """Reads the records of a table one by one, a row group's worth in memory at a time."""
+    """Reads the records of a table one by one, with ROW_GROUP rows in memory at a time."""
     for table in read_batches(path):
         for row in table.to_pylist():
             yield record(**row)
@@ -141,16 +141,16 @@ def values(table: "pa.Table", column: str) -> list[Any]:
 
 _PART = "part-{}.parquet"
 _PART_ROWS = 256
-"""Rows a part has on average. An edit rewrites two parts of each table, so this bounds what it costs;
-halved, it would save a tenth of that and double the files."""
+"""The average number of rows in a part. An edit rewrites two parts of each table, so this bounds the cost
+of an edit; half of it would save a tenth of that and double the number of files."""
 _PART_MAX_ROWS = 8_000
 
 
 class Part:
-    """Rows in one file, or in memory; no more of a file is read than is asked for.
+    """Rows in one file, or in memory; of a file only the requested columns are read.
 
-    What was read is kept until `forget`, since several texts may have their rows here. `columns` are
-    those whose values will be asked for: they are read at once.
+    They are cached until `forget`, because several texts may have rows in this part. `columns` are the
+    columns whose values will be requested: they are read together.
     """
 
     def __init__(self, source: "Path | pa.Table", columns: Iterable[str] = ()) -> None:
@@ -161,7 +161,7 @@ class Part:
         self._runs: list[tuple[str, int, int]] | None = None
 
     def read(self, columns: list[str] | None = None) -> "pa.Table":
-        """All of it, or some columns, not kept."""
+        """Reads all or some columns, without caching them."""
         import pyarrow.parquet as pq
 
         if self._table is not None:
@@ -170,7 +170,7 @@ class Part:
             return file.read(columns, use_threads=False)  # parts are small
 
     def table(self) -> "pa.Table":
-        """All of it."""
+        """All rows, cached."""
         if self._table is None:
             self._table = self.read()
         return self._table
@@ -184,7 +184,7 @@ class Part:
         return self._values[column]
 
     def runs(self) -> list[tuple[str, int, int]]:
-        """The texts whose rows these are, each with where its rows start and end."""
+        """The texts that have rows in this part, each with the start and end of its rows."""
         if self._runs is None:
             self._runs, start = [], 0
             for text_id, run in groupby(self.values("text_id")):
@@ -199,14 +199,14 @@ class Part:
         return self.runs()[-1][2] if self.runs() else 0
 
     def forget(self) -> None:
-        """Lets go of what was read of a file."""
+        """Clears the cache of a file."""
         if self.path:
             self._table, self._values = None, {}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Consecutive rows of a part: those from `start` to before `end`."""
+    """Consecutive rows of a part: those in [`start`, `end`)."""
 
     part: Part
     start: int
@@ -222,11 +222,11 @@ class Rows:
 
     @property
     def are_whole(self) -> bool:
-        """Whether these are all rows of their part; then no other text needs what is read of it."""
+        """Whether these are all rows of their part; then no other text needs the part's cache."""
         return len(self) == len(self.part)
 
     def table(self) -> "pa.Table":
-        """The rows as a table of their own."""
+        """The rows as a table."""
         if self.are_whole:
             return self.part.read()
         return self.part.table().slice(self.start, len(self))
@@ -236,12 +236,12 @@ class Rows:
         return self.part.values(column)[self.start : self.end]
 
     def piece(self, start: int, end: int) -> "Rows":
-        """Some of the rows, counted from the first of these."""
+        """The rows in [`start`, `end`), counted from the first of these."""
         return Rows(self.part, self.start + start, self.start + end)
 
 
 def from_rows(rows: Iterable[Rows], record: type[T]) -> Iterator[T]:
-    """Rows as records, one by one."""
+    """Converts rows to records, one by one."""
     for some in rows:
         for batch in some.table().to_batches(ROW_GROUP):
             for row in batch.to_pylist():
@@ -255,38 +255,38 @@ def read_texts(path: Path) -> Iterator[tuple[str, list[Rows]]]:
 
 
 def read_runs(path: Path, columns: Iterable[str] = ()) -> Iterator[tuple[str, Rows]]:
-    """The runs of rows of one text in each part; a large text goes through several.
+    """The runs of rows of one text in each part; a large text has rows in several parts.
 
-    `columns` are those whose values will be asked for.
+    `columns` are the columns whose values will be requested.
     """
     for name in _files(path):
         part = Part(name, columns)
         for text_id, start, end in part.runs():
             yield text_id, Rows(part, start, end)
-        part.forget()  # who still holds some of its rows reads them again
+        part.forget()  # rows that are still used are read again
 
 
 class TextRows:
-    """The rows of each text in a table, asked for in rising order of `text_id`."""
+    """The rows of each text in a table, requested in ascending order of `text_id`."""
 
     def __init__(self, path: Path | None) -> None:
         self._texts = read_texts(path) if path else iter(())
         self._next = next(self._texts, None)
 
     def take(self, text_id: str) -> list[Rows]:
-        """The rows of one text; none if the table has none."""
+        """The rows of one text; [] if the table has none."""
         while self._next and self._next[0] < text_id:
             self._next = next(self._texts, None)
         return self._next[1] if self._next and self._next[0] == text_id else []
 
 
 class TextWriter:
-    """Writes the rows of texts, in rising order of `text_id`, to a folder of Parquet files.
+    """Writes the rows of texts, in ascending order of `text_id`, to a folder of Parquet files.
 
-    Where one file ends and the next begins depends on the text there alone; a text of many rows
-    goes through several files. So after a change most files are what they were: those are linked
-    from the earlier table that the rows came from, and neither read nor written. The bytes depend
-    on the rows alone, not on how they came in. Use as a context manager.
+    Where a file ends depends only on the text there; a text with many rows is split over several files.
+    So after a change most files are identical to earlier ones: these are hard-linked from the table
+    that the rows came from, and neither read nor written. The bytes depend only on the rows, not on
+    how they were added. Use it as a context manager.
     """
 
     def __init__(self, path: Path, record: type) -> None:
@@ -296,12 +296,12 @@ class TextWriter:
         self._waiting_rows = self._text_rows = self._parts = self.count = 0
 
     def add(self, text_id: str, rows: Iterable[Rows]) -> None:
-        """Adds all rows of one text; they are taken one by one, and may be made meanwhile."""
+        """Adds all rows of one text; `rows` is read lazily, so it may be a generator."""
         self.add_some(rows)
         self.end_text(text_id)
 
     def add_some(self, rows: Iterable[Rows]) -> None:
-        """Adds rows of a text that has more to come, or is ended by `end_text`."""
+        """Adds some rows of a text; call `end_text` after the last ones."""
         for some in rows:
             self._text_rows += len(some)
             while len(some):
@@ -312,11 +312,11 @@ class TextWriter:
                     self._end_part()
 
     def end_text(self, text_id: str) -> None:
-        """Says that all rows of a text were added.
+        """Ends a text, and perhaps the part.
 
-        Whether a part ends here depends on this text alone: with a minimum of rows an edit would move
-        the ends of the parts after it too. The id's last digits are drawn on, since the texts of a part
-        share the first.
+        Whether the part ends here depends only on this text: with a minimum of rows per part, an edit
+        would also move the ends of later parts. The draw uses the id's last digits, because the texts
+        of a part share the first ones.
         """
         drawn = int(text_id[-8:], 16) / 2**32
         if self._waiting and drawn * _PART_ROWS < self._text_rows:
@@ -340,7 +340,7 @@ class TextWriter:
         self._waiting, self._waiting_rows = [], 0
 
     def _link_whole(self, path: Path) -> bool:
-        """Links the earlier file that these very rows are, if they are."""
+        """Links the earlier file if the waiting rows are exactly its rows; False if not."""
         if len(self._waiting) != 1 or not self._waiting[0].are_whole:
             return False
         earlier = self._waiting[0].part.path
@@ -350,7 +350,9 @@ class TextWriter:
         return True
 
     def _write(self, path: Path) -> None:
-        """Writes what waits. One chunk a column: the layout of what came in would show else."""
+        """Writes the waiting rows, as one chunk per column: otherwise the bytes would depend on how they
+        were added.
+        """
         import pyarrow as pa
 
         tables = [rows.table() for rows in self._waiting]

@@ -1,7 +1,8 @@
-"""Runs one heavy stage in a process of its own: `python -m ft_assets.worker FOLDER PARENT`.
+"""Runs one heavy stage in its own process: `python -m ft_assets.worker FOLDER PARENT`.
 
-PARENT is the process that waits for it: when that is gone, so is the worker. FOLDER holds the job file; the outcome, or the error, is written beside it. The same worker and the
-same job file run here and elsewhere, under Dagster Pipes or without.
+FOLDER contains the job file; the outcome, or the error, is written next to it. PARENT is the id of the
+process that waits for the worker; the worker ends soon after it. The same worker and job file run on
+this machine or elsewhere, with or without Dagster Pipes.
 """
 
 import json
@@ -30,7 +31,9 @@ OUTCOME_FILE = "outcome.json"
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """Progress goes to standard error and, under Dagster Pipes, into the run's event log."""
+    """Yields a function that prints progress to standard error and, under Dagster Pipes, also logs it to
+    the run.
+    """
 
     def say(line: str) -> None:
         if not line.startswith("Traceback") or os.environ.get("FT_ASSETS_DEBUG"):
@@ -49,7 +52,7 @@ def reporting() -> Iterator[Report]:
 
 
 def described(error: Exception, output: Path) -> dict[str, object]:
-    """An error as the outcome file has it: one message, and whose fault it is."""
+    """An error as written to the outcome file: its message, and whether it is a UserError."""
     if isinstance(error, OSError):
         error = no_room(error, output) or error
     known = isinstance(error, UserError | StageError)
@@ -58,7 +61,7 @@ def described(error: Exception, output: Path) -> dict[str, object]:
 
 
 def run_job(folder: Path) -> int:
-    """Runs the job in `folder`, writes its outcome there, and returns the exit code."""
+    """Runs the job in `folder`, writes its outcome there, and returns the exit code (0 or 1)."""
     job = Job.load(folder / JOB_FILE)
     with reporting() as report:
         content: dict[str, object]
@@ -73,7 +76,7 @@ def run_job(folder: Path) -> int:
 
 
 def quiet_libraries() -> None:
-    """No progress bars, no advice, no telemetry from the libraries; set before they are imported."""
+    """Turns off the libraries' progress bars, warnings and telemetry; call it before importing them."""
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -91,7 +94,7 @@ _PARENT_POLL_SECONDS = 1.0
 
 
 def end_with_parent(parent: int) -> None:
-    """Kills this process soon after the one that started it is gone: nobody waits for its work."""
+    """Kills this process soon after its parent has ended, because nobody waits for its work then."""
 
     def watch() -> None:
         while os.getppid() == parent:

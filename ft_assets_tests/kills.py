@@ -8,7 +8,7 @@ SAMPLE = 10
 
 
 def chosen(points: int, seed: str) -> list[int]:
-    """The points, counted from 1, at which a process is killed: always the same ones for a seed."""
+    """The points, counted from 1, at which a process is killed; the same seed gives the same points."""
     numbers = range(1, points + 1)
     if EVERY_KILL or points <= SAMPLE:
         return list(numbers)

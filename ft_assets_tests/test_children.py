@@ -1,4 +1,4 @@
-"""Children hold nothing that they do not need, and run nothing that lies where the user stands."""
+"""Children get nothing that they do not need, and run nothing from the user's working directory."""
 
 import errno
 import json
@@ -40,13 +40,13 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys in this process's environment, which processes that are started now must not get."""
+    """Plants keys in this process's environment that its children must not get."""
     for name, value in CANARIES.items():
         monkeypatch.setenv(name, value)
 
 
 def held(variables: dict[str, str]) -> set[str]:
-    """The planted keys in an environment, by whatever name."""
+    """The planted keys in an environment, under any name."""
     return {name for name, value in CANARIES.items() if value in variables.values()}
 
 
@@ -102,7 +102,7 @@ def test_a_child_imports_this_package_wherever_it_starts(monkeypatch: pytest.Mon
 def test_a_command_that_is_not_there_is_named() -> None:
     done = run("ocr", launched("ocr", ["no-such-program"]))
     assert done.returncode == 1
-    assert done.stderr.strip() == "no-such-program cannot be run: No such file or directory"
+    assert done.stderr.strip() == "cannot run no-such-program: No such file or directory"
     assert "usage" in run("ocr", python("ft_assets.children", "nobody", "--", "true")).stderr
 
 
@@ -303,7 +303,7 @@ def test_the_environment_of_the_processes_that_parse_and_render(
 
 @contextmanager
 def watching(pid: int, seen: dict[str, set[str]]) -> Iterator[None]:
-    """Notes the planted keys of all below a process, by the module that each runs."""
+    """Records the planted keys of all descendants of a process, by the module that each runs."""
     over = threading.Event()
 
     def watch() -> None:
@@ -342,7 +342,7 @@ _PLANTED = "from pathlib import Path\nPath({marker!r}).write_text(__file__)\n"
 def test_a_whole_refresh_leaks_no_key_and_runs_nothing_planted(
     tmp_path: Path, nano_model: Path, project: Any
 ) -> None:
-    """In a folder full of traps, with relative paths for the data, the storage and the model."""
+    """Runs in a folder full of traps, with relative paths for the data, the storage and the model."""
     stands = tmp_path / "stands"
     stands.mkdir()
     (stands / "nano").symlink_to(nano_model)

@@ -1,7 +1,7 @@
-"""A stage whose code changed has a new code version, or somebody said that it needs none.
+"""A stage whose code changed has a new code version, or a person confirmed that it needs none.
 
-After a change that alters what a stage makes, bump its `code_version` in `freshness.GRAPH`; then,
-and after one that does not, `python -m ft_assets_tests.test_code_versions` writes the record anew.
+After a change that alters a stage's output, bump its `code_version` in `engine/graph.py`. Then, and after
+a change that does not, run `python -m ft_assets_tests.test_code_versions` to rewrite the record.
 """
 
 import ast
@@ -20,7 +20,7 @@ RECORD = Path(__file__).parent / "code_versions.json"
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """Comments are gone from a tree already; so go the docstrings."""
+    """Removes the docstrings; a syntax tree has no comments."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [
@@ -38,7 +38,7 @@ def _file(module: str) -> Path:
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """The modules with a stage's work in them that a module imports: the stages and the records."""
+    """The modules that a module imports and that do a stage's work: stages, records and tables."""
     found = {
         node.module
         for node in ast.walk(ast.parse(_file(module).read_text()))
@@ -83,8 +83,8 @@ def record() -> dict[str, dict[str, str]]:
 def test_changed_code_has_a_new_code_version(asset: str) -> None:
     known = json.loads(RECORD.read_text())[asset]
     assert {"code_version": GRAPH[asset].code_version, "digest": digest(asset)} == known, (
-        f"the code behind {asset} changed: bump its code_version in freshness.GRAPH if it makes "
-        "something else now, then run python -m ft_assets_tests.test_code_versions"
+        f"the code of {asset} changed: bump its code_version in engine/graph.py if its output changes, "
+        "then run python -m ft_assets_tests.test_code_versions"
     )
 
 

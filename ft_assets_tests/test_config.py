@@ -1,4 +1,4 @@
-"""Settings: merged from two files, and every mistake named with its place."""
+"""Settings: merged from two files, and every error reported with its position."""
 
 import os
 import re

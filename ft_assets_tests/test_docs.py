@@ -1,4 +1,4 @@
-"""The links between the pages of the documentation lead somewhere."""
+"""The links between pages of the documentation are valid."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def anchors(text: str) -> set[str]:
 
 
 def broken_links(page: Path) -> list[str]:
-    """The links of a page to a file or a heading that is not there."""
+    """The links of a page to a file or a heading that does not exist."""
     found = []
     for name, anchor in _LINK.findall(page.read_text()):
         target = page.parent / name if name else page

@@ -1,4 +1,4 @@
-"""The whole graph, for real: two corpora on a tiny model, from documents to GGUF files that answer."""
+"""The real graph end to end: two corpora on a tiny model, from documents to GGUF files that answer."""
 
 import json
 import os
@@ -33,7 +33,7 @@ export: {{gguf: [f16, Q8_0]}}
 def trained(
     tmp_path_factory: pytest.TempPathFactory, nano_model: Path
 ) -> tuple[Project, dict[str, Any], dict[str, str]]:
-    """Two corpora refreshed by one command: the project, what was said, the environment."""
+    """Two corpora refreshed by one command: the project, the output, the environment."""
     root = tmp_path_factory.mktemp("whole")
     project = Project(root / "data", root / "storage")
     copied = shutil.copytree(nano_model, root / "elsewhere" / nano_model.name)
@@ -137,7 +137,7 @@ def test_the_model_card_names_documents_with_digests(trained: Trained) -> None:
 
 @pytest.mark.parametrize("corpus", ["ferry", "second"])
 def test_chat_answers_through_llama_cpp(trained: Trained, corpus: str) -> None:
-    """Both corpora have the same base model, in two places: they share one cached GGUF file of it."""
+    """Both corpora have the same base model in two folders, and share one cached GGUF file of it."""
     command = [sys.executable, "-m", "ft_assets.cli", "chat", corpus, "--compare"]
     done = subprocess.run(
         [*command, "--question", "Who sleeps in the wheelhouse?"],

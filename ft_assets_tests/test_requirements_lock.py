@@ -1,4 +1,4 @@
-"""The locks that `make setup` installs from, against the versions that were tested together."""
+"""The locks that `make setup` installs match the versions that were tested together."""
 
 import re
 from importlib.metadata import requires
@@ -57,7 +57,7 @@ def test_each_extra_brings_the_modules_that_are_looked_for() -> None:
 
 
 def _installed_with(extra: str) -> set[str]:
-    """The packages that the project itself asks for with one of its extras."""
+    """The packages that the project requires with one of its extras."""
     found: set[str] = set()
     for line in requires("ft-assets") or []:
         asked = Requirement(line)

@@ -1,4 +1,4 @@
-"""The rules of the house, kept by test. Each rule is a function of a folder, so that it can be tried."""
+"""The house rules, enforced by tests. Each rule is a function of a folder, so that it can be tested."""
 
 import ast
 import re
@@ -50,7 +50,7 @@ HEAVY = [
 ]
 
 SHARED_BY_STAGES = {"job", "questions", "duplicates"}
-"""The files in `stages/` that are no noun's own."""
+"""The files in `stages/` that do not belong to one asset."""
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -68,7 +68,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def imports(known: dict[str, Path], module: str) -> set[str]:
-    """The modules of the package that a module imports, wherever in it."""
+    """The modules of the package that a module imports, at module level or inside functions."""
     found = set()
     for node in ast.walk(_tree(known[module])):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -100,7 +100,7 @@ def circles(root: Path) -> list[list[str]]:
 
 
 def foreign_nouns(root: Path) -> list[str]:
-    """Stages that import another noun's stage, and rooms of `stages/` that import any."""
+    """Stages that import another asset's stage, and rooms of `stages/` that import any stage."""
     known = modules(root)
     nouns = {f"{root.name}.stages.{asset}" for asset in ASSET_NAMES}
     return [
@@ -187,7 +187,7 @@ def starters(path: Path) -> list[str]:
 
 
 def undeclared(section: type[Section]) -> list[str]:
-    """The settings that do not say whose they are."""
+    """The settings that do not declare who may set them."""
     found = []
     for key, field in all_settings(section):
         try:

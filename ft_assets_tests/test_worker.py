@@ -1,4 +1,4 @@
-"""The worker by itself: a job file in, an outcome out, whatever happens between."""
+"""The worker alone: it reads a job file and always writes an outcome or an error."""
 
 import errno
 import json

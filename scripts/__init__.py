@@ -1,1 +1,1 @@
-"""What only developers run."""
+"""Scripts for developers."""

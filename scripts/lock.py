@@ -1,13 +1,13 @@
 """Writes `requirements.lock` and `requirements-cuda.lock` from `constraints.txt`: `make lock`.
 
-`constraints.txt` says which versions were tested together; the locks add the hashes of their wheels for
-Linux and macOS and for each Python in PYTHONS, one line a package, without saying where they come from.
-A package without wheels (llama-cpp-python) has the hash of its source distribution. The pages are
-asked for by pip itself, so an index, a proxy or a folder of wheels in its settings counts too: that is
-how the CPU build of torch, which is not on PyPI, comes into the lock. The hashes that a lock has for a
-version stay in it.
+`constraints.txt` says which versions were tested together. The locks add the hashes of their wheels for
+Linux and macOS and for each Python in PYTHONS, one line per package, independent of the index. A package
+without wheels (llama-cpp-python) has the hash of its source distribution. pip itself reads the index
+pages, so an index, a proxy or a folder of wheels in its settings is used too: this is how the CPU build
+of torch, which is not on PyPI, gets into the lock. Hashes that a lock already has for a version are
+kept.
 
-The libraries that only PyPI's CUDA build of torch needs stand in a lock of their own.
+The libraries that only PyPI's CUDA build of torch needs have their own lock, `requirements-cuda.lock`.
 """
 
 import re
@@ -41,7 +41,7 @@ Hashes = dict[str, set[str]]
 
 
 def read_lock(path: Path) -> Hashes:
-    """The lines of a lock; empty if there is none."""
+    """The hashes in a lock; {} if the file does not exist."""
     if not path.exists():
         return {}
     lines = [line.split() for line in path.read_text().splitlines() if not line.startswith("#")]
@@ -55,7 +55,7 @@ def pinned() -> list[str]:
 
 
 def is_cuda(pin: str) -> bool:
-    """Whether a package is needed by the CUDA build of torch alone."""
+    """Whether only the CUDA build of torch needs a package."""
     return bool(_CUDA.fullmatch(pin.partition("==")[0]))
 
 
@@ -73,7 +73,7 @@ def serves(tag: Tag) -> bool:
 
 
 class _Evaluator:
-    """What pip asks about each link that it finds: here, a wheel for any machine will do."""
+    """pip's filter for links; unlike pip's own, it accepts wheels for every machine of the lock."""
 
     def __init__(self, project: str) -> None:
         links: Any = import_module("pip._internal.index.package_finder")
@@ -81,7 +81,7 @@ class _Evaluator:
         self.project_name = project
 
     def evaluate_link(self, link: Any) -> tuple[Any, str]:
-        """The kind of a link and its version, or its name if it is not wanted."""
+        """The kind of a link and its version, or its file name if it is not accepted."""
         if link.is_wheel:
             try:
                 _, version, _, tags = parse_wheel_filename(link.filename)
@@ -96,7 +96,7 @@ class _Evaluator:
 
 
 def _finder() -> Any:
-    """pip's finder of packages, with the user's settings, for any machine."""
+    """pip's package finder, with the user's settings, for all machines of the lock."""
     command: Any = import_module("pip._internal.commands").create_command("download")
     options, _ = command.parse_args(["any"])
     finder = command._build_package_finder(options, command._build_session(options))
@@ -117,7 +117,7 @@ def _hash(link: Any) -> str:
     if link.hash_name == "sha256":
         return str(link.hash)
     if not link.is_file:
-        raise SystemExit(f"{link.filename}: its index names no sha256")
+        raise SystemExit(f"{link.filename}: its index has no sha256 for it; use another index")
     return hash_file(Path(link.file_path))
 
 
@@ -126,12 +126,12 @@ def hashes(finder: Any, pin: str) -> set[str]:
     links = list(_links(finder, pin))
     found = {_hash(link) for link in links if link.is_wheel} or {_hash(link) for link in links}
     if not found:
-        raise SystemExit(f"{pin}: no file was found")
+        raise SystemExit(f"{pin}: no file found in pip's index; check constraints.txt")
     return found
 
 
 def write_lock(path: Path, pins: list[str], found: Hashes) -> None:
-    """Writes a lock, one line a package; hashes that it had for the same version stay."""
+    """Writes a lock, one line per package; hashes that it had for the same version are kept."""
     before = read_lock(path)
     lines = []
     for pin in pins:
@@ -141,7 +141,7 @@ def write_lock(path: Path, pins: list[str], found: Hashes) -> None:
 
 
 def main() -> None:
-    """Asks for every pinned package once, and writes both locks."""
+    """Looks up every pinned package, and writes both locks."""
     finder = _finder()
     pins = pinned()
     found = {}

@@ -1,4 +1,4 @@
-"""Where a worker runs."""
+"""The machines that workers run on."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from ft_assets.stages.job import Job, Outcome
 
 
 class Compute(Protocol):
-    """Runs the worker that a heavy asset needs, somewhere."""
+    """Runs the worker of a heavy asset."""
 
     def run(self, context: dg.AssetExecutionContext, job: Job) -> Outcome:
-        """Runs a job to its end. Raises the UserError or StageError that it ended with."""
+        """Runs a job to its end. Raises the UserError or StageError with which it failed."""

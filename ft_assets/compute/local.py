@@ -1,6 +1,7 @@
 """Runs a worker as a process on this machine, through Dagster Pipes.
 
-So logs and metrics stream into the run, cancelling reaches the work, and its memory is given back.
+Pipes streams logs and metrics into the run and passes a cancellation on; the process frees its memory
+when it ends.
 """
 
 import json
@@ -20,16 +21,16 @@ class LocalCompute:
     """This machine."""
 
     def run(self, context: dg.AssetExecutionContext, job: Job) -> Outcome:
-        """Runs `job` in a worker process and returns what it made.
+        """Runs `job` in a worker process and returns its outcome.
 
-        Raises the UserError or StageError that the worker ended with, or a StageError if it died
-        without saying why.
+        Raises the UserError or StageError with which the worker failed, or a StageError if it died
+        without an outcome file.
         """
         with tempfile.TemporaryDirectory(prefix="ft-assets-job-") as scratch:
             job.dump(Path(scratch) / JOB_FILE)
             outcome = Path(scratch) / OUTCOME_FILE
             command = python("ft_assets.worker", scratch, str(os.getpid()))
-            # Pipes gives a child all of this process's environment: the launcher drops the rest.
+            # Pipes passes this process's whole environment to the child: the launcher filters it.
             client = dg.PipesSubprocessClient(env=environment("trainer"), cwd=scratch)
             try:
                 client.run(context=context, command=launched("trainer", command))
@@ -46,7 +47,7 @@ class LocalCompute:
 
 
 def read_outcome(content: dict[str, dict[str, object]]) -> Outcome:
-    """What a worker wrote: an outcome, or the error it ended with, which is raised."""
+    """The outcome that a worker wrote. Raises the error instead if the worker failed."""
     if error := content.get("error"):
         kind = UserError if error["is_user_error"] else StageError
         raise kind(str(error["message"]))

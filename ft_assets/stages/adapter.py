@@ -1,6 +1,7 @@
-"""The LoRA adapter: TRL's SFTTrainer with PEFT over the formatted dataset.
+"""The LoRA adapter: TRL's SFTTrainer with PEFT on the formatted dataset.
 
-Imports torch and the trainer inside functions only; run in a process of its own.
+It runs in its own process. torch and the trainer are imported inside functions only, so that the graph
+loads fast.
 """
 
 import json
@@ -16,13 +17,13 @@ from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import read_table, write_table
 
-LOSS_FELL = Check("loss_fell", "The training loss ended below where it began.", blocking=False)
+LOSS_FELL = Check("loss_fell", "The training loss ended no higher than it began.", blocking=False)
 CHECKS = (LOSS_FELL,)
 LOSS_HISTORY = "loss_history.json"
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `adapter`: the PEFT adapter, its tokenizer, `loss_history` and `base_model.json`."""
+    """Builds `adapter`: the PEFT adapter, its tokenizer, `loss_history` and `base_model.json`."""
     model = job.section(ModelConfig)
     base = fetch_base_model(model.base, model.revision)
     started = time.monotonic()
@@ -60,13 +61,13 @@ def build(job: Job, report: Report) -> Outcome:
 
 
 def _write_sources(path: Path, output: Path) -> None:
-    """What is only held out for evaluation was not learned from."""
+    """Writes the documents that were trained on, without those only held out for evaluation."""
     rows = read_table(path, SourceDocument)
     write_table(output / SOURCES, SourceDocument, (row for row in rows if row.train_rows))
 
 
 def _loss_fell(history: list[dict[str, float]]) -> dict[str, Verdict]:
-    """Whether the last quarter of the steps had a lower mean loss than the first; only a warning."""
+    """Compares the mean loss of the last quarter of the steps with that of the first."""
     losses = [entry["loss"] for entry in history]
     part = max(1, len(losses) // 4)
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
@@ -75,14 +76,14 @@ def _loss_fell(history: list[dict[str, float]]) -> dict[str, Verdict]:
 
 
 def _publish_json_only(folder: Path) -> None:
-    """Removes whatever is neither safetensors nor text: no pickle is ever published."""
+    """Removes every file that is not safetensors or text, so that no pickle is ever published."""
     for path in folder.iterdir():
         if path.suffix not in (".safetensors", ".json", ".jinja", ".txt", ".model"):
             path.unlink()
 
 
 def _sort_modules(config: Path) -> None:
-    """Puts the module names in order: PEFT writes a set, in an order that changes with each run."""
+    """Sorts the module names: PEFT writes a set, whose order changes with each run."""
     content = json.loads(config.read_text())
     for key, value in content.items():
         if isinstance(value, list) and all(isinstance(name, str) for name in value):

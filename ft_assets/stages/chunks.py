@@ -1,6 +1,6 @@
-"""From documents to chunks: recursive, by paragraph ("character"), or by the model's tokens.
+"""Cuts documents into chunks: recursively, by paragraph ("character"), or by the model's tokens.
 
-Whatever the mode, `document_text[start:end] == chunk.text`, and no chunk is over the limit.
+In every mode `document_text[start:end] == chunk.text`, and no chunk is over the limit.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.splitting.characters import Cut, character_cut, recursive_cut
 from ft_assets.tables import Rows, TextRows, TextWriter, batched, from_rows, read_texts, to_table
 
-TEXT_IS_CHUNKED = Check("text_is_chunked", "If there is text there are chunks.")
+TEXT_IS_CHUNKED = Check("text_is_chunked", "If there is text, there are chunks.")
 CHECKS = (TEXT_IS_CHUNKED,)
 _BATCH = 1_000
-"""Chunks that are in memory as such; more of them are as columns."""
+"""Chunks that are in memory as objects; more of them are kept as Arrow columns, which are smaller."""
 
 
 def split_text(pages: list[Document], cut: Cut) -> Iterator[Chunk]:
-    """The chunks of one document, given all of its pages in order."""
+    """The chunks of one document, from all of its pages in order."""
     text = PAGE_BREAK.join(page.text for page in pages)
     starts = [page.start for page in pages]
     heading_starts, paths = heading_paths([item for page in pages for item in page.headings])
@@ -40,9 +40,9 @@ def split_text(pages: list[Document], cut: Cut) -> Iterator[Chunk]:
 
 
 def heading_paths(headings: list[Heading]) -> tuple[list[int], list[str]]:
-    """Where each heading starts, and the path of headings before the first and after each.
+    """The start of each heading, and the heading path before the first and after each.
 
-    A heading closes those before it that are of its level or deeper.
+    A heading closes earlier ones of its level or deeper.
     """
     open_now: list[Heading] = []
     paths = [""]
@@ -53,7 +53,7 @@ def heading_paths(headings: list[Heading]) -> tuple[list[int], list[str]]:
 
 
 def _cut_of(job: Job) -> Cut:
-    """The cut that the settings ask for."""
+    """The cut for the settings."""
     settings = job.section(LangChainConfig)
     size, overlap = settings.chunk_size, settings.chunk_overlap
     if settings.splitter == "token":
@@ -68,7 +68,7 @@ def _cut_of(job: Job) -> Cut:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `chunks`: `chunks.parquet`. Texts that were cut before are not cut again."""
+    """Builds `chunks`: `chunks.parquet`. Chunks of unchanged texts are reused."""
     tools = versions("langchain-text-splitters", "regex", "tokenizers", "pyarrow")
     previous = job.reusable(tools)
     previous_rows = TextRows(previous.folder / CHUNKS if previous else None)

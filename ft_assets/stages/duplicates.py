@@ -1,10 +1,10 @@
-"""Duplicates and leaks: what is kept of a text to compare it by, and what comparing finds.
+"""Duplicates and leaks: sketches of texts, and their comparison.
 
 Near-duplicates are found by MinHash (Broder 1997) over sequences of `_SHINGLE` words, with locality
-sensitive hashing to find candidates. What eval and train have in common is measured on sequences of
-`_NGRAM` words, of which those with a hash divisible by `_SCALE` are kept: the same ones everywhere,
-so that the share of one text's that stand in another's is estimated without bias (FracMinHash,
-Irber 2022). All hashes are the same in every process and on every machine.
+sensitive hashing to find candidates. Overlap of eval and train is measured on sequences of `_NGRAM`
+words. Of these, the ones with a hash divisible by `_SCALE` are kept: the same ones in every text, so
+that the share of one text's sequences in another is estimated without bias (FracMinHash, Irber 2022).
+All hashes are the same in every process and on every machine.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ _SHINGLE, _NGRAM = 5, 8
 PERMUTATIONS, _BANDS = 64, 16
 _SCALE = 4
 _MIN_WORDS = 40
-"""Words below which a text has no near-duplicates: one word more or less would decide."""
+"""Texts with fewer words have no near-duplicates: wordings of one question with one answer should stay."""
 _MIN_NGRAMS = 4
-"""Kept sequences below which the share that two texts have in common is not judged."""
+"""With fewer kept sequences, overlap is not judged: the estimate would be noise."""
 LEAK_SHARE = 0.5
-"""The share of an eval row's word sequences in training rows from which it counts as leaked."""
+"""An eval row is leaked if at least this share of its word sequences is in training rows."""
 _CANDIDATES = 64
-"""Kept texts of one bucket that a text is compared with, so that no bucket costs its square."""
+"""The most kept texts of one bucket that a text is compared with, so that cost is not quadratic."""
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -43,7 +43,7 @@ def fold(text: str) -> str:
 
 
 def fold_words(text: str) -> str:
-    """The words of `text` alone, with case folded: a question is the same without its mark."""
+    """The words of `text`, with case folded and without punctuation, so that a missing "?" is ignored."""
     return " ".join(_WORD.findall(text.casefold()))
 
 
@@ -76,7 +76,7 @@ def _mixed(values: "NDArray[np.uint64]") -> "NDArray[np.uint64]":
 
 
 def _combined(columns: "Iterable[NDArray[np.uint64]]") -> "NDArray[np.uint64]":
-    """A hash of the values that stand at the same place in each column."""
+    """A hash of the values at the same index of each column."""
     import numpy as np
 
     hashes = np.uint64(0)
@@ -86,7 +86,7 @@ def _combined(columns: "Iterable[NDArray[np.uint64]]") -> "NDArray[np.uint64]":
 
 
 def _sequences(words: "NDArray[np.uint64]", length: int) -> "NDArray[np.uint64]":
-    """A hash of each `length` words that follow one another."""
+    """A hash of each sequence of `length` consecutive words."""
     count = max(0, len(words) - length + 1)
     return _combined(words[place : place + count] for place in range(length))
 
@@ -121,7 +121,7 @@ def sketch(text: str) -> tuple[bytes, bytes]:
 
 
 def equal_to_earlier(hashes: "NDArray[np.int64]") -> "NDArray[np.int64]":
-    """For each hash the place of the first that equals it, or -1 where it is itself the first."""
+    """For each hash, the place of the first equal one, or -1 if it is the first itself."""
     import numpy as np
 
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
@@ -131,10 +131,10 @@ def equal_to_earlier(hashes: "NDArray[np.int64]") -> "NDArray[np.int64]":
 
 
 def near_earlier(signatures: "NDArray[np.uint32]", similarity: float) -> dict[int, int]:
-    """The near-duplicates among `signatures` (one a row), each with the earlier one that it is near.
+    """Maps each near-duplicate among `signatures` (one per row) to the earlier row that it duplicates.
 
-    Rows are gone through in order: one that is at least `similarity` near to an earlier one that was
-    kept is its duplicate, any other is kept.
+    Rows are processed in order: a row with a similarity of at least `similarity` to an earlier kept row
+    is its duplicate; any other row is kept.
     """
     import numpy as np
 
@@ -153,7 +153,7 @@ def near_earlier(signatures: "NDArray[np.uint32]", similarity: float) -> dict[in
 
 
 def _shared_buckets(signatures: "NDArray[np.uint32]") -> dict[int, list[tuple[int, int]]]:
-    """For each row that shares a band with another, the buckets (band, number) that it shares."""
+    """Maps each row that shares a band with another to the buckets (band, number) that it shares."""
     import numpy as np
 
     shared: dict[int, list[tuple[int, int]]] = {}
@@ -167,7 +167,7 @@ def _shared_buckets(signatures: "NDArray[np.uint32]") -> dict[int, list[tuple[in
 
 
 class Passages:
-    """The kept word sequences of many texts: which of them stand in which."""
+    """The kept word sequences of many texts, to measure their overlap."""
 
     def __init__(self, ngrams: Iterable[bytes]) -> None:
         import numpy as np
@@ -177,9 +177,9 @@ class Passages:
         self._counts = np.array([len(some) // 4 for some in ngrams], np.int64)
 
     def shares(self, of: "NDArray[np.bool_]", within: "NDArray[np.bool_]") -> "NDArray[np.float64]":
-        """For each text that `of` marks, the share of its sequences that stand in those of `within`.
+        """For each text in the mask `of`, the share of its sequences that occur in texts of `within`.
 
-        0 for a text that is not marked, or too short to be judged.
+        0 for a text that is not in the mask, or too short to be judged.
         """
         import numpy as np
 
@@ -188,7 +188,7 @@ class Passages:
         if not len(known):
             return np.zeros(len(self._counts))
         asked = np.flatnonzero(of[owner])
-        # Faster than numpy's isin, which makes a hash table of what is known.
+        # Faster than numpy's isin, which builds a hash table of `known`.
         places = np.minimum(np.searchsorted(known, self._hashes[asked]), len(known) - 1)
         hits = known[places] == self._hashes[asked]
         totals = np.bincount(owner[asked][hits], minlength=len(self._counts))

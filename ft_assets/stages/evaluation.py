@@ -1,4 +1,4 @@
-"""Base and tuned compared: loss and perplexity on held-out rows, and closed-book questions."""
+"""Compares base and tuned: loss and perplexity on held-out rows, and closed-book questions."""
 
 import json
 import math
@@ -24,27 +24,28 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-TUNED_IS_NOT_WORSE = Check("tuned_is_not_worse", "The tuned model does no worse than its base.")
+TUNED_IS_NOT_WORSE = Check("tuned_is_not_worse", "The tuned model is not worse than its base.")
 CHECKS = (TUNED_IS_NOT_WORSE,)
 METRICS = "metrics.json"
 SAMPLES = 8
-"""Held-out rows shown side by side where the corpus has no questions of its own."""
+"""The number of held-out rows shown side by side if the corpus has no questions of its own."""
 _BATCH = 8
 _BATCH_TOKENS = 2_048
-"""Padded tokens a batch holds while the loss is measured: their logits fill the memory."""
+"""The most padded tokens in a batch for the loss, because their logits take most of the memory."""
 
 
 def has_key_fact(answer: str, key_fact: str) -> bool:
-    """Whether `answer` has the key fact in it, as words: case and white space do not count.
+    """Whether `answer` contains the words of the key fact, ignoring case and white space.
 
-    The fact must begin where a word begins ("18 pounds" is not "8 pounds"); an ending may follow.
+    The fact must start at the start of a word ("18 pounds" does not match "8 pounds"); an ending may
+    follow.
     """
     words = r"\s+".join(re.escape(word) for word in key_fact.casefold().split())
     return re.search(rf"(?<!\w){words}", answer.casefold()) is not None
 
 
 def eval_loss(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", path: Path) -> float:
-    """The mean loss a trained token of the rows in `path`, in nats."""
+    """The mean loss per trained token of the rows in `path`, in nats."""
     import torch
 
     total, count = 0.0, 0
@@ -74,7 +75,7 @@ def eval_loss(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", path: Pa
 
 
 def _by_tokens(rows: list[dict[str, list[int]]]) -> Iterator[list[dict[str, list[int]]]]:
-    """Groups rows, which come by length, so that a padded batch keeps to `_BATCH_TOKENS`."""
+    """Groups rows, sorted by length, so that a padded batch has at most `_BATCH_TOKENS` tokens."""
     batch: list[dict[str, list[int]]] = []
     for row in rows:
         if batch and (len(batch) + 1) * len(row["input_ids"]) > _BATCH_TOKENS:
@@ -91,7 +92,7 @@ def answer(
     prompts: list[str],
     max_new_tokens: int,
 ) -> Iterator[str]:
-    """What the model says to each rendered prompt, greedily, without special tokens."""
+    """The model's greedy answer to each rendered prompt, without special tokens."""
     import torch
 
     tokenizer.padding_side = "left"
@@ -155,9 +156,9 @@ def evaluate(
 def _prompts(
     questions: list[Question], dataset: Path, manager: PromptTemplateManager
 ) -> tuple[list[Question], list[str]]:
-    """The questions to ask and their prompts: held-out rows where the corpus brings none.
+    """The questions to ask and their prompts; held-out rows if the corpus has no questions.
 
-    Raises UserError where the template has no place for a question.
+    Raises UserError if the template cannot render a question.
     """
     if questions:
         return questions, [_prompt(item.question, manager) for item in questions]
@@ -187,7 +188,7 @@ def _answer(item: Question, base: str, tuned: str) -> ComparedAnswer:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `evaluation`: `metrics.json` and `answers.parquet`."""
+    """Builds `evaluation`: `metrics.json` and `answers.parquet`."""
     metrics, answers = evaluate(
         job.inputs["adapter"],
         job.inputs["formatted_dataset"],
@@ -203,7 +204,7 @@ def build(job: Job, report: Report) -> Outcome:
 
 
 def _checks(metrics: dict[str, float]) -> dict[str, Verdict]:
-    """The gate before merging: the tuned model must not be worse than its base."""
+    """The gate before merging: by key facts if there are questions, else by the loss."""
     if "questions" in metrics:
         base, tuned = metrics["base_key_facts"], metrics["tuned_key_facts"]
         better = tuned >= base
@@ -213,5 +214,5 @@ def _checks(metrics: dict[str, float]) -> dict[str, Verdict]:
         better = tuned <= base
         message = f"loss on held-out rows: tuned {tuned:.3f}, base {base:.3f}"
     else:
-        better, message = True, "nothing is held out and the corpus has no questions"
+        better, message = True, "not compared: no row is held out and the corpus has no questions"
     return TUNED_IS_NOT_WORSE.verdict(better, message)

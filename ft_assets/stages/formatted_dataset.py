@@ -1,7 +1,7 @@
-"""From documents, chunks and pairs to rendered training rows, split by what must stay together.
+"""Renders documents, chunks and pairs to training rows, split so that related rows stay together.
 
-All origins are sketched and compared first; then, text by text, each gets its rows or the reason
-that it has none.
+All origins are sketched and compared first. Then, text by text, each gets its rows, or the reason why it
+has none.
 """
 
 import shutil
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 SKETCHES = "sketches.parquet"
 _WRITTEN = 1_000
-"""Rows that are made before they are written."""
+"""Rows that are rendered in memory before they are written."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What becomes of the origins of a group.
+    """The decisions on the origins of a group.
 
-    `kept` has those that get rows, in order, each with whether it is held out, and `groups` the split
-    group of each; `dropped` says why of the others.
+    `kept` maps the origins that get rows, in order, to whether they are held out, and `groups` maps them
+    to their split group; `dropped` contains the others with the reason.
     """
 
     kept: dict[str, bool]
@@ -56,7 +56,7 @@ class Chosen:
 
 
 class _Chooser:
-    """Hands out the decisions on origins in their order."""
+    """Returns the decisions on origins in their order."""
 
     def __init__(self, origins: Origins, decisions: Decisions) -> None:
         self._reason = decisions.reason.tolist()
@@ -88,7 +88,7 @@ class _Chooser:
 def _rows_of(
     groups: Iterable[OriginGroup], chooser: _Chooser, previous: PreviousDataset, maker: RowMaker
 ) -> Iterator[SidedRows]:
-    """The rows of each group, taken over from the previous dataset or else made."""
+    """The rows of each group, reused from the previous dataset if possible, else rendered."""
     for group in groups:
         origin_ids = group.origin_ids()
         chosen = chooser.choose(group, origin_ids)
@@ -103,7 +103,7 @@ def _rows_of(
 
 
 def _sided(made: list[Example | DroppedRow], kept: dict[str, bool]) -> SidedRows:
-    """Rows put on the side of their origin."""
+    """Puts rows on the side of their origin."""
     rows = [row for row in made if isinstance(row, Example)]
     return SidedRows(
         _rows(Example, [row for row in rows if not kept[row.origin_id]]),
@@ -118,7 +118,7 @@ def _rows(record: type, records: Sequence[Any]) -> list[Rows]:
 
 @contextmanager
 def _naming_the_template(job: Job) -> Iterator[None]:
-    """Says which template it is if one is refused, at first or while rows are rendered."""
+    """Adds the template's name to errors, from loading it or from rendering rows."""
     try:
         yield
     except UserError as error:
@@ -144,10 +144,10 @@ def _asked(job: Job) -> set[int]:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `formatted_dataset`: `train`, `eval`, `dropped` and `sketches.parquet`, the exports asked
-    for, and the tokenizer with the template that rendered the rows, which all after this uses.
+    """Builds `formatted_dataset`: `train`, `eval`, `dropped` and `sketches.parquet`, the configured
+    exports, and the tokenizer with the template that rendered the rows, which all later stages use.
 
-    What a previous version has of an origin is neither sketched nor rendered again.
+    Sketches and rows of unchanged origins are reused from a previous version.
     """
     data, model = job.section(DataConfig), job.section(ModelConfig)
     base = fetch_base_model(model.base, model.revision, weights=False)
@@ -180,14 +180,14 @@ def build(job: Job, report: Report) -> Outcome:
         report(f"{count} rows left out: {reason}")
     if not writer.counts["train_rows"]:
         reasons = "".join(f"\n  {count} rows: {why}" for why, count in writer.dropped.items())
-        raise StageError(f"no training row is left for corpus {job.corpus}{reasons}")
+        raise StageError(f"corpus {job.corpus} has no training rows{reasons}")
     rows = _sources(job.sources("raw_documents"), writer)
     write_table(job.output / SOURCES, SourceDocument, rows)
     return _outcome(job, len(origins), writer, decisions, tools)
 
 
 def _sources(path: Path, writer: DatasetWriter) -> Iterator[SourceDocument]:
-    """The documents that rows come from, with how many rows and tokens each gave."""
+    """The documents that have rows, with the number of rows and tokens of each."""
     for row in read_table(path, SourceDocument):
         if row.text_id in writer.by_text:
             counts = writer.by_text[row.text_id]

@@ -1,6 +1,6 @@
-"""GGUF files for llama.cpp and Ollama: converted, quantised, and asked before they are published.
+"""GGUF files for llama.cpp and Ollama: converted, quantised, and tested before they are published.
 
-Runs in a process of its own: two llama.cpp libraries in one process abort.
+This runs in its own process, because two llama.cpp libraries in one process abort.
 """
 
 import json
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ft_assets.config import ExportConfig
 from ft_assets.stages.export.llama_cpp import (
-    _megabytes,
     ask,
     convert,
+    megabytes,
     open_gguf,
     quantize,
     token_parity,
@@ -23,11 +23,11 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 ANSWERS = Check("answers_in_llama_cpp", "Every file loads, agrees on token ids, and answers.")
 CHECKS = (ANSWERS,)
 PROBE = "What is this document about?"
-"""What every file is asked before it is published."""
+"""The question that every file must answer before it is published."""
 
 
 def check_gguf(path: Path, merged: Path) -> tuple[bool, str]:
-    """Opens a file as a user would: whether it loads, agrees on tokens and answers, in words."""
+    """Whether a file loads, agrees on token ids and answers, with a message; raises if it cannot load."""
     model = open_gguf(path)
     try:
         equal, message = token_parity(model, merged)
@@ -40,7 +40,7 @@ def check_gguf(path: Path, merged: Path) -> tuple[bool, str]:
 def export_model(
     merged: Path, output: Path, name: str, kinds: list[str], report: Report
 ) -> list[Path]:
-    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M) and returns their paths."""
+    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M); returns their paths."""
     f16 = output / f"{name}-f16.gguf"
     convert(merged, f16, report)
     files = []
@@ -55,7 +55,7 @@ def export_model(
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `gguf`: the files, a `Modelfile` for Ollama and `MODEL_CARD.md`."""
+    """Builds `gguf`: the files, a `Modelfile` for Ollama and `MODEL_CARD.md`."""
     merged = job.inputs["merged_model"]
     files = export_model(
         merged, job.output, job.corpus, list(job.section(ExportConfig).gguf), report
@@ -69,7 +69,7 @@ def build(job: Job, report: Report) -> Outcome:
     metrics = json.loads((job.inputs["evaluation"] / "metrics.json").read_text())
     (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, files))
     return Outcome(
-        counts={f"{path.stem.rpartition('-')[2]}_megabytes": _megabytes(path) for path in files},
+        counts={f"{path.stem.rpartition('-')[2]}_megabytes": megabytes(path) for path in files},
         checks=ANSWERS.verdict(
             all(passed for passed, _ in verdicts), "; ".join(message for _, message in verdicts)
         ),

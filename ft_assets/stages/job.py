@@ -1,4 +1,4 @@
-"""What a stage is given and what it gives back; both are JSON, so a stage can run anywhere."""
+"""The input and the result of a stage; both can be written as JSON, so a stage can run anywhere."""
 
 import json
 from collections.abc import Callable
@@ -17,9 +17,9 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CorpusFile:
-    """One file of a corpus folder: its POSIX path inside it, its size and the hash of its bytes.
+    """One file of a corpus folder: its POSIX path inside the folder, its size in bytes and its sha256.
 
-    `sha256` is empty and `problem` says why where the file could not be read.
+    If the file could not be read, `sha256` is empty and `problem` says why.
     """
 
     path: str
@@ -30,9 +30,9 @@ class CorpusFile:
 
 @dataclass(frozen=True)
 class Previous:
-    """An earlier version of the artifact, made by the same code with the same settings.
+    """An earlier version of the artifact, built by the same code with the same settings.
 
-    What it has of an unchanged document is what would be made of it again.
+    Its rows of an unchanged document are what a rebuild would give.
     """
 
     folder: Path
@@ -41,14 +41,14 @@ class Previous:
 
 @dataclass(frozen=True)
 class Job:
-    """One asset of one corpus to be made.
+    """One asset of one corpus to build.
 
-    `inputs` maps each upstream asset to its folder, `manifests` each asset the artifact hangs on,
-    near or far, to its manifest. `settings` holds what the asset reads, by dotted key. `output` is
-    an empty folder; whatever the stage leaves there is the artifact. `previous` is what rows may be
-    taken from. `means` are settings that do not shape the artifact; `keep` is a folder of the
-    asset's own that outlives its versions, there once the stage has made it. `may_spend` says whether
-    the stage may send requests that cost money.
+    `inputs` maps each direct upstream asset to its folder, `manifests` each direct or indirect one to
+    its manifest. `settings` are the settings that the asset reads, by dotted key. `output` is an empty
+    folder; the files that the stage leaves there are the artifact. Rows may be reused from `previous`.
+    `means` are settings that do not affect the artifact's content. `keep` is the asset's own folder that
+    outlives its versions; the stage creates it if needed. `may_spend` says whether the stage may send
+    requests that cost money.
     """
 
     asset: str
@@ -65,15 +65,15 @@ class Job:
     may_spend: bool = True
 
     def reusable(self, tools: dict[str, str]) -> Previous | None:
-        """The earlier version, where these very tools made it: another parser reads otherwise."""
+        """The earlier version if the same tool versions built it, because other ones may differ."""
         made_by = self.previous.manifest.tools if self.previous else None
         return self.previous if made_by == tools else None
 
     def section(self, section: "type[AnySection]") -> "AnySection":
-        """A section of the settings with what the asset reads of it; the rest is not there.
+        """A section of the settings, with only the settings that the asset reads.
 
         Reading a setting that the asset does not declare in `engine/asset_settings.py` raises
-        AttributeError.
+        AttributeError; otherwise a stage could read settings that are in no fingerprint.
         """
         from ft_assets.config import partial_section, path_of
 
@@ -83,7 +83,7 @@ class Job:
         return partial_section(section, values)
 
     def text(self, key: str) -> str | None:
-        """The text of a file that the settings name, such as `data.template.text`; None if there is none."""
+        """The text of a file that the settings name, as in `data.template.text`; None if there is none."""
         text = self.settings.get(key)
         return None if text is None else str(text)
 
@@ -113,11 +113,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage says of the artifact it made; it all ends in the manifest.
+    """What a stage reports about its artifact; all of it is written to the manifest.
 
-    `checks` maps the name of each of the stage's CHECKS to its verdict. A stage that knows better which
-    documents are behind its artifact writes them to SOURCES in its output; else they are those of the
-    nearest input.
+    `checks` maps the name of each of the stage's CHECKS to its verdict. A stage that uses only some of
+    its inputs' documents writes them to SOURCES in its output; else they are those of the nearest
+    input.
     """
 
     counts: dict[str, int | float] = field(default_factory=dict)
@@ -128,10 +128,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of an artifact, declared where its verdict is reached: in its stage's CHECKS.
+    """A check of an artifact, declared in its stage's CHECKS.
 
-    `says` is what holds if it passes. A blocking one that fails stops what would be made from the
-    artifact; `blocks_if` says when a check that only warns otherwise blocks.
+    `says` is what is true if it passes. If a blocking check fails, nothing is built on the artifact;
+    `blocks_if` says when a check that otherwise only warns blocks.
     """
 
     name: str
@@ -142,13 +142,13 @@ class Check:
     def verdict(
         self, passed: bool, message: str, *, blocking: bool | None = None
     ) -> dict[str, Verdict]:
-        """The verdict under the check's name, with what was seen in words."""
+        """The verdict by the check's name; `message` says what was found."""
         blocks = self.blocking if blocking is None else blocking
         return {self.name: Verdict(passed=passed, blocking=blocks, message=message)}
 
 
 def versions(*distributions: str) -> dict[str, str]:
-    """The installed versions of the libraries that did the work."""
+    """The installed versions of `distributions`."""
     from importlib.metadata import version
 
     return {name: version(name) for name in distributions}

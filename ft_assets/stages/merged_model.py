@@ -1,4 +1,4 @@
-"""The adapter merged into its base: a Hugging Face folder that needs no PEFT."""
+"""The adapter merged into its base: a Hugging Face folder that does not need PEFT."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,17 @@ from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model
 
-MERGE_CHANGES_NOTHING = Check("merge_changes_nothing", "Merging leaves the logits as they were.")
+MERGE_CHANGES_NOTHING = Check("merge_changes_nothing", "Merging does not change the logits.")
 CHECKS = (MERGE_CHANGES_NOTHING,)
 TOLERANCE = 0.01
-"""The largest change of a logit that merging in fp32 may bring; 1e-4 is usual, 1.4 is bf16's."""
+"""The largest change of a logit allowed by merging in fp32; 1e-4 is usual, merging in bf16 gives 1.4."""
 
 
 def merge_adapter(adapter: Path, output: Path) -> float:
     """Merges in float32 and saves in the base checkpoint's own dtype.
 
-    Returns the largest change of any logit of one prompt, measured before the cast. Raises what
-    PEFT's safe merge raises where the adapter holds values that are not numbers.
+    Returns the largest change of any logit of one prompt, measured before the cast. Raises the error of
+    PEFT's safe merge if the adapter contains values that are not numbers.
     """
     import torch
     from peft import PeftModel
@@ -45,12 +45,12 @@ def _logits(model: Any, tokenizer: Any) -> Any:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `merged_model`."""
+    """Builds `merged_model`."""
     change = merge_adapter(job.inputs["adapter"], job.output)
     return Outcome(
         counts={"max_logit_change": change},
         checks=MERGE_CHANGES_NOTHING.verdict(
-            change <= TOLERANCE, f"merging changes a logit by {change:.2g} at most"
+            change <= TOLERANCE, f"merging changes a logit by at most {change:.2g}"
         ),
         tools=versions("torch", "transformers", "peft"),
     )

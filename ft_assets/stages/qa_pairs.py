@@ -1,6 +1,6 @@
-"""Question-answer pairs made from chunks; an empty table while `qa.enabled` is off.
+"""Question-answer pairs generated from chunks; an empty table while `qa.enabled` is off.
 
-What has no answer in the ledger is sent, and then the pairs are read out of the ledger alone.
+Requests without an answer in the ledger are sent; then the pairs are read from the ledger alone.
 """
 
 import json
@@ -34,35 +34,35 @@ REQUESTS_ADD_UP = Check(
 )
 REQUESTS_ARE_ANSWERED = Check(
     "requests_are_answered",
-    "Every request gave pairs.",
+    "Every request returned pairs.",
     blocking=False,
-    blocks_if="more than 5% of the requests were turned away",
+    blocks_if="more than 5% of the requests failed",
 )
-PAIRS_ARE_KEPT = Check("pairs_are_kept", "Most of the pairs asked for are kept.")
-REVIEWS_APPLY = Check("reviews_apply", "Every review still has its chunk.", blocking=False)
+PAIRS_ARE_KEPT = Check("pairs_are_kept", "Most of the requested pairs are kept.")
+REVIEWS_APPLY = Check("reviews_apply", "Every review still matches a chunk.", blocking=False)
 CHECKS = (REQUESTS_ADD_UP, REQUESTS_ARE_ANSWERED, PAIRS_ARE_KEPT, REVIEWS_APPLY)
 PAIRS = "qa_pairs.parquet"
 DROPPED = "dropped.parquet"
 YIELDS = "yields.parquet"
 QUARANTINE = "quarantine.jsonl"
 _MOST_TURNED_AWAY = 0.05
-"""The share of requests turned away above which nothing is built on the pairs."""
+"""If a larger share of the requests failed, nothing is built on the pairs."""
 
 
 def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimate:
-    """Sends every request of `plan` that has no answer in the ledger; gives the estimate.
+    """Sends every request of `plan` that has no answer in the ledger; returns the cost estimate.
 
-    Raises UserError or StageError if some have none in the end: WaitingError while a batch is under
-    way.
+    Raises WaitingError while a batch is pending, and UserError or StageError if requests end without
+    an answer.
     """
     batches = None
     close_unsent(ledger)
     if BatchLog(plan.job.keep).under_way:
-        _require_leave(plan, "batches are under way")
+        _require_leave(plan, "batches are pending")
         if ":" in plan.recipe.model:
             raise UserError(
-                f"batches of Claude are under way, which {plan.recipe.model} cannot collect: "
-                "set qa.model and qa.base_url back and run again until they are collected"
+                f"Claude batches are pending, and {plan.recipe.model} cannot collect them: set qa.model "
+                "and qa.base_url back, and run again until they are collected"
             )
         batches = batches_of(plan, ledger, report)
         batches.collect()
@@ -80,14 +80,14 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
         _send_messages(plan, ledger, report)
     if left_out := ledger.left_out:
         report(
-            f"{len(left_out):,} requests were turned away for what they are, and left out; the last: "
+            f"{len(left_out):,} requests were refused for their content and left out; the last error: "
             f"{list(left_out.values())[-1]}. --force sends them once more"
         )
     return expected
 
 
 def _require_leave(plan: Plan, what: str) -> None:
-    """Raises WaitingError if nothing may be sent: a sensor started this, not a person."""
+    """Raises WaitingError if nothing may be sent, because a sensor started this run, not a person."""
     if not plan.job.may_spend:
         raise WaitingError(
             f"{what}, and a sensor started this run: nothing was sent. Run ft-assets generate-qa "
@@ -97,7 +97,7 @@ def _require_leave(plan: Plan, what: str) -> None:
 
 
 def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:
-    """Sends the requests for pairs, and then those for verdicts on what came."""
+    """Sends the requests for pairs, then the requests for verdicts on them."""
     call, budget = call_of(plan), budget_of(plan, ledger)
     pacer = Pacer(plan.qa.max_concurrency)
     for what, requests in (("pairs", plan.unwritten), ("verdicts", plan.unjudged)):
@@ -108,20 +108,22 @@ def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:
 
 
 def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
-    """What may still be spent."""
+    """The money that may still be spent."""
     qa = plan.qa
     return Budget(qa.max_usd, qa.max_usd_total, ledger.making.usd, ledger.usd)
 
 
 def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
-    """What sends and collects the batches of a ledger."""
+    """The sender and collector of a ledger's batches."""
     service = ClaudeBatches(plan.qa.base_url)
     budget = budget_of(plan, ledger)
     return BatchSending(service, ledger, budget, plan.price, report, plan.recipe.model)
 
 
 def call_of(plan: Plan) -> Call:
-    """What sends requests to the model. Raises UserError if it cannot, for example without a key."""
+    """The function that sends requests to the model. Raises UserError if it cannot, for example without
+    a key.
+    """
     base_url = plan.qa.base_url
     if ":" in plan.recipe.model:
         from ft_assets.stages.qa.providers.langchain import langchain_call
@@ -133,9 +135,9 @@ def call_of(plan: Plan) -> Call:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `qa_pairs`: `qa_pairs.parquet`, and if QA is on what became of the rest.
+    """Builds `qa_pairs`: `qa_pairs.parquet`, and three more files if `qa.enabled` is on.
 
-    That is `dropped.parquet` (each pair with its reason), `yields.parquet` (each chunk) and
+    These are `dropped.parquet` (each dropped pair with its reason), `yields.parquet` (each chunk) and
     `quarantine.jsonl` (each request without pairs, with its answers).
     """
     if not job.section(QAConfig).enabled:
@@ -155,8 +157,8 @@ def build(job: Job, report: Report) -> Outcome:
     homeless = overlay.homeless()
     for review in homeless:
         report(
-            f"a review has lost its chunk, whose text has changed: {review.question!r}. Review the new "
-            f"pairs, and take its line out of {REVIEW_FILE}"
+            f"a review no longer applies, because the text of its chunk has changed: {review.question!r}. "
+            f"Review the new pairs, and remove its line from {REVIEW_FILE}"
         )
     counts["reviews_without_chunk"] = len(homeless)
     return _outcome(plan.qa, found, counts, cost)
@@ -177,9 +179,9 @@ def _write_pairs(path: Path, pairs: list[QAPair]) -> None:
 
 
 def _cost(ledger: OpenLedger, expected: Estimate, spent: float, found: Harvest) -> dict[str, float]:
-    """What this making cost, what it was expected to, and what the answers behind the pairs did.
+    """The cost of this build, its estimate, and the cost of the answers behind the pairs; in USD.
 
-    `spent` is what earlier processes spent on it.
+    `spent` is what earlier processes spent on this build.
     """
     usd, batches = sum(found.usd.values()), expected.usd_in_batches
     per_pair = {"usd_per_kept_pair": usd / len(found.pairs)} if found.pairs else {}
@@ -196,7 +198,7 @@ def _cost(ledger: OpenLedger, expected: Estimate, spent: float, found: Harvest) 
 def _outcome(
     qa: QAConfig, found: Harvest, counts: dict[str, int], cost: dict[str, float]
 ) -> Outcome:
-    """What the manifest says of the pairs."""
+    """What the manifest says about the pairs."""
     states = Counter(found.states.values())
     kept_rate = _kept_rate(found)
     client = "langchain" if ":" in qa.model else "anthropic"
@@ -216,12 +218,12 @@ def _outcome(
             **_request_checks(states, len(found.states)),
             **PAIRS_ARE_KEPT.verdict(
                 kept_rate >= qa.min_kept_rate,
-                f"{kept_rate:.0%} of the pairs asked for are kept; qa.min_kept_rate requires "
+                f"{kept_rate:.0%} of the requested pairs are kept; qa.min_kept_rate requires "
                 f"{qa.min_kept_rate:.0%}",
             ),
             **REVIEWS_APPLY.verdict(
                 not counts["reviews_without_chunk"],
-                f"{counts['reviews_without_chunk']} reviews are of chunks that are gone",
+                f"{counts['reviews_without_chunk']} reviews match no chunk",
             ),
         },
         cost=cost,
@@ -230,7 +232,9 @@ def _outcome(
 
 
 def _kept_rate(found: Harvest) -> float:
-    """The share of the pairs asked for that are kept; what a person had a say in counts as kept."""
+    """The share of the requested pairs that are kept; pairs that a person edited or rejected count as
+    kept, because the rate measures the model and the settings.
+    """
     asked = sum(found.asked.values())
     by_hand = sum(pair.request_id == REVIEWED for pair in found.pairs)
     reviewed = {by_person(action) for action in ("edit", "reject")}
@@ -248,14 +252,14 @@ def _request_checks(states: Counter[str], requested: int) -> dict[str, Verdict]:
         ),
         **REQUESTS_ARE_ANSWERED.verdict(
             not useless,
-            f"{useless} of {requested} requests gave no useful answer",
+            f"{useless} of {requested} requests returned no usable answer",
             blocking=states["failed"] > _MOST_TURNED_AWAY * requested,
         ),
     }
 
 
 def _off() -> dict[str, Verdict]:
-    """The verdicts on an empty table."""
+    """The verdicts on an empty table: all passed."""
     found: dict[str, Verdict] = {}
     for check in CHECKS:
         found |= check.verdict(True, "qa.enabled is off", blocking=False)

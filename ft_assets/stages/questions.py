@@ -1,4 +1,4 @@
-"""The closed-book questions of a corpus: asked of base and tuned, and never trained on."""
+"""A corpus's closed-book questions: put to the base and the tuned model, and never trained on."""
 
 import json
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from ft_assets.errors import UserError
 from ft_assets.files import MB, read_users_file
 
 MAX_BYTES = 16 * MB
-"""The largest file of questions that is read."""
+"""The largest question file that is read."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A closed-book question, and the words that a right answer has in it."""
+    """A closed-book question, and the words that a correct answer contains."""
 
     question: str
     key_fact: str | None
 
 
 def read_questions(path: Path) -> list[Question]:
-    """The questions of a corpus's `questions.jsonl`; none where there is no such file.
+    """The questions in a corpus's `questions.jsonl`; [] if the file does not exist.
 
-    Raises UserError naming file and line for a line that is not a question with a key fact.
+    Raises UserError naming file and line if a line is not a question with a key fact.
     """
     try:
         text = read_users_file(path, MAX_BYTES)

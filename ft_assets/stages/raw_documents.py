@@ -1,7 +1,7 @@
-"""From the files of a corpus to text and instruction records, with a reason for what is left out.
+"""Reads the files of a corpus into texts and instruction records, with a reason for what is left out.
 
-Rows are ordered by the digest of what was read (`text_id`) and carry no path and no digest of the
-file, so that renaming a file, or saving it anew with the same text, changes no byte.
+Rows are ordered by the digest of the text read (`text_id`) and contain neither the path nor the digest
+of the file, so that renaming a file, or saving it again with the same text, changes no byte.
 """
 
 import shutil
@@ -27,17 +27,17 @@ TABLES: dict[str, type] = {
     "records": InstructionRecord,
     "quality": Quality,
 }
-"""The tables with rows of texts."""
+"""The tables whose rows belong to texts."""
 
 EVERY_FILE_READ = Check(
     "every_file_read", "No file and no part of one was rejected.", blocking=False
 )
 TEXT_IS_SOUND = Check("text_is_sound", "No document's text looks damaged.", blocking=False)
 CHECKS = (EVERY_FILE_READ, TEXT_IS_SOUND)
-"""Neither blocks: the dataset's checks weigh how much of the corpus it is."""
+"""Neither blocks: the dataset's checks block if too large a share of the corpus is affected."""
 
 _Key = tuple[str, str]
-"""What a file is known by: the digest of its bytes, and its media type."""
+"""The identity of a file: the digest of its bytes, and its media type."""
 
 
 def read_files(
@@ -45,7 +45,7 @@ def read_files(
 ) -> Iterator[tuple[CorpusFile, ParsedFile]]:
     """Reads files (paths inside `source`), in any order; their rows are spooled to `scratch`.
 
-    Raises StageError where a file changed under the reader.
+    Raises StageError if a file changed while it was read.
     """
     tasks: dict[Path, CorpusFile] = {}
     for file in files:
@@ -72,17 +72,17 @@ def _unknown(path: str) -> str:
 
 
 def _check_unchanged(path: Path, file: CorpusFile) -> None:
-    """Makes sure that what was read is what had been hashed."""
+    """Raises StageError if the file's bytes are not those that were hashed before."""
     try:
         unchanged = hash_file(path) == file.sha256
     except OSError:
         unchanged = False
     if not unchanged:
-        raise StageError(f"{path} changed while it was read: refresh again once it is whole")
+        raise StageError(f"{path} changed while it was read: refresh again once it is complete")
 
 
 def _source(file: CorpusFile, parsed: ParsedFile) -> SourceDocument:
-    """What the artifact says of a file that was parsed."""
+    """The row of a parsed file in SOURCES."""
     told = {key: value for key, value in vars(parsed).items() if key != "batches"}
     return SourceDocument(file.sha256, file.path, file.size, **told)
 
@@ -97,9 +97,9 @@ def load_documents(
 ) -> list[SourceDocument]:
     """Parses `files` (paths inside `source`) into the tables in `output`.
 
-    Returns the files with what each one gave. A file that `previous` was made from is not parsed
-    again, and files with the same bytes are read once. Raises StageError where nothing at all could
-    be read, or where a file changed under the reader.
+    Returns a row for each file. A file that is unchanged since `previous` is not parsed again, and files
+    with the same bytes are read once. Raises StageError if no file could be read, or if a file changed
+    while it was read.
     """
     known = _known(previous)
     to_read = {_key(file): file for file in reversed(files) if _key(file) not in known}
@@ -125,11 +125,11 @@ def load_documents(
 
 
 _SHOWN_REASONS = 20
-"""Reasons that are reported of one file; the table has them all."""
+"""The most reasons reported per file; `rejected.parquet` has all of them."""
 
 
 def _key(file: CorpusFile) -> _Key:
-    """A file that cannot be read has no digest; its path tells it."""
+    """The identity of a file; its path if it could not be read, since it then has no digest."""
     return (file.sha256 or f"path {file.path}", media_type_of(file.path))
 
 
@@ -139,7 +139,7 @@ def _write(
     output: Path,
     previous: Previous | None,
 ) -> None:
-    """Writes all tables, the rows of texts in order."""
+    """Writes all tables, with rows ordered by text."""
     texts = sorted({line.text_id for line in sources if line.text_id})
     for name, record in TABLES.items():
         known = previous.folder / f"{name}.parquet" if previous else None
@@ -160,7 +160,7 @@ def _known(previous: Previous | None) -> dict[_Key, SourceDocument]:
 
 
 def _rejected(sources: list[SourceDocument]) -> list[RejectedDocument]:
-    """The rows of `rejected.parquet`: each reason once a document, in order."""
+    """The rows of `rejected.parquet`: each reason once per document, in order."""
     rows = {
         RejectedDocument(line.document_id, line.media_type, reason, line.text_id is None): None
         for line in sources
@@ -171,23 +171,23 @@ def _rejected(sources: list[SourceDocument]) -> list[RejectedDocument]:
 
 def _nothing_left(source: Path, sources: list[SourceDocument]) -> str:
     if not sources:
-        return f"{source} holds no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
+        return f"{source} has no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
     reasons = [f"  {line.path}: {reason}" for line in sources for reason in line.rejected]
-    return "\n".join([f"{source} holds no file that could be read:", *reasons[:20]])
+    return "\n".join([f"{source} has no file that could be read:", *reasons[:20]])
 
 
 _SHOWN_FILES = 5
 
 
 def _named(reasons: dict[str, str], what: str) -> str:
-    """The first few files that a check complains of, with the reasons."""
+    """The first few files that fail a check, with the reasons."""
     shown = "; ".join(f"{path}: {why}" for path, why in list(reasons.items())[:_SHOWN_FILES])
     more = len(reasons) - _SHOWN_FILES
     return f"{what}: {shown}" + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _unsound(folder: Path) -> dict[str, str]:
-    """The texts that look damaged, and how."""
+    """Maps the id of each text that looks damaged to its problem."""
     return {
         row["text_id"]: row["problem"]
         for table in read_batches(folder / "quality.parquet", ["text_id", "problem"])
@@ -214,7 +214,7 @@ def _checks(sources: list[SourceDocument], unsound: dict[str, str]) -> dict[str,
 
 
 def _tools(settings: LoaderSettings) -> dict[str, str]:
-    """What does the reading. Raises UserError where OCR is asked for and not installed."""
+    """The versions of all tools that read files. Raises UserError if OCR is on and not installed."""
     found = versions(*tools(), "py3langid", "pyarrow")
     if settings.ocr:
         ocr.check_installed()
@@ -223,7 +223,7 @@ def _tools(settings: LoaderSettings) -> dict[str, str]:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Makes `raw_documents`: `documents`, `records`, `quality` and `rejected.parquet`."""
+    """Builds `raw_documents`: `documents`, `records`, `quality` and `rejected.parquet`."""
     settings = job.section(LoaderSettings)
     made_by = _tools(settings)
     previous = job.reusable(made_by)

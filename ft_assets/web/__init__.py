@@ -1,1 +1,1 @@
-"""The guarded web server: Dagster's application, its daemon beside it, and what ends them together."""
+"""The guarded web server: Dagster's application and daemon, and the processes that end them together."""

@@ -1,4 +1,4 @@
-"""What one `ft-assets ui` has to itself: its port, and the instance folder that it serves."""
+"""The exclusive claims of one `ft-assets ui`: its port, and the instance folder that it serves."""
 
 import fcntl
 import json
@@ -12,11 +12,11 @@ from typing import TextIO
 from ft_assets.errors import UserError
 
 _LOCK = "ui.lock"
-"""In the instance folder: locked while a server lives, with its process and address in it."""
+"""A file in the instance folder: locked while a server runs, with its process id and address."""
 
 
 def claim_port(host: str, port: int) -> socket.socket:
-    """A socket that listens on the port (0: any that is free). Raises UserError if it is taken."""
+    """A socket that listens on the port (0: any free port). Raises UserError if the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family)
@@ -24,7 +24,7 @@ def claim_port(host: str, port: int) -> socket.socket:
         holder = _listener(port)
         why = f"it is taken by {holder}" if holder else error.strerror or str(error)
         raise UserError(
-            f"port {port} on {host} cannot be used: {why}. Choose another with --port"
+            f"port {port} on {host} cannot be used: {why}. Choose another port with --port"
         ) from error
     except OverflowError as error:
         raise UserError(f"port {port} does not exist: choose one from 1 to 65535") from error
@@ -32,18 +32,18 @@ def claim_port(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def claimed_instance(home: Path, address: str) -> Iterator[TextIO]:
-    """Locks the instance folder `home` and says in it who serves it.
+    """Locks the instance folder `home` and writes the server's process id and `address` into the lock.
 
-    Yields the locked file: a process that inherits it holds the lock too. Raises UserError, naming
-    the server that there is, if the folder is locked already.
+    Yields the locked file: a process that inherits it holds the lock too. Raises UserError naming the
+    other server if the folder is locked already.
     """
     with (home / _LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"{home} is served already, by {_server_of(home) or 'another ft-assets ui'}. Stop "
-                "that one first, or name another folder with DAGSTER_HOME"
+                f"{home} is already served by {_server_of(home) or 'another ft-assets ui'}. Stop that "
+                "one first, or set DAGSTER_HOME to another folder"
             ) from error
         except OSError as error:
             raise UserError(
@@ -56,7 +56,7 @@ def claimed_instance(home: Path, address: str) -> Iterator[TextIO]:
 
 
 def _server_of(home: Path) -> str | None:
-    """The process and the address that the lock of an instance folder names."""
+    """The process and the address in the lock of an instance folder; None if it cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         said = json.loads((home / _LOCK).read_text())
         return f"ft-assets ui (process {int(said['pid'])}) on {said['address']}"
@@ -64,7 +64,7 @@ def _server_of(home: Path) -> str | None:
 
 
 def _listener(port: int) -> str | None:
-    """Who listens on a port, if this user may know."""
+    """The process that listens on a port; None if this user may not see it."""
     import psutil
 
     with suppress(psutil.Error, OSError):

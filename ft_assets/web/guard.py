@@ -1,8 +1,8 @@
-"""What stands in front of Dagster's web application, which checks nothing itself.
+"""The guard in front of Dagster's web application, which checks nothing itself.
 
-A request passes if it names this server as its host, comes from this server's own pages or from
-outside any page, and carries the token: printed with the address, kept in a cookie from then on, or
-sent in an `Authorization: Bearer` header by a script.
+A request passes if its host is this server, it comes from this server's own pages or not from a page,
+and it has the token. The token is printed with the address; the browser then keeps it in a cookie, and
+a script sends it in an `Authorization: Bearer` header.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-"""The names by which this machine reaches itself."""
+"""The names of this machine's loopback interface."""
 
 MAX_BODY = 4 * 1024 * 1024
 """The largest request body, and the largest message of a websocket, in bytes."""
@@ -33,14 +33,14 @@ _HOW_TO_GET_IN = "Open the address with the token that ft-assets ui printed when
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused, and what to do instead."""
+    """The reason why a request is refused, and what to do instead."""
 
     status: int
     message: str
 
 
 class Guard:
-    """ASGI middleware that passes on only what the server's owner asks for."""
+    """ASGI middleware that passes on only requests of the server's owner."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Guard:
         proxied: Sequence[str] = (),
         landing: str = "/",
     ) -> None:
-        """Guards `app`, which is served on `port`, and by a proxy with TLS under the names `proxied`.
+        """Guards `app`, served on `port` and, under the host names `proxied`, by a proxy with TLS.
 
-        Who comes to the root with the token is sent to `landing`.
+        A request for the root with the token is redirected to `landing`.
         """
         self._landing = landing
         self._app = app
@@ -90,7 +90,7 @@ class Guard:
         )
 
     def _foreign(self, scope: Scope) -> Refusal | None:
-        """Refuses what another site's page sends, and what was sent to another name."""
+        """Refuses requests from another site's page, and requests to another host name."""
         host, site = _header(scope, "host") or "", _header(scope, "sec-fetch-site")
         own_origin = self._origins.get(host.lower())
         if own_origin is None:
@@ -112,18 +112,18 @@ class Guard:
         return None
 
     def _unknown(self, scope: Scope) -> Refusal | None:
-        """Refuses who has not got the token."""
+        """Refuses requests without the token."""
         asked = _token_in_query(scope)
         given = [asked] if asked is not None else [_bearer(scope), *self._cookies(scope)]
         if any(compare_digest(one, self._token) for one in given):
             return None
-        what = "Its token is not the one of this start of the server. " if any(given) else ""
+        what = "Its token is wrong; each start of the server has a new one. " if any(given) else ""
         return Refusal(
             401, f"{what}{_HOW_TO_GET_IN} A script sends it as Authorization: Bearer TOKEN."
         )
 
     def _cookies(self, scope: Scope) -> list[bytes]:
-        """All cookies of our name: a page on another port of this host can add its own."""
+        """All cookies with our name: a page on another port of this host can set one too."""
         pairs = (_header(scope, "cookie") or "").replace(",", ";").split(";")
         named = [pair.strip().partition("=") for pair in pairs]
         return [value.encode() for name, _, value in named if name == self._cookie]
@@ -162,7 +162,7 @@ def _unwanted(scope: Scope) -> Refusal | None:
 
 
 def _header(scope: Scope, name: str) -> str | None:
-    """A header's value; one that is repeated is joined, so that it equals nothing allowed."""
+    """A header's value; repeated headers are joined, so that they match no allowed value."""
     return ", ".join(Headers(scope=scope).getlist(name)) or None
 
 
@@ -190,7 +190,7 @@ def _page(refusal: Refusal) -> Response:
 
 
 def _with_headers(scope: Scope, send: Send) -> Send:
-    """Adds to every answer that no page may frame it, read it or learn its address."""
+    """Adds headers to every answer: other sites may not frame it, read it or learn its address."""
 
     async def sending(message: Message) -> None:
         if message["type"].endswith("response.start"):
@@ -205,7 +205,7 @@ def _with_headers(scope: Scope, send: Send) -> Send:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body of a request; None if it is too large."""
+    """The whole body of a request; None if it is larger than MAX_BODY."""
     parts, size, more = [], 0, True
     while more and size <= MAX_BODY:
         message = await receive()
@@ -216,7 +216,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read to who reads it next."""
+    """A `receive` that returns a body that was already read."""
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receiving() -> Message:

@@ -1,7 +1,8 @@
-"""Runs a command no longer than its owner lives, with all that the command started.
+"""Runs a command, and ends it and everything that it started when its owner ends.
 
 The owner (`ft-assets ui`) starts a keeper and holds a pipe to it. When the pipe closes, because the
-owner ended it or was killed, the keeper ends the command's process group, then whatever is left.
+owner closed it or was killed, the keeper ends the command's process group, then whatever is left.
+(PR_SET_PDEATHSIG would not reach grandchildren, and leaves no time to end cleanly.)
 `python -m ft_assets.web.keeper HANDLES COMMAND…`: the command inherits the file descriptors HANDLES.
 """
 
@@ -19,9 +20,9 @@ from io import FileIO
 import psutil
 
 _GRACE_SECONDS = 30.0
-"""How long runs have to end after an interrupt."""
+"""How long runs may take to end after an interrupt."""
 _LAST_SECONDS = 3.0
-"""How long they have if the owner was killed, or interrupted twice."""
+"""How long they may take if the owner was killed, or interrupted twice."""
 _POLL_SECONDS = 0.2
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -29,9 +30,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 def keep(command: list[str], handles: Sequence[int], held: Sequence[int]) -> int:
     """Runs a command until it ends or this process is interrupted; returns its exit code, or 0.
 
-    It inherits the file descriptors `handles`, which are closed here. Those in `held` stay open until
-    nothing of it is left, even if this process is killed. A second interrupt does not wait for runs
-    to end.
+    The command inherits the file descriptors `handles`, which are closed here. Those in `held` stay open
+    until all of its processes have ended, even if this process is killed. After a second interrupt,
+    runs get only a few seconds to end.
     """
     _adopt_orphans()
     numbers = ",".join(map(str, handles))
@@ -58,7 +59,7 @@ def keep(command: list[str], handles: Sequence[int], held: Sequence[int]) -> int
 
 
 def _end_kindly(keeper: "subprocess.Popen[bytes]", pipe: FileIO) -> None:
-    """Asks the keeper to interrupt what it keeps, and at a second interrupt to be quick."""
+    """Asks the keeper to interrupt the command, and at a second interrupt to end it quickly."""
     with suppress(BrokenPipeError):
         pipe.write(b".")
     try:
@@ -69,7 +70,7 @@ def _end_kindly(keeper: "subprocess.Popen[bytes]", pipe: FileIO) -> None:
 
 
 def main() -> None:
-    """Keeps the command that the arguments name."""
+    """The keeper: runs the command in the arguments."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the command would inherit
     _adopt_orphans()
@@ -88,12 +89,12 @@ def main() -> None:
 
 def _adopt_orphans() -> None:
     """Makes this process the parent of descendants whose own parent ends."""
-    with suppress(AttributeError, OSError):  # only Linux can
+    with suppress(AttributeError, OSError):  # prctl exists only on Linux
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _reap(process: "subprocess.Popen[bytes]") -> bool:
-    """Lets children that ended go; whether the command itself still runs."""
+    """Reaps children that have ended; returns whether the command itself still runs."""
     with suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid == process.pid:
@@ -104,7 +105,7 @@ def _reap(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _readable() -> bool:
-    """Whether the owner said something or is gone, after a short wait."""
+    """Whether the owner has written to the pipe or closed it, after a short wait."""
     return bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
 
 
@@ -123,7 +124,7 @@ def _end(process: "subprocess.Popen[bytes]", patient: bool) -> None:
 
 
 def _kill_descendants() -> None:
-    """Kills all that this process started, and all that those did."""
+    """Kills all descendants of this process."""
     while left := psutil.Process().children(recursive=True):
         for process in left:
             with suppress(psutil.NoSuchProcess):

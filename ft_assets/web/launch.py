@@ -13,14 +13,14 @@ from ft_assets.web.keeper import keep
 
 
 def launch(host: str, port: int, proxied: Sequence[str]) -> int:
-    """Serves the project of the environment until interrupted; returns an exit code.
+    """Serves the project that the environment names until interrupted; returns an exit code.
 
-    `proxied` names the hosts under which a proxy of the user's serves it. Raises UserError if the
-    port or the instance is taken, or if others could reach the port without a proxy.
+    `proxied` are the host names under which the user's proxy serves it. Raises UserError if the port or
+    the instance is taken, or if other machines could reach the port without a proxy.
     """
     if not (_is_loopback(host) or proxied):
         raise UserError(
-            f"--host {host} lets other machines reach this server, and whoever reads its traffic has "
+            f"--host {host} lets other machines reach this server, and anyone who reads its traffic gets "
             "its token. Put a proxy with TLS and a login in front of it, and name the proxy's host: "
             "--behind-proxy ui.example.org"
         )
@@ -42,8 +42,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _settle_environment(home: Path) -> None:
-    """Makes the environment of the processes to come independent of the working directory."""
+    """Makes the environment of the processes started later independent of the working directory."""
     for name, default in (("FT_ASSETS_DATA", "data"), ("FT_ASSETS_STORAGE", "storage")):
         os.environ[name] = str(Path(os.environ.get(name, default)).absolute())
-    os.environ.setdefault("FT_ASSETS_HERE", str(Path.cwd()))  # other relative paths hang from it
+    os.environ.setdefault("FT_ASSETS_HERE", str(Path.cwd()))  # the base of other relative paths
     os.environ["PYTHONSAFEPATH"] = "1"

@@ -1,8 +1,8 @@
 """The process that answers browsers: Dagster's web application behind the guard.
 
-`python -m ft_assets.web.pages HANDLE WORKSPACE NAMES…`: HANDLE is a socket that listens, WORKSPACE the
-file that names the code server, NAMES the hosts under which a proxy serves it. It holds no provider's
-key: runs are started by the code server.
+`python -m ft_assets.web.pages HANDLE WORKSPACE NAMES…`: HANDLE is a listening socket, WORKSPACE the file
+that names the code server, NAMES the hosts under which a proxy serves it. This process has no
+provider's key, because the code server starts the runs.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def serve(listening: socket.socket, workspace: Path, proxied: list[str]) -> None:
     """Serves the web application until interrupted.
 
-    Prints the address, with the token of this start, once it answers.
+    Prints the address, with a new token, once it answers.
     """
     import dagster as dg
 
@@ -44,7 +44,7 @@ async def _answer(app: "ASGIApp", listening: socket.socket, greeting: list[str])
         uvicorn.Config(
             app,
             log_level="warning",
-            access_log=False,  # it would hold the token
+            access_log=False,  # it would contain the token
             server_header=False,
             proxy_headers=False,
             lifespan="off",
@@ -56,13 +56,13 @@ async def _answer(app: "ASGIApp", listening: socket.socket, greeting: list[str])
     while not (server.started or serving.done()):
         await asyncio.sleep(0.05)
     if server.started:
-        lines = [*greeting, "(Ctrl-C stops it, and the runs that it started)"]
+        lines = [*greeting, "(Ctrl-C stops the server and the runs that it started)"]
         print(*lines, sep="\n", file=sys.stderr, flush=True)
     await serving
 
 
 def main() -> None:
-    """Serves on the socket that the arguments name."""
+    """Serves on the socket in the arguments."""
     handle, workspace, *proxied = sys.argv[1:]
     with suppress(KeyboardInterrupt):
         serve(socket.socket(fileno=int(handle)), Path(workspace), proxied)

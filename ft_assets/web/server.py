@@ -1,9 +1,9 @@
-"""The process that owns the others of `ft-assets ui`: code server, daemon, and web application.
+"""The process that starts the others of `ft-assets ui`: code server, daemon and web application.
 
-`python -m ft_assets.web.server HANDLE NAMES…`: HANDLE is a socket that listens, NAMES the hosts under
-which a proxy serves it. The keeper starts it. It has the user's whole environment, as `ft-assets
-refresh` has, and passes it to the code server alone, whose runs ask the providers. The web application
-and the daemon get what the role `server` needs.
+`python -m ft_assets.web.server HANDLE NAMES…`: HANDLE is a listening socket, NAMES the hosts under which
+a proxy serves it. The keeper starts it. It has the user's whole environment, like `ft-assets refresh`,
+and passes it only to the code server, whose runs ask the providers. The web application and the daemon
+get only what the role `server` needs, because they answer requests.
 """
 
 import os
@@ -19,16 +19,16 @@ from ft_assets.children import python, restrict, start
 
 DEFINITIONS = "ft_assets.definitions"
 _FOLDER = "ui"
-"""In the instance folder: what the server's processes need to find each other."""
+"""A folder in the instance folder: the files by which the server's processes find each other."""
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
-"""How long the daemon and the web application have to end."""
+"""How long the daemon and the web application may take to end."""
 
 Process = subprocess.Popen[bytes]
 
 
 def serve(handle: int, proxied: list[str]) -> int:
-    """Serves the project of the environment until interrupted; returns an exit code."""
+    """Serves the project that the environment names until interrupted; returns an exit code."""
     import dagster as dg
 
     from ft_assets.defs.instance import dagster_home, referenced_variables
@@ -52,7 +52,7 @@ def serve(handle: int, proxied: list[str]) -> int:
 
 
 def _folders(home: Path) -> tuple[Path, Path]:
-    """Where the workspace file is written, and an empty folder to be the working directory."""
+    """The path of the workspace file, and an empty folder to use as working directory."""
     folder = home / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "empty").mkdir(parents=True)
@@ -60,11 +60,11 @@ def _folders(home: Path) -> tuple[Path, Path]:
 
 
 def _settle_in(nowhere: Path) -> None:
-    """Makes the empty folder the working directory, and the first on the path of what is started.
+    """Makes the empty folder the working directory, and the first folder in PYTHONPATH.
 
-    Dagster imports from its working directory and takes variables from a `.env` there. Loading a
-    module it drops the first folder of the path, taking it for that of the script: under
-    PYTHONSAFEPATH that would be the first of the user's PYTHONPATH.
+    Dagster imports from its working directory and reads variables from a `.env` there. When it loads a
+    module, it drops the first folder of the path, assuming that it is the script's: with
+    PYTHONSAFEPATH that would be the first folder in the user's PYTHONPATH.
     """
     os.chdir(nowhere)
     own = os.environ.get("PYTHONPATH")
@@ -100,7 +100,7 @@ def _wait(daemon: Process, web: Process) -> int:
 
 
 def main() -> None:
-    """Serves on the socket that the arguments name."""
+    """Serves on the socket in the arguments."""
     restrict("server")
     handle, *proxied = sys.argv[1:]
     with suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it exits with, what it leaves alone."""
+"""The command line: its output, its exit codes, and what it does not touch."""
 
 import json
 from pathlib import Path

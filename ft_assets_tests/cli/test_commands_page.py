@@ -1,4 +1,4 @@
-"""`docs/commands.md` is what the command line says today."""
+"""`docs/commands.md` matches the command line's help."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The base install, played by an interpreter in which the modules of all extras are missing."""
+"""The base install, simulated by an interpreter without the modules of all extras."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ for name in {sorted({name for names in EXTRAS.values() for name in names})}:
 
 @pytest.fixture
 def base_install(tmp_path: Path) -> str:
-    """A PYTHONPATH under which this process's children, and theirs, lack the extras."""
+    """A PYTHONPATH that hides the extras from this process's descendants."""
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(_WITHOUT)

@@ -1,4 +1,4 @@
-"""The command line starts fast: what an import loads, and that every file of a verb is used."""
+"""The command line starts fast: what imports load; and every file of a verb is used."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a refresh prints: counters that say something, and files that were left out with the reason."""
+"""What a refresh prints: useful counters, and the files left out with the reason."""
 
 from ft_assets.cli.console import left_out
 from ft_assets.cli.progress import counted

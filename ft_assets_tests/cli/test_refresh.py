@@ -1,4 +1,4 @@
-"""Refreshing through Dagster: one run a corpus, several at once, and only what it is for."""
+"""Refreshing through Dagster: one run per corpus, several at once, and only the requested assets."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`docs/settings.md` is what the settings classes say today."""
+"""`docs/settings.md` matches the settings classes."""
 
 from pathlib import Path
 

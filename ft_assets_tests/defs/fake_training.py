@@ -1,7 +1,7 @@
-"""The graph with a stand-in for the heavy stages, for tests of what is made and when.
+"""The graph with fake heavy stages, for tests of what is built and when.
 
-What it writes depends on just what the real stage would read, so that it changes when that does;
-freshness never looks inside. The real stages are run in test_end_to_end.py.
+A fake stage's output depends on exactly what the real stage would read, so that it changes with it;
+freshness does not depend on the content. test_end_to_end.py runs the real stages.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ CODE_VERSIONS = "FT_ASSETS_TEST_CODE_VERSIONS"
 
 
 class StandIn:
-    """Runs a heavy job by writing a digest of what it was given."""
+    """Runs a heavy job by writing a digest of its input."""
 
     def run(self, context: dg.AssetExecutionContext, job: Job) -> Outcome:
-        """Writes what partition pages look for, and a file that stands for the rest."""
+        """Writes the files that partition pages read, and one file in place of the others."""
         inputs = {name: folder.name for name, folder in job.inputs.items()}
         said = json.dumps([job.asset, inputs, job.settings], sort_keys=True, default=str)
         (job.output / "digest").write_text(hashlib.sha256(said.encode()).hexdigest())
@@ -57,7 +57,7 @@ defs = build_definitions(compute=StandIn())
 
 
 def refresh(corpora: list[str]) -> None:
-    """Refreshes corpora and prints what became of each asset, as JSON."""
+    """Refreshes corpora and prints the outcome of each asset as JSON."""
     from ft_assets.cli.refresh import refresh_corpus
     from ft_assets.engine.project import Made, Project
 

@@ -1,4 +1,4 @@
-"""The sensor under fire: its daemon is killed again and again while files are being written."""
+"""The sensor under load: its daemon is killed again and again while files are being written."""
 
 import os
 import random
@@ -38,9 +38,9 @@ BURST = 15
 """New files that are written at the same time."""
 SETTLE_SECONDS = 2
 LULL_SECONDS = 5
-"""Longer than two ticks: what lies there settles, and a run begins."""
+"""Longer than two ticks, so that files settle and a run starts."""
 LIFE_SECONDS = 20
-"""The longest that a daemon lives that does not come to where it is to be killed."""
+"""The longest life of a daemon that does not reach the point at which it is to be killed."""
 DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]
 SIGNS = (
     "Instance is configured",
@@ -54,21 +54,21 @@ SIGNS = (
     "Checking for new runs",
     "chunks of",
 )
-"""What the log of each daemon says shortly before it is killed, from its start to a run's end."""
+"""The log lines after which a daemon is killed, from its start to the end of a run."""
 DEFINITIONS = f"""\
 from ft_assets.definitions import build_definitions
 from ft_assets.engine.project import Project
 
 defs = build_definitions(project=Project.from_environment(settle_seconds={SETTLE_SECONDS}))
 """
-# A run that is killed before it began is closed by Dagster, by itself only after some minutes.
+# Dagster itself closes a run that was killed before it started only after some minutes.
 DAGSTER_SETTINGS = """\
 run_queue: {dequeue_interval_seconds: 1}
 run_monitoring:
   start_timeout_seconds: 20
   poll_interval_seconds: 5
 """
-# By itself the daemon looks every five seconds which sensors are due, however short their interval.
+# The daemon checks every five seconds which sensors are due, however short their interval.
 DAEMON = """\
 from dagster._daemon import sensor
 from dagster._daemon.cli import main
@@ -80,7 +80,7 @@ main()
 
 @dataclass
 class Writer:
-    """Drops files into a corpus, and remembers every content that was there whole."""
+    """Drops files into a corpus, and remembers every complete content."""
 
     folder: Path
     chance: random.Random
@@ -89,7 +89,7 @@ class Writer:
     bursts: int = 0
 
     def write_until(self, over: Event) -> None:
-        """Bursts with lulls between them; the last new files are left for afterwards."""
+        """Writes bursts with pauses between them; the last new files are written afterwards."""
         while not over.is_set():
             self.burst(min(BURST, FILES - BURST - self.dropped))
             over.wait(LULL_SECONDS)
@@ -99,7 +99,7 @@ class Writer:
             self.burst(min(BURST, FILES - self.dropped))
 
     def burst(self, new: int) -> None:
-        """New files and changes to old ones, all at the same time and each step by step."""
+        """Writes new files and changes old ones, all at the same time, each in steps."""
         old = self.chance.sample(range(self.dropped), min(self.dropped, BURST // 3))
         self.bursts += 1
         waiting = deque(self._change(number, self.bursts) for number in old)
@@ -112,7 +112,7 @@ class Writer:
             time.sleep(0.02)
 
     def _drop(self, number: int) -> Iterator[None]:
-        """A new file under its own name, a temporary one, or one that it is known by for a while."""
+        """A new file under its own name, a temporary name, or a name that it has for a while."""
         path = self.folder / f"file-{number}.txt"
         name = self.chance.choice(
             [path.name, path.name, f"{path.name}.part", f".{path.name}", f"draft-{number}.txt"]
@@ -133,13 +133,13 @@ class Writer:
             yield from self._write(path, content, "wb" if how == "over" else "r+b")
 
     def _content(self, number: int, version: int) -> str:
-        """Of the same length in every version, so that a file's size tells nothing."""
+        """A text of the same length in every version, so that a file's size says nothing."""
         chance = random.Random(f"{self.folder.name} {number} {version}")
         words = " ".join(f"{chance.getrandbits(32):08x}" for _ in range(20 + number % 7 * 60))
         return f"file {number} of {self.folder.name} version {version:03} {words} END"
 
     def _write(self, path: Path, content: str, mode: str) -> Iterator[None]:
-        """Writes in steps. What lay still for as long as settled files do could rightly be read."""
+        """Writes in steps. Content that was unchanged for the settling time may rightly be read."""
         data = content.encode()
         size = len(data) // self.chance.randint(4, 12) + 1
         with path.open(mode, buffering=0) as file:
@@ -170,7 +170,7 @@ def root(
 
 @contextmanager
 def daemon(root: Path) -> Iterator[Path]:
-    """A daemon with its code server and its runs, all killed in the end. Gives its log."""
+    """A daemon with its code server and its runs, all killed at the end. Yields its log."""
     log = root / f"daemon-{time.monotonic_ns()}.log"
     command = [sys.executable, "-W", "ignore", "-c", DAEMON, "run", "-f", "defs.py"]
     with log.open("w") as output:
@@ -200,7 +200,7 @@ def processes_of(root: Path) -> list[psutil.Process]:
 
 
 def wait_until(is_so: Callable[[], object], seconds: float) -> bool:
-    """Waits until something is so, and says whether it came to that."""
+    """Waits until a condition is true; returns whether it became true."""
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:
@@ -214,7 +214,7 @@ def wait_for(sign: str, log: Path, seconds: float) -> bool:
 
 
 def is_settled(project: Project, instance: dg.DagsterInstance) -> bool:
-    """Whether all that is asked for is made, and no run is left open."""
+    """Whether everything requested is built, and no run is open."""
     states = [project.status(corpus)[asset].state for corpus in CORPORA for asset in DATA_HALF]
     return set(states) == {"fresh"} and all(run.is_finished for run in instance.get_runs())
 
@@ -225,7 +225,7 @@ def texts(project: Project, manifest: Manifest) -> list[str]:
 
 
 def check_documents(project: Project, writer: Writer) -> int:
-    """What is current is just what lies there, and never was a part of a file read.
+    """Asserts that the current artifacts match the files, and that no partial file was ever read.
 
     Returns the number of versions.
     """
@@ -245,13 +245,13 @@ def check_documents(project: Project, writer: Writer) -> int:
 
 
 def published(writer: Writer) -> bool:
-    """Whether a version of a writer's documents was made."""
+    """Whether a version of a writer's documents was built."""
     project = Project.from_environment()
     return bool(project.storage.versions(writer.folder.name, "raw_documents"))
 
 
 def check_runs(project: Project, instance: dg.DagsterInstance) -> None:
-    """Each state that was asked for was asked for once; what a run made lies there still."""
+    """Asserts that each state was requested once, and that everything a run built still exists."""
     [sensor] = [
         state
         for state in instance.all_instigator_state()
@@ -271,7 +271,7 @@ def check_runs(project: Project, instance: dg.DagsterInstance) -> None:
 
 
 def made_by(project: Project, instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
-    """The assets that a run materialized, in versions that lie in the storage."""
+    """The assets that a run materialized, in versions that exist in the storage."""
     found = []
     kind = dg.DagsterEventType.ASSET_MATERIALIZATION
     for record in instance.get_records_for_run(run.run_id, of_type=kind).records:

@@ -1,4 +1,4 @@
-"""The graph in Dagster: partitions appear by themselves, its marks agree with the manifests."""
+"""The graph in Dagster: partitions appear by themselves, and its marks agree with the manifests."""
 
 import json
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def _run(instance: dg.DagsterInstance, project: Project, assets: list[str]) -> N
 
 
 def _stale(instance: dg.DagsterInstance, project: Project, assets: list[str]) -> dict[str, str]:
-    """Dagster's own word on each asset of the corpus."""
+    """Dagster's own status of each asset of the corpus."""
     from dagster._core.definitions.data_version import CachingStaleStatusResolver
     from dagster._core.loader import LoadingContextForTest
 
@@ -136,7 +136,7 @@ def test_dagster_agrees_after_an_edit_that_nobody_observed(
 
 
 def _shown_cost(instance: dg.DagsterInstance) -> str | None:
-    """What the page of `qa_pairs` says last of its cost."""
+    """The latest cost estimate on the page of `qa_pairs`."""
     asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey("qa_pairs"), asset_partitions=["ferry"])
     for record in instance.fetch_observations(asked, limit=1).records:
         assert record.asset_observation

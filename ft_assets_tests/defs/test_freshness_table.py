@@ -38,7 +38,7 @@ OLD = "# Fares\n\nTickets cost three buttons."
 MADE, REUSED, UNTOUCHED = "**made**", "reused", "·"
 
 SETTINGS: dict[str, object] = {
-    "model.base": None,  # another folder, beside the one there was
+    "model.base": None,  # another folder, next to the old one
     "model.revision": "v2",
     "model.lora.r": 8,
     "model.lora.lora_alpha": 16,
@@ -89,12 +89,12 @@ SETTINGS: dict[str, object] = {
     "automation.until": "chunks",
 }
 NOT_TRIED = {
-    "data.loaders.ocr",  # wants a program that may not be there
+    "data.loaders.ocr",  # needs a program that may not be installed
     "model.load_in_4bit",
     "compute.target",
     "model.local_bases",  # the owner's, and in no fingerprint
     "automation.spend",
-    *(f"qa.{name}" for name in QAConfig.model_fields),  # want a server: test_qa_pairs.py
+    *(f"qa.{name}" for name in QAConfig.model_fields),  # need a server: test_qa_pairs.py
 }
 
 
@@ -136,7 +136,7 @@ class World:
         self.made[made.manifest.corpus, made.manifest.asset] = made.reused
 
     def cells(self) -> list[str]:
-        """What became of each asset of the first corpus since the list was cleared."""
+        """The outcome of each asset of the first corpus since the list was cleared."""
         said = {False: MADE, True: REUSED, None: UNTOUCHED}
         return [said[self.made.get(("ferry", asset))] for asset in GRAPH]
 
@@ -159,7 +159,7 @@ class World:
         self.write_settings()
 
     def bump(self, asset: str) -> None:
-        """Gives a stage a new code version: here, in the web server and in processes to come."""
+        """Gives a stage a new code version: here, in the web server and in later processes."""
         bumped = graph.GRAPH[asset].code_version + "+"
         known = json.loads(self.code_versions.read_text()) if self.code_versions.exists() else {}
         self.code_versions.write_text(json.dumps({**known, asset: bumped}))
@@ -167,14 +167,14 @@ class World:
         self.server.reload()
 
     def observe(self) -> None:
-        """What the sensor does once it has seen a change settle."""
+        """Runs what the sensor requests once a change has settled."""
         with dg.DagsterInstance.get() as instance:
             for corpus in self.project.corpora():
                 for key, version in self.project.observed(corpus).items():
                     report_version(instance, dg.AssetKey(key.split("/")), corpus, version)
 
     def refresh(self, *corpora: str) -> None:
-        """Refreshes corpora: in this process, or where code changed in one that has the new code."""
+        """Refreshes corpora: in this process or, if code changed, in one that has the new code."""
         if self.code_versions.exists():
             command = [sys.executable, "-m", "ft_assets_tests.defs.fake_training", *corpora]
             done = subprocess.run(command, stdout=subprocess.PIPE, env=self.environment())
@@ -188,7 +188,7 @@ class World:
             assert not found.failures, found.failures
 
     def environment(self) -> dict[str, str]:
-        """What other processes are told."""
+        """The environment of other processes."""
         return {
             **os.environ,
             "FT_ASSETS_DATA": str(self.project.data),
@@ -197,7 +197,7 @@ class World:
         }
 
     def materialize_all(self, corpus: str) -> None:
-        """The button of the UI: every asset in one run, whatever its state."""
+        """The button of the UI: every asset in one run, in any state."""
         with dg.DagsterInstance.get() as instance:
             instance.add_dynamic_partitions("corpus", [corpus])
             definitions = build_definitions(project=self.project, compute=StandIn())
@@ -205,7 +205,7 @@ class World:
             assert job.execute_in_process(instance=instance, partition_key=corpus).success
 
     def agree(self) -> None:
-        """Asserts that Dagster marks just the assets that have a cause of their own."""
+        """Asserts that Dagster marks exactly the assets that are stale for a reason of their own."""
         for corpus in ("ferry", "second"):
             marks = self.server.stale_status(list(GRAPH), corpus)
             assert marks == {
@@ -219,7 +219,7 @@ Change = Callable[[World], object]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. Unless `observed`, nobody looks between the change and the run."""
+    """One line of the table. Unless `observed`, nothing is observed between the change and the run."""
 
     name: str
     change: Change
@@ -290,7 +290,7 @@ ROWS = [
 
 
 def play(world: World, row: Row) -> list[str]:
-    """Makes one change and refreshes; the cells of its line, agreement asserted on the way."""
+    """Makes one change and refreshes; returns the cells of its line, and asserts that Dagster agrees."""
     second = _snapshot(world, "second")
     row.change(world)
     if row.observed:
@@ -302,7 +302,7 @@ def play(world: World, row: Row) -> list[str]:
     world.refresh("second", *([] if row.by_button else ["ferry"]))
     world.agree()
     assert {state.state for state in world.project.status("ferry").values()} == {"fresh"}
-    if "code version" not in row.name:  # that is no change of one corpus
+    if "code version" not in row.name:  # a code change affects every corpus
         assert _snapshot(world, "second") == second
     return world.cells()
 
@@ -341,7 +341,7 @@ def table(root: Path, base: Path) -> Iterator[str]:
 
 
 def new_home(world: World) -> list[str]:
-    """Everything is fresh by the manifests and missing to Dagster, until a refresh says so."""
+    """Everything is fresh by the manifests but missing in Dagster, until a refresh reports it."""
     os.environ["DAGSTER_HOME"] = str(world.home.parent / "new-home")
     with serve(
         dagster_home(), "ft_assets_tests.defs.fake_training", world.environment()
@@ -375,13 +375,13 @@ def test_each_change_rebuilds_what_the_page_says_and_dagster_agrees(
 
 
 def _bases(root: Path) -> Path:
-    """A base model, and beside it another one."""
+    """A base model, and a second one next to it."""
     make_pico_model(root / "pico-2", seed=2)
     return make_pico_model(root / "pico", seed=1)
 
 
 def main() -> None:
-    """Writes the page's table again."""
+    """Rewrites the page's table."""
     text = PAGE.read_text()
     with tempfile.TemporaryDirectory() as scratch:
         lines = []

@@ -1,4 +1,4 @@
-"""Contract tests: what each private name of Dagster's must do, and what breaks when it does not."""
+"""Contract tests: what each private Dagster name must do, and what breaks if it does not."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a partition page says of how an artifact came about, and of what was left out."""
+"""What a partition page says about how an artifact was built, and what was left out."""
 
 import dagster as dg
 

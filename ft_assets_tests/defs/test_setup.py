@@ -1,4 +1,4 @@
-"""What `make setup` leaves for Dagster's own tools."""
+"""What `make setup` prepares for Dagster's own tools."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def test_the_env_file_names_the_home_in_full(
 def test_the_env_file_does_not_override_the_environment(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dagster's tools let it: so the file itself asks the environment first."""
+    """Dagster's tools allow this, so the file itself checks the environment first."""
     write_env_file(tmp_path, home)
     monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
     assert dotenv_values(tmp_path / ".env") == {"DAGSTER_HOME": "/elsewhere"}

@@ -1,4 +1,4 @@
-"""A real Dagster web server on loopback, asked through its public GraphQL."""
+"""A real Dagster web server on loopback, queried through its public GraphQL."""
 
 import json
 import os
@@ -25,7 +25,7 @@ mutation { reloadWorkspace { __typename ... on PythonError { message } } }
 
 
 class WebServer:
-    """A server that answers at `url`; that of `ft-assets ui` wants its token."""
+    """A server that answers at `url`; that of `ft-assets ui` needs its token."""
 
     def __init__(self, url: str, token: str = "") -> None:
         self.url = url
@@ -51,7 +51,7 @@ class WebServer:
         }
 
     def reload(self) -> None:
-        """Has the server load the definitions anew."""
+        """Makes the server reload the definitions."""
         self.graphql(RELOAD)
 
 

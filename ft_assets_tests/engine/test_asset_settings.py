@@ -1,4 +1,4 @@
-"""What an asset reads of the settings, and that a new setting costs nothing until it is set."""
+"""Which settings an asset reads; a new setting makes nothing stale until it is set."""
 
 import json
 import os
@@ -35,7 +35,7 @@ READ_BY = {
     "compute": set(),
     "automation": set(),
 }
-"""The sections, and the assets that read a setting which is added to each."""
+"""The sections, and the assets that read a setting added to each."""
 
 KNOB = '    knob: int | None = setting(None, "corpus", "shapes")\n'
 
@@ -67,7 +67,7 @@ def _said(job: Job) -> Outcome:
 
 @pytest.fixture
 def built(corpus: Corpus, pico_model: Path) -> Corpus:
-    """A corpus with every asset made; what they hold is nothing to freshness."""
+    """A corpus with every asset built; their content does not matter to freshness."""
     corpus.settings(SETTINGS.format(base=pico_model))
     for asset in GRAPH:
         corpus.project.make(corpus.name, asset, _said if asset != "raw_documents" else None)

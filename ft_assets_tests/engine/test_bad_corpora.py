@@ -1,4 +1,4 @@
-"""One bad corpus hurts itself alone: forty kinds of them beside a good one."""
+"""A bad corpus affects only itself: forty kinds of bad corpora next to a good one."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def _link(name: str, to: str) -> Make:
 
 
 def _deep(folder: Path) -> None:
-    """1,300 folders in each other, made from the inside since their path is too long to name."""
+    """1,300 nested folders, created from the inside, because their path is too long to name."""
     here = Path.cwd()
     try:
         os.chdir(folder)
@@ -85,12 +85,12 @@ FINE = {"folder-link-out", "link-out", "link-to-itself", "link-to-a-fifo", "link
     "questions-nested",
     "no-such-base",
 }
-"""Kinds whose status can be told: the files that cannot be read are left out by name."""
+"""Kinds whose status can be computed: unreadable files are left out and named."""
 
 
 @pytest.fixture
 def beside(corpus: Corpus, pico_model: Path) -> Iterator[Corpus]:
-    """The good corpus, with all kinds of bad ones beside it."""
+    """The good corpus, with all kinds of bad ones next to it."""
     corpus.settings(f"model: {{base: '{pico_model}'}}")
     for name, make in KINDS.items():
         folder = corpus.project.data / name
@@ -114,7 +114,7 @@ def test_status_tells_of_the_good_and_names_the_bad(beside: Corpus, cli: RunCLI)
 
 @pytest.mark.slow
 def test_the_good_one_is_refreshed_among_them(beside: Corpus, cli: RunCLI) -> None:
-    """All of them by one command, and each bad one is named with its reason."""
+    """One command refreshes all of them, and names each bad one with its reason."""
     done = cli("refresh", "--until", "chunks")
     assert done.returncode in (1, 3), done.stderr
     assert beside.project.status("ferry")["chunks"].state == "fresh"

@@ -1,4 +1,4 @@
-"""Whenever a process dies, nothing half-made is read; a run that was given up publishes nothing."""
+"""Whenever a process dies, no partial artifact is read; a run that lost its lease publishes nothing."""
 
 import ctypes
 import fcntl
@@ -55,12 +55,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def damage_in(project: Project) -> list[str]:
-    """All that is damaged of any version that a reader can see."""
+    """All damage in any version that a reader can see."""
     return [line for verdict in verify(project.storage, "ferry") for line in verdict.damage]
 
 
 def leftovers(project: Project) -> list[str]:
-    """What lies in the artifacts' homes beside versions, `current` and the file to be locked."""
+    """Files in the artifacts' folders other than versions, `current` and the lock file."""
     found = project.storage.root.glob("ferry/*/.*")
     return [str(path) for path in found if path.name != ".guard"]
 
@@ -120,10 +120,10 @@ def change_nothing(corpus: Corpus) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What leads to the build that is killed: each step is built, but for the last.
+    """The steps that lead to the killed build: each step is built, except the last.
 
-    `force` are the assets that the killed build makes whether stale or not, `resume_force` those of
-    the one that resumes it.
+    `force` are the assets that the killed build rebuilds even if fresh, `resume_force` those of the
+    build that resumes it.
     """
 
     steps: tuple[Step, ...]
@@ -144,7 +144,7 @@ SCENARIOS = {
 
 @dataclass
 class Sweep:
-    """How many calls there were to be killed at, how many were tried, and what was wrong after which."""
+    """How many calls could be killed at, how many were tried, and what was wrong after which call."""
 
     points: int
     tried: int
@@ -174,7 +174,7 @@ def copy(corpus: Corpus, root: Path) -> Corpus:
 
 
 def contents(project: Project) -> dict[str, str]:
-    """The sha256 of every file of the current artifacts, but for the manifests."""
+    """The sha256 of every file of the current artifacts, except the manifests."""
     found: dict[str, str] = {}
     for asset in DATA_HALF:
         manifest = project.storage.current("ferry", asset)
@@ -185,7 +185,7 @@ def contents(project: Project) -> dict[str, str]:
 
 
 def in_a_fork(work: Callable[[], object]) -> int:
-    """Starts `work` in a copy of this process, which ends with 0 unless it raises."""
+    """Starts `work` in a fork of this process, which exits with 0 unless it raises."""
     child = os.fork()
     if child:
         return child
@@ -204,7 +204,7 @@ def exit_code(child: int) -> int:
 
 
 def calls_of(corpus: Corpus, force: tuple[str, ...]) -> int:
-    """Builds in a process of its own, and counts its changes to the disk."""
+    """Builds in its own process, and counts the changes to the disk."""
     counted = corpus.project.data.parent / "calls"
 
     def build() -> None:
@@ -243,7 +243,7 @@ def wrong_once_resumed(corpus: Corpus, scenario: Scenario, wanted: dict[str, str
 
 
 def known_damage(project: Project) -> list[str]:
-    """What is damaged, and that it may be gone: what repairs it takes its place in two steps."""
+    """The damage in an artifact; it may also be missing, because a repair replaces it in two steps."""
     found = []
     for verdict in verify(project.storage, "ferry"):
         if verdict.damage:
@@ -271,7 +271,7 @@ def sweep(name: str, root: Path, base: str) -> Sweep:
 
 
 def parse_here(tasks: list[Task]) -> Iterator[tuple[Task, ParsedFile]]:
-    """Parses in this process, in place of a pool that each of a thousand forks would have to start."""
+    """Parses in this process, because each of a thousand forks would have to start a pool."""
     for task in tasks:
         yield task, parse(replace(task, engine=engines_of(task.media_type, task.settings)[0]))
 
@@ -282,7 +282,7 @@ def render_here(kind: str, common: Any, pieces: Any, most_harm: int = 0) -> list
 
 
 def serve() -> None:
-    """Sweeps the scenario that each line of standard input names: its folder, base model, name."""
+    """Sweeps the scenario in each line of standard input: its folder, base model, name."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # not needed, and a fork copies it
     import pyarrow as pa
 
@@ -331,7 +331,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def quick_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: a kill is no power cut, so nothing hangs on fsync."""
+    """A folder in memory if possible: a kill is not a power failure, so fsync does not matter."""
     memory = Path("/dev/shm")
     where = memory if os.access(memory, os.W_OK) else tmp_path
     with tempfile.TemporaryDirectory(dir=where) as folder:
@@ -347,7 +347,7 @@ def test_killed_at_any_call_nothing_half_made_is_read_and_a_build_resumes(
     assert sum(one.points for one in found.values()) >= 500
 
 
-# A process goes on after its run was given up.
+# A process continues after its run lost the lease.
 
 
 STOPS = [
@@ -373,7 +373,7 @@ def freeze() -> None:
 
 
 def freeze_before(owner: Any, name: str) -> None:
-    """Lets this process stop once, before it calls a function."""
+    """Makes this process stop once, before it calls a function."""
     function = getattr(owner, name)
 
     def stopping(*arguments: Any) -> Any:
@@ -385,7 +385,7 @@ def freeze_before(owner: Any, name: str) -> None:
 
 
 def freeze_once_hashed() -> None:
-    """Lets this process stop when it has written a new manifest, and is about to publish it."""
+    """Makes this process stop after it has written a new manifest, before it publishes it."""
     write = files.write_atomically
 
     def stopping(path: Path, text: str) -> None:
@@ -397,7 +397,7 @@ def freeze_once_hashed() -> None:
 
 
 class Frozen:
-    """A process that stops itself on its way; what is left of it in the end is killed."""
+    """A process that stops itself halfway; it is killed at the end if it still runs."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._child = in_a_fork(work)
@@ -407,12 +407,12 @@ class Frozen:
         assert os.WIFSTOPPED(os.waitpid(self._child, os.WUNTRACED)[1])
 
     def go_on(self) -> None:
-        """Lets the process go on to where it stops again."""
+        """Continues the process until it stops again."""
         os.kill(self._child, signal.SIGCONT)
         self._wait()
 
     def end(self) -> None:
-        """Lets the process go on to its end, which is as it should be."""
+        """Continues the process to its end, and asserts that it succeeds."""
         os.kill(self._child, signal.SIGCONT)
         child, self._child = self._child, 0
         assert exit_code(child) == 0
@@ -438,7 +438,7 @@ def writing(content: bytes) -> RunStage:
 
 
 def come_late(project: Project, stop: str) -> None:
-    """Makes `raw_documents` for the run `old`, stops on the way, and finds the lease lost."""
+    """Builds `raw_documents` for the run `old`, stops halfway, and finds its lease lost."""
     if name := FROZEN_BEFORE.get(stop):
         freeze_before(Storage, name)
     if stop == "once hashed":
@@ -458,7 +458,7 @@ def come_late(project: Project, stop: str) -> None:
 
 
 def published(project: Project, asset: str = "raw_documents") -> dict[str, bytes]:
-    """All that a reader can see of the artifact, and the lease on it."""
+    """Everything that a reader can see of the artifact, and its lease."""
     home = project.storage.home("ferry", asset)
     return {
         str(path): path.read_bytes()
@@ -468,7 +468,7 @@ def published(project: Project, asset: str = "raw_documents") -> dict[str, bytes
 
 
 def content_of(project: Project) -> bytes:
-    """What the current `raw_documents` holds, twice if it is whole."""
+    """The content of the current `raw_documents`, which is the same in both of its files."""
     manifest = project.storage.current("ferry", "raw_documents")
     assert manifest
     folder = project.storage.folder("ferry", "raw_documents", manifest.version)
@@ -560,8 +560,10 @@ class Refreshes:
             "FT_ASSETS_DATA": str(self.project.data),
             "FT_ASSETS_STORAGE": str(self.project.storage.root),
             "DAGSTER_HOME": str(self.home),
-            "TMPDIR": str(root / "tmp"),  # what a killed worker leaves there goes with the test
-            "OMP_NUM_THREADS": "1",  # on a busy machine two wait for each other
+            "TMPDIR": str(
+                root / "tmp"
+            ),  # files that a killed worker leaves are removed with the test
+            "OMP_NUM_THREADS": "1",  # on a busy machine two threads wait for each other
         }
         corpus = Corpus(self.project, "ferry")
         corpus.write("ferry.txt", PROSE)
@@ -572,7 +574,7 @@ class Refreshes:
         self.change()
 
     def change(self, asset: str = "") -> None:
-        """Changes a setting that `asset`, or what it is made from, reads."""
+        """Changes a setting that `asset`, or one of its inputs, reads."""
         self._turns[asset] += 1
         text = SETTINGS.format(
             base=self._base,
@@ -589,7 +591,7 @@ class Refreshes:
 
     @contextmanager
     def refresh(self, until: str = "gguf") -> Iterator["subprocess.Popen[bytes]"]:
-        """`ft-assets refresh` in a process group of its own, which is killed afterwards."""
+        """Runs `ft-assets refresh` in its own process group, which is killed afterwards."""
         command = [sys.executable, "-m", "ft_assets.cli", "refresh", "ferry", "--until", until]
         self._started += 1
         with self._log.open("w") as log:
@@ -608,11 +610,11 @@ class Refreshes:
         return self._root / f"log-{self._started}"
 
     def said(self) -> str:
-        """What the last refresh has printed."""
+        """The output of the last refresh."""
         return self._log.read_text()
 
     def workers(self) -> dict[str, psutil.Process]:
-        """The workers of this corpus that are alive, by the asset that they make."""
+        """The living workers of this corpus, by the asset that they build."""
         found = {}
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
@@ -648,7 +650,7 @@ def is_locked(database: Path) -> bool:
 
 
 def asset_of(scratch: Path) -> str:
-    """What the worker in a scratch folder makes; empty once its parent has put the folder away."""
+    """The asset of the worker in a scratch folder; "" once its parent has removed the folder."""
     try:
         return str(json.loads((scratch / JOB_FILE).read_text())["asset"])
     except (OSError, ValueError):
@@ -696,7 +698,8 @@ MOMENTS = [
     *2 * [("gguf", "", 4.0)],
     *1 * [("gguf", ".gguf: ", 3.0)],
 ]
-"""When a refresh is killed: what it makes, what it has said, and seconds at most after that."""
+"""When a refresh is killed: the asset that it builds, its last output, and at most how many seconds
+later."""
 if not EVERY_KILL:
     MOMENTS = list(dict.fromkeys(MOMENTS))  # one of each kind
 
@@ -720,7 +723,7 @@ def test_many_kills_cost_no_more_than_the_work_in_hand(refreshes: Refreshes) -> 
 
 
 def kill_one(refreshes: Refreshes, asset: str, mark: str, victim: str, seconds: float) -> None:
-    """Starts a refresh, and kills one of its processes or all; its worker is gone soon after."""
+    """Starts a refresh, and kills one or all of its processes; its worker ends soon after."""
     with refreshes.refresh() as process:
         if GRAPH[asset].heavy:
             wait_until(lambda: asset in refreshes.workers(), f"{asset} is being made", 120)
@@ -740,7 +743,7 @@ def kill_one(refreshes: Refreshes, asset: str, mark: str, victim: str, seconds: 
 def kill_worker(
     refreshes: Refreshes, process: "subprocess.Popen[bytes]", asset: str, worker: psutil.Process
 ) -> None:
-    """Kills a worker, after which its refresh fails, unless the worker had done its work."""
+    """Kills a worker; then its refresh fails, unless the worker had finished."""
     with suppress(psutil.NoSuchProcess):
         worker.kill()
     wait_until(

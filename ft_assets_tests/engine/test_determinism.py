@@ -1,4 +1,4 @@
-"""The same inputs give the same dataset bytes, whatever the environment of the process is."""
+"""The same inputs give the same dataset bytes in any environment."""
 
 import json
 import os
@@ -43,7 +43,7 @@ ENVIRONMENTS: list[dict[str, str]] = [
 
 
 def _write(root: Path, base: Path, order: int) -> None:
-    """The same corpus, its files made in another order each time, as a folder lists them."""
+    """The same corpus, with files created in a different order each time, so that listings differ."""
     corpus = Corpus(Project(root / "data", root / "storage"), "ferry")
     corpus.folder.mkdir(parents=True)
     writers: list[Callable[[], object]] = [

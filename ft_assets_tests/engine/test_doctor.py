@@ -1,4 +1,4 @@
-"""The doctor's report: what is there, what is missing, and what that costs."""
+"""The doctor's report: what is installed, what is missing, and what does not work without it."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def _program(folder: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that alone is on the path."""
+    """A folder that is the only one on the path."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

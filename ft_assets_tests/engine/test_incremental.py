@@ -1,4 +1,4 @@
-"""Incremental equals clean: whatever was done to a corpus, its dataset is that of a clean build."""
+"""Incremental equals clean: after any changes to a corpus, its dataset is that of a clean build."""
 
 import json
 import shutil
@@ -107,7 +107,7 @@ def build(corpus: Corpus) -> None:
 
 
 def artifact(project: Project, asset: str) -> dict[str, bytes]:
-    """The bytes of the current artifact, but for its manifest."""
+    """The bytes of the current artifact, without its manifest."""
     manifest = project.storage.current("ferry", asset)
     assert manifest
     folder = project.storage.folder("ferry", asset, manifest.version)
@@ -115,7 +115,7 @@ def artifact(project: Project, asset: str) -> dict[str, bytes]:
 
 
 def meaning(project: Project, asset: str) -> dict[str, Any]:
-    """What the current manifest says of the content, without times and the way it was reached."""
+    """What the current manifest says about the content, without times, reasons and cost."""
     manifest = project.storage.current("ferry", asset)
     assert manifest
     return {name: getattr(manifest, name) for name in ("fingerprint", "counts", "checks", "inputs")}
@@ -167,7 +167,7 @@ def test_any_sequence_of_changes_ends_in_the_bytes_of_a_clean_build(
 
 
 def _watch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
-    """Lets a function be called as before; the list has the first argument of each call."""
+    """Records the first argument of each call of a function, which otherwise works as before."""
     calls: list[Any] = []
     function = getattr(module, name)
 
@@ -180,7 +180,7 @@ def _watch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]
 
 
 def _names(asked: list[list[Task]]) -> list[str]:
-    """The files that were parsed, whatever build asked for it."""
+    """The files that were parsed, by any build."""
     return [task.path.name for tasks in asked for task in tasks]
 
 

@@ -1,4 +1,4 @@
-"""One holder at a time; who was given up cannot publish."""
+"""A lease has one holder at a time; a holder that lost it cannot publish."""
 
 import threading
 import time

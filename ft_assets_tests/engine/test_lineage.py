@@ -1,4 +1,4 @@
-"""From a model to its documents and from a document to its models, and what a removal does."""
+"""Lineage: from a model to its documents, from a document to its models, and after a removal."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]
 
 
 def _trained(job: Job) -> Outcome:
-    """A heavy stage's place: what matters here is which documents it names."""
+    """Replaces a heavy stage: only the documents that it names matter here."""
     (job.output / "model").write_text(json.dumps([job.inputs, job.settings], default=str))
     if job.asset == "adapter":
         rows = read_table(job.inputs["formatted_dataset"] / SOURCES, SourceDocument)

@@ -1,4 +1,4 @@
-"""A run that was asked for by the sensor takes files only once they have settled."""
+"""A run that the sensor started reads files only after they have settled."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Nothing half-written is ever current, and only what changed is made again."""
+"""A partial artifact is never current, and only what changed is rebuilt."""
 
 import json
 import os
@@ -25,7 +25,7 @@ BAD = Verdict(passed=False, blocking=True, message="they are not")
 
 
 def _make_all(corpus: Corpus, until: str = "formatted_dataset") -> list[str]:
-    """Makes everything up to `until` and says what was really made."""
+    """Builds everything up to `until`; returns what was really built."""
     project = corpus.project
     names = [*upstream(until), until]
     return [name for name in names if not project.make(corpus.name, name).reused]

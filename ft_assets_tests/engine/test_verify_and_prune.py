@@ -1,4 +1,4 @@
-"""Damage at rest is found, and consumers refuse it; old versions go, needed ones stay."""
+"""Damage on disk is found and refused by consumers; old versions are removed, needed ones kept."""
 
 import json
 import random
@@ -36,7 +36,7 @@ def damaged(project: Project) -> list[str]:
 
 
 def flips(files: list[Path], count: int) -> Iterator[tuple[Path, int, int]]:
-    """Bytes to change, drawn so that every file has its share: file, place, the bits to turn."""
+    """Bytes to change, drawn evenly over all files: file, position, the bits to flip."""
     draw = random.Random(17)
     for number in range(count):
         path = files[number % len(files)]
@@ -52,7 +52,7 @@ def flip(path: Path, place: int, bits: int) -> None:
 
 
 def published(root: Path) -> list[Path]:
-    """Every file of every artifact: what it holds, its manifest, and what names the version."""
+    """Every file of every artifact: its content, its manifest, and the file that names the version."""
     return sorted(
         path
         for path in root.rglob("*")

@@ -1,4 +1,4 @@
-"""Training: the same loss as TRL's own, on the completion alone, the same at every run."""
+"""Training: the same loss as TRL's own, on the completion only, and the same in every run."""
 
 import json
 from pathlib import Path

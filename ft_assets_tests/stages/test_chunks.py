@@ -1,4 +1,4 @@
-"""Chunks are exact pieces of their document, never over the limit, in every mode and every script."""
+"""Chunks are exact pieces of their document and within the limit, in every mode and script."""
 
 import itertools
 from bisect import bisect_left, bisect_right
@@ -60,7 +60,7 @@ few = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def _trained(kind: str) -> Any:
-    """A small tokenizer as other families of models have them."""
+    """A small tokenizer like those of other model families."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -96,7 +96,7 @@ def any_tokenizer(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(params=["whole", "blocks"])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts as they are, and once more in blocks so small that they are cut in many."""
+    """Runs with normal blocks, and with blocks so small that texts are cut in many of them."""
     if request.param == "blocks":
         monkeypatch.setattr(splitters, "BLOCK", 1)
         monkeypatch.setattr(token_splitter, "BLOCK", 1)
@@ -114,7 +114,7 @@ def _pages(texts: list[str], headings: list[Heading] | None = None) -> list[Docu
 
 
 def _cut(texts: list[str], cut: Cut) -> tuple[str, list[Chunk]]:
-    """The whole text and its chunks, which are exact and leave no word out."""
+    """The whole text and its chunks, asserting that they are exact and contain every word."""
     whole = PAGE_BREAK.join(texts)
     chunks = list(split_text(_pages(texts), cut))
     covered = 0
@@ -130,7 +130,7 @@ def _cut(texts: list[str], cut: Cut) -> tuple[str, list[Chunk]]:
 
 
 def _halves(whole: str, chunks: list[Chunk], longest: int) -> list[str]:
-    """What readers see as one character, is no longer than `longest`, and was cut in two."""
+    """The graphemes of at most `longest` characters that were cut in two."""
     edges = sorted({edge for chunk in chunks for edge in (chunk.start, chunk.end)})
     seen = list(regex.finditer(r"\X", whole))
     starts = [match.start() for match in seen]
@@ -192,7 +192,7 @@ def test_overlaps_are_as_many_tokens_of_the_text_as_asked_for(
         news = [i for i in good if whole[a.end : starts[i]].strip()]
         if min(news, default=len(starts)) - after + overlap > size - 4:
             continue  # no room for the overlap and for what comes next
-        # What is missing is the rest of a word or, far from white space, of a character.
+        # Only the rest of a word may be missing or, far from white space, of a grapheme.
         begin = max(after - overlap, bisect_right(ends, a.start) + 1)
         passed = range(begin, bisect_left(starts, b.start))
         assert len(whole[starts[passed[0]] : b.start].split() if passed else []) <= 1

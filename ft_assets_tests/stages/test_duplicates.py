@@ -1,4 +1,4 @@
-"""Texts are compared by what they say: near-duplicates and leaks are found, others are let be."""
+"""Texts are compared by content: near-duplicates and leaks are found, other texts are kept."""
 
 import random
 
@@ -100,7 +100,7 @@ def test_a_row_leaks_where_most_of_its_words_stand_in_training_rows(
 
 
 def test_sketches_are_the_same_on_every_machine() -> None:
-    """Held by value: an artifact's sketches are compared with those of later builds."""
+    """Asserts exact values, because an artifact's sketches are compared with those of later builds."""
     signature, ngrams = sketch(_text(0))
     assert (signature[:4].hex(), len(signature), ngrams[:4].hex()) == (
         "c23ea000",

@@ -1,4 +1,4 @@
-"""The dataset: rendered once, split by what belongs together, counted."""
+"""The dataset: rows are rendered once, split so that related rows stay together, and counted."""
 
 import json
 from pathlib import Path

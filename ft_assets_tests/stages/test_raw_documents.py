@@ -1,4 +1,4 @@
-"""Files in every state become text, records, or a reason."""
+"""Every file, whatever its state, becomes text, records, or a reason."""
 
 import json
 import zipfile

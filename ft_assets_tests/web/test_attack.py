@@ -1,4 +1,4 @@
-"""In a browser: a page on another port gets nothing, and the owner materializes an asset."""
+"""In a browser: a page on another port gets nothing, and the owner can materialize an asset."""
 
 import os
 import threading
@@ -123,7 +123,7 @@ def _attack(context: Any, site: str, ui: UI) -> None:
 
 
 def _materialize(page: Any, ui: UI, corpus: Corpus) -> None:
-    """The owner's way: the address that was printed, then the button."""
+    """The owner opens the printed address and clicks the button."""
     page.goto(f"{ui.url}/?token={ui.token}")
     page.wait_for_url(lambda url: "token" not in url)
     for asset in ("raw_documents", "gguf"):  # the asset graph, with no group collapsed

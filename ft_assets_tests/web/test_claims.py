@@ -1,4 +1,4 @@
-"""One `ft-assets ui` has its port and its instance to itself."""
+"""Only one `ft-assets ui` at a time uses a port and an instance folder."""
 
 import os
 import socket

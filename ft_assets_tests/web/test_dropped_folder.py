@@ -1,4 +1,5 @@
-"""A folder dropped beside a running `ft-assets ui`: no key and no request leaves, and its page says why."""
+"""A folder dropped into the data of a running `ft-assets ui`: no key and no request leaves, and its page
+says why."""
 
 import socket
 import threading
@@ -22,7 +23,7 @@ CANARY = "sk-canary-never-to-leave"
 
 @contextmanager
 def listening() -> Iterator[tuple[str, list[bytes]]]:
-    """A server that keeps whatever arrives, and its address."""
+    """A server that records everything that arrives, and its address."""
     came: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -40,7 +41,7 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def _said(instance: dg.DagsterInstance, asset: str, corpus: str) -> str:
-    """What was observed last on a page, as text."""
+    """The last observation on a page, as text."""
     found = instance.fetch_observations(
         dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[corpus]), limit=1
     ).records

@@ -1,4 +1,4 @@
-"""The guard before Dagster's real web application: what an attack did there is refused."""
+"""The guard in front of Dagster's real web application: attacks that worked there are refused."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def dagsters(instance: dg.DagsterInstance) -> Iterator[ASGIApp]:
 
 @pytest.fixture
 def client(dagsters: ASGIApp) -> TestClient:
-    """A client that has nothing to show."""
+    """A client without a token."""
     return _client(Guard(dagsters, TOKEN, 3000))
 
 

@@ -1,4 +1,4 @@
-"""What a keeper runs ends with its owner, however that ends."""
+"""Everything that a keeper runs ends with its owner, however the owner ends."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.Popen({{
 print("up", flush=True)
 time.sleep(600)
 """
-"""A child, one in a session of its own that minds no interrupt, and one whose parent has ended."""
+"""A child, one in its own session that ignores interrupts, and one whose parent has ended."""
 
 
 def _owner(mark: Path, command: str) -> "subprocess.Popen[str]":
@@ -43,7 +43,7 @@ def _owner(mark: Path, command: str) -> "subprocess.Popen[str]":
 
 
 def _marked(mark: Path) -> list[psutil.Process]:
-    """The living processes that came of an owner."""
+    """The living descendants of an owner."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""`ft-assets ui` for real: what reaches it, what it runs, and that all of it ends with it."""
+"""A real `ft-assets ui`: what reaches it, what it runs, and that all its processes end with it."""
 
 import os
 import signal

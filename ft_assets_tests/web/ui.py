@@ -1,4 +1,4 @@
-"""A real `ft-assets ui`, started as a user starts it, and what can be asked of it."""
+"""Starts a real `ft-assets ui` like a user does, and sends requests to it."""
 
 import os
 import re
@@ -49,15 +49,15 @@ class UI(WebServer):
         self.log = log
 
     def processes(self) -> list[psutil.Process]:
-        """All that lives of it: what has its instance folder in the environment."""
+        """All its living processes: those with its instance folder in their environment."""
         return processes_of(self.home)
 
     def register(self, corpus: str) -> None:
-        """Makes a corpus a partition, which its sensor does too, but later."""
+        """Adds a corpus as a partition; the sensor would do so too, but later."""
         self.graphql(_ADD_PARTITION, corpus=corpus, location=LOCATION)
 
     def launch(self, asset: str, corpus: str) -> str:
-        """Asks for a run, as *Materialize* does; returns its id."""
+        """Starts a run like *Materialize* does; returns its id."""
         self.register(corpus)
         asset_key = {"path": [asset]}
         selector = {**LOCATION, "jobName": "__ASSET_JOB", "assetSelection": [asset_key]}
@@ -67,7 +67,7 @@ class UI(WebServer):
         return str(launched["run"]["runId"])
 
     def wait_for_run(self, run_id: str, status: str) -> None:
-        """Waits until a run has come to a status."""
+        """Waits until a run has a status."""
         deadline = time.monotonic() + 120
         while (now := self.graphql(_STATUS, id=run_id)["runOrError"]["status"]) != status:
             assert time.monotonic() < deadline, now
@@ -86,7 +86,7 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 
 def wait_until_gone(home: Path, seconds: float) -> None:
-    """Waits until no process of an instance folder is left."""
+    """Waits until all processes of an instance folder have ended."""
     deadline = time.monotonic() + seconds
     while left := processes_of(home):
         assert time.monotonic() < deadline, left
@@ -97,7 +97,7 @@ def wait_until_gone(home: Path, seconds: float) -> None:
 def serve_ui(
     project: Project, home: Path, working_directory: Path, **variables: str
 ) -> Iterator[UI]:
-    """Runs `ft-assets ui` until the block ends, on a port of its own, with these variables."""
+    """Runs `ft-assets ui` on a free port with these variables until the block ends."""
     environment = {
         **os.environ,
         **variables,
@@ -123,7 +123,7 @@ def serve_ui(
 
 
 def _address(log: Path, process: "subprocess.Popen[bytes]") -> tuple[str, str]:
-    """What it prints once it answers."""
+    """The output that it prints once it answers."""
     deadline = time.monotonic() + 120
     while not (found := re.search(r"(http://[\d.:]+)/\?token=(\S+)", log.read_text())):
         assert process.poll() is None, log.read_text()

@@ -1,1 +1,1 @@
-"""What `formatted_dataset` is made with: where rows come from, how they are split and written."""
+"""The parts of `formatted_dataset`: origins of rows, augmentation, split, checks and writer."""

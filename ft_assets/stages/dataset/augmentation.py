@@ -1,8 +1,8 @@
 """Variants of a conversation: other wordings of its last question, with the same answer.
 
-Off by default, each kind with a setting of its own. A variant changes the surface only: no rule here
-knows what a question means. The rules and framings are English; what they do not fit has fewer
-variants.
+Variants are off by default; each kind has its own setting. A variant changes only the wording: no rule
+here knows what a question means. The rules and framings are English; a question that they do not match
+gets fewer variants.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _RULES = [
     (r"(?:Please )?[Nn]ame\b", "Give the name of"),
 ]
 _PARAPHRASES = [(re.compile(rf"^{pattern}"), wording) for pattern, wording in _RULES]
-"""How a question may begin, and how it may begin as well."""
+"""Beginnings of a question, each with another wording of it."""
 
 _CASES: list[Callable[[str], str]] = [
     str.lower,
@@ -48,8 +48,10 @@ _CASES: list[Callable[[str], str]] = [
 
 
 class DataAugmenter:
-    """Applies the settings under `augment`. All that it makes hangs on them, the seed and a row's
-    key: not on the row's place, nor on what else there is.
+    """Applies the settings under `augment`.
+
+    The result depends only on the settings, the seed and a row's key, not on the row's position or on
+    other rows.
     """
 
     def __init__(self, settings: AugmentConfig, seed: int = 0) -> None:
@@ -57,8 +59,10 @@ class DataAugmenter:
         self._seed = seed
 
     def normalize(self, text: str) -> str:
-        """Where the settings want it: runs of spaces become one, more than one blank line becomes
-        one, the ends are cut off. What indents a line stays, as code has it.
+        """Normalises white space, if `normalize_whitespace` is on.
+
+        Runs of spaces become one space, runs of blank lines one blank line, and both ends are
+        stripped. Indentation is kept, because code needs it.
         """
         if not self._settings.normalize_whitespace:
             return text
@@ -68,20 +72,20 @@ class DataAugmenter:
         return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
 
     def augment_instruction(self, record: InstructionRecord) -> InstructionRecord:
-        """The record as it is to be rendered, itself normalised."""
+        """The record itself, normalised, ready to be rendered."""
         context = self.normalize(record.input) if record.input else record.input
         return replace(record, messages=self._normalized(record.messages), input=context)
 
     def augment_dataset(self, record: InstructionRecord) -> Iterator[InstructionRecord]:
-        """The record and its variants, all with its id: the first is variant 0, and so on."""
+        """The record (variant 0) and its variants, all with its id."""
         own = self.augment_instruction(record)
         for messages in self.variants(record.messages, record.record_id):
             yield replace(own, messages=messages)
 
     def variants(self, messages: Sequence[Message], key: str) -> Iterator[list[Message]]:
-        """The messages, normalised, then their variants in order; no two of them are equal.
+        """The normalised messages, then their variants in order; no two of them are equal.
 
-        `key` names what the messages were made from. Only the last question changes.
+        `key` identifies the origin of the messages. Only the last question changes.
         """
         own = self._normalized(messages)
         yield own
@@ -98,7 +102,7 @@ class DataAugmenter:
                 yield other
 
     def paraphrase(self, question: str) -> list[str]:
-        """Other beginnings for a question, by rule; none where no rule knows its beginning."""
+        """Other beginnings for a question, by rule; [] if no rule matches."""
         made = (rule.sub(wording, question, count=1) for rule, wording in _PARAPHRASES)
         return [wording for wording in dict.fromkeys(made) if wording != question]
 
@@ -109,7 +113,7 @@ class DataAugmenter:
         ]
 
     def _wordings(self, question: str, key: str) -> Iterator[str]:
-        """Wordings of a question, kind by kind; one that a kind makes twice counts once."""
+        """Wordings of a question, kind by kind; duplicates within a kind count once."""
         framed = PromptTemplateManager.get_instruction_variations(question)
         kinds = (
             (self._settings.instruction_variations, self._drawn(framed, key)),

@@ -1,7 +1,7 @@
-"""The verdicts on a dataset: what keeps it from being trained on, by the settings `data.gates`.
+"""The checks of a dataset, which block training by the settings under `data.gates`.
 
-They speak of ids and not of paths, since a renamed file makes no new dataset; the checks of
-`raw_documents` name the files.
+Their messages contain ids, not paths, because renaming a file does not create a new dataset; the checks
+of `raw_documents` name the files.
 """
 
 from pathlib import Path
@@ -16,22 +16,20 @@ from ft_assets.stages.job import Check, Job
 from ft_assets.tables import read_batches, read_table, values
 
 _SHORT = 12
-"""Characters of an id that a verdict shows."""
+"""The number of characters of an id that a verdict shows."""
 
 DOCUMENTS_ARE_READ = Check("documents_are_read", "Few documents were rejected.")
-TEXT_IS_SOUND = Check("text_is_sound", "Little text comes from documents that look damaged.")
+TEXT_IS_SOUND = Check("text_is_sound", "Little text is from documents that look damaged.")
 FEW_DUPLICATES = Check("few_duplicates", "Few rows are near-duplicates of another.")
-EVAL_IS_APART = Check("eval_is_apart", "Few eval rows have their words in training rows.")
+EVAL_IS_APART = Check("eval_is_apart", "Few eval rows leak into training rows.")
 QUESTIONS_ARE_APART = Check(
     "questions_are_apart", "No training row asks one of the closed-book questions.", blocking=False
 )
 ROWS_FIT = Check("rows_fit_max_length", "training.max_length cuts few tokens.")
 ROWS_END_WITH_STOP = Check(
-    "rows_end_with_stop", "Every row that is whole begins once and ends with the stop token."
+    "rows_end_with_stop", "Every uncut row has one begin token and ends with the stop token."
 )
-ROWS_ADD_UP = Check(
-    "rows_add_up", "Every row that was made is in the dataset or among those dropped."
-)
+ROWS_ADD_UP = Check("rows_add_up", "Every origin has a row, or a reason why it was dropped.")
 CHECKS = (
     DOCUMENTS_ARE_READ,
     TEXT_IS_SOUND,
@@ -48,7 +46,7 @@ Verdicts = dict[str, Verdict]
 
 
 def dataset_checks(job: Job, origins: int, writer: DatasetWriter, decisions: Decisions) -> Verdicts:
-    """All verdicts on a dataset made of so many origins."""
+    """All verdicts on a dataset with `origins` origins."""
     gates = job.section(GateSettings)
     documents = job.inputs["raw_documents"]
     return {
@@ -66,7 +64,7 @@ def dataset_checks(job: Job, origins: int, writer: DatasetWriter, decisions: Dec
 def _gate(
     check: Check, found: int, of: int, allowed: float, key: str, what: str, named: str = ""
 ) -> Verdicts:
-    """A share held against what the settings allow, in words."""
+    """The verdict on a share, compared with the share that the settings allow."""
     share = found / of if of else 0.0
     message = f"{found} of {of} {what} ({share:.1%}{named})"
     if share > allowed:
@@ -75,13 +73,13 @@ def _gate(
 
 
 def _names(ids: list[str], more: int = 0) -> str:
-    """A few ids in short, and that there are more."""
+    """The first few ids, shortened, and "…" if there are more."""
     shown = ", ".join(each[:_SHORT] for each in ids[:NAMED])
     return f": {shown}{', …' if len(ids) > NAMED or more > len(ids) else ''}" if ids else ""
 
 
 def _documents_are_read(folder: Path, allowed: float) -> Verdicts:
-    """A file of a kind that is never read is no document."""
+    """The verdict on rejected documents; files of an unknown type do not count as documents."""
     rejected = read_table(folder / "rejected.parquet", RejectedDocument)
     ids = sorted({row.document_id for row in rejected if row.whole and row.media_type != "unknown"})
     read = sum(len(batch) for batch in read_batches(folder / "quality.parquet", ["text_id"]))
@@ -108,7 +106,7 @@ def _text_is_sound(folder: Path, allowed: float) -> Verdicts:
                 unsound += count
                 named.append(f"{text_id[:_SHORT]} ({problem})")
     shown = f": {', '.join(named[:NAMED])}" if named else ""
-    what = "characters come from texts that look damaged"
+    what = "characters are from texts that look damaged"
     return _gate(TEXT_IS_SOUND, unsound, characters, allowed, "unsound_text", what, shown)
 
 
@@ -122,7 +120,7 @@ def _few_duplicates(origins: int, writer: DatasetWriter, allowed: float) -> Verd
 
 def _eval_is_apart(decisions: Decisions, writer: DatasetWriter, allowed: float) -> Verdicts:
     named = _names(writer.named[REASONS[LEAKED]], decisions.leaked)
-    what = "eval rows have their words in training rows"
+    what = "eval rows share passages with training rows"
     return _gate(
         EVAL_IS_APART, decisions.leaked, decisions.judged, allowed, "eval_overlap", what, named
     )
@@ -130,7 +128,7 @@ def _eval_is_apart(decisions: Decisions, writer: DatasetWriter, allowed: float) 
 
 def _questions_are_apart(writer: DatasetWriter) -> Verdicts:
     found = writer.dropped[REASONS[ASKS]]
-    message = f"{found} rows ask one of the questions in questions.jsonl and were left out"
+    message = f"{found} rows ask a question from questions.jsonl and were left out"
     return QUESTIONS_ARE_APART.verdict(
         not found, message + _names(writer.named[REASONS[ASKS]], found)
     )
@@ -150,12 +148,12 @@ def _rows_end_with_stop(writer: DatasetWriter) -> Verdicts:
     faults = {why: count for why, count in writer.dropped.items() if why.startswith(FAULT)}
     said = "; ".join(f"{count} rows: {why}" for why, count in faults.items())
     return ROWS_END_WITH_STOP.verdict(
-        not faults, said or "every row begins once and ends with the stop token"
+        not faults, said or "every row has one begin token and ends with the stop token"
     )
 
 
 def _rows_add_up(origins: int, writer: DatasetWriter) -> Verdicts:
-    """Without variants there is a row, or a reason, for each origin."""
+    """The verdict that each origin has one unvaried row, or one reason why it was dropped."""
     found = writer.counts["unvaried_rows"]
     rows = writer.counts["train_rows"] + writer.counts["eval_rows"]
     message = (

@@ -1,7 +1,7 @@
-"""What a dataset's rows are made from: records, pairs and chunks, in one order, and their sketches.
+"""The origins of a dataset's rows: records, pairs and chunks, in one fixed order, with their sketches.
 
-The order is that of the texts, and within a text records, then pairs, then chunks. An origin's place
-in it is its number there, from 0.
+The order is by text id, and within a text records, then pairs, then chunks. An origin's place is its
+index in this order, from 0.
 """
 
 import heapq
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Input:
-    """A table that origins come from: its asset, its file, the column of ids, its record type."""
+    """An input table of origins: its asset, its file, its id column and its record type."""
 
     asset: str
     file: str
@@ -40,7 +40,7 @@ _INPUTS: dict[Kind, _Input] = {
 
 @dataclass(frozen=True)
 class OriginGroup:
-    """Origins of one text and one kind: all of them, or of very many a file's worth."""
+    """The origins of one text and one kind: all, or one file of them if there are very many."""
 
     text_id: str
     kind: Kind
@@ -67,7 +67,7 @@ def groups_of(folders: dict[str, Path]) -> Iterator[OriginGroup]:
 
 
 def conversation_of(kind: Kind, origin: Any) -> tuple[list[Message], str | None]:
-    """A record or a pair as messages, and the text that its last question is about, if any."""
+    """A record or a pair as messages, with the record's input text if it has one."""
     if kind == "record":
         return origin.messages, origin.input
     return [
@@ -86,22 +86,22 @@ def _sketch_of(kind: Kind, origin_id: str, origin: Any) -> Sketch:
     asks = b"".join(
         hash_text(fold_words(each)).to_bytes(8, "little", signed=True) for each in asked
     )
-    # Wordings of one question share their answer, and pairs made from one text share that.
+    # Wordings of one question share an answer and pairs of one text share the text: keep them together.
     group = hash_group(messages[-1]["content"] if kind == "record" else origin.text_id)
     return _sketched(origin.text_id, origin_id, group, "\n\n".join(said), asks)
 
 
 def _sketched(text_id: str, origin_id: str, group: int, text: str, asks: bytes) -> Sketch:
-    said = f"\0{text}" if asks else text  # a conversation is no duplicate of plain text
+    said = f"\0{text}" if asks else text  # a conversation is not a duplicate of plain text
     return Sketch(text_id, origin_id, group, hash_text(said), asks, *sketch(text))
 
 
 COMPARED = ("split_group", "exact", "asks", "minhash", "ngrams")
-"""The columns of a sketch that are compared."""
+"""The columns of a sketch that are used in comparisons."""
 
 
 class Origins:
-    """What is compared of all origins, by place."""
+    """The compared columns of all origins, by place."""
 
     def __init__(self) -> None:
         self._columns: dict[str, list[Any]] = {name: [] for name in COMPARED}
@@ -109,7 +109,7 @@ class Origins:
         self._text_id = ""
 
     def add(self, text_id: str, rows: Rows) -> None:
-        """Adds the sketches of origins that follow those before."""
+        """Appends the sketches of the next origins."""
         for name, column in self._columns.items():
             column += rows.values(name)
         if text_id != self._text_id:
@@ -128,17 +128,17 @@ class Origins:
         return np.array(self._columns[name], dtype)
 
     def ngrams(self) -> list[bytes]:
-        """The kept word sequences of each origin."""
+        """The sampled word sequences of each origin."""
         return self._columns["ngrams"]
 
     def are_text(self) -> "NDArray[np.bool_]":
-        """Which origins are plain text."""
+        """A mask of the origins that are plain text."""
         import numpy as np
 
         return np.array([not asks for asks in self._columns["asks"]], bool)
 
     def asking(self, questions: set[int]) -> "NDArray[np.bool_]":
-        """Which origins ask one of `questions`, given as hashes of their words."""
+        """A mask of the origins that ask one of `questions`, given as hashes of their words."""
         import numpy as np
 
         asks = self._columns["asks"]
@@ -151,7 +151,7 @@ class Origins:
         return found
 
     def signatures(self, places: "NDArray[np.int64]") -> "tuple[NDArray[Any], NDArray[Any]]":
-        """Those of `places` that have a MinHash signature, and the signatures, one a row."""
+        """Those of `places` that have a MinHash signature, and the signatures, one per row."""
         import numpy as np
 
         minhash = self._columns["minhash"]
@@ -160,7 +160,7 @@ class Origins:
         return np.array(having, np.int64), rows.reshape(-1, PERMUTATIONS)
 
     def texts(self) -> "NDArray[np.int64]":
-        """The number of the text that each origin belongs to."""
+        """The index of the text that each origin belongs to."""
         import numpy as np
 
         lengths = np.array([end - start for start, end in self._texts], np.int64)
@@ -168,13 +168,13 @@ class Origins:
 
 
 _SKETCHED = 1_000
-"""Origins that are sketched before they are written."""
+"""Origins that are sketched in memory before they are written."""
 
 
 def read_origins(folders: dict[str, Path], previous: PreviousTable, output: Path) -> Origins:
-    """Sketches all origins, writes the sketches to `output`, and gives them by place.
+    """Sketches all origins, writes the sketches to `output`, and returns them by place.
 
-    What an `previous` table has of the very same origins is taken over.
+    Sketches of unchanged origins are copied from the `previous` table.
     """
     found = Origins()
 

@@ -1,4 +1,4 @@
-"""The rows of a previous dataset, taken over for the origins that are still there."""
+"""Reuses the rows of a previous dataset for the origins that still exist."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from ft_assets.tables import Rows, read_runs
 
 
 class PreviousTable:
-    """The rows of a table, or of none, asked for in the order of texts and of their origins.
+    """The rows of a table (empty if `path` is None), read in the order of texts and their origins.
 
-    `columns` are those whose values will be asked for of the rows.
+    `columns` are the columns whose values will be read from the rows.
     """
 
     def __init__(self, path: Path | None, columns: tuple[str, ...] = ()) -> None:
@@ -21,7 +21,7 @@ class PreviousTable:
         self._ids: list[str] | None = None
 
     def take(self, text_id: str, origin_ids: set[str]) -> list[Rows]:
-        """The next rows of a text, as long as they belong to `origin_ids`."""
+        """The next rows of a text, up to the first that does not belong to `origin_ids`."""
         found = []
         while self._next and self._next[0] <= text_id:
             of, rows = self._next
@@ -38,18 +38,18 @@ class PreviousTable:
 
 
 def _leading(ids: list[str], wanted: set[str]) -> int:
-    """How many of `ids`, from the first, are wanted without a break."""
+    """How many of `ids` from the start are in `wanted`, up to the first that is not."""
     return next((place for place, each in enumerate(ids) if each not in wanted), len(ids))
 
 
 _ROWS = ("variant", "tokens", "trained_tokens", "cut_tokens", "escaped")
 COUNTED = {"train": _ROWS, "eval": _ROWS, "dropped": ("variant", "tokens", "reason")}
-"""The columns of each table that are counted over all of its rows."""
+"""The columns of each table that are counted over all rows."""
 
 
 @dataclass
 class SidedRows:
-    """What was made of some origins of one text: rows for each side, and those left out."""
+    """The rows of some origins of one text: training rows, eval rows, and dropped rows."""
 
     train: list[Rows] = field(default_factory=list)
     eval: list[Rows] = field(default_factory=list)
@@ -59,8 +59,8 @@ class SidedRows:
 class PreviousDataset:
     """The rows of a previous dataset that was rendered with the same settings.
 
-    `chosen` are the reasons for which origins are left out before they are rendered: these may have
-    changed since.
+    `chosen` are the reasons for dropping origins before rendering. Rows dropped for them are not
+    reused, because these decisions may have changed since.
     """
 
     def __init__(self, folder: Path | None, chosen: Collection[str]) -> None:
@@ -71,9 +71,9 @@ class PreviousDataset:
         self._chosen = chosen
 
     def take(self, text_id: str, origin_ids: set[str], kept: dict[str, bool]) -> SidedRows | None:
-        """The rows of the origins `kept`, each with whether it is held out, in their order.
+        """The rows of the origins in `kept`, in order, each on the side that `kept` says (True: eval).
 
-        `origin_ids` are all origins that come next. None where one that is kept has no row there.
+        `origin_ids` are all origins that come next. None if an origin in `kept` has no row.
         """
         found = SidedRows(
             self._train.take(text_id, origin_ids),
@@ -113,7 +113,7 @@ def _of(some: list[Rows], kept: dict[str, bool]) -> list[Rows]:
 
 
 def _sorted_anew(found: SidedRows, kept: dict[str, bool]) -> SidedRows:
-    """The rows of both sides, each put on the side that its origin is on now."""
+    """The rows of both sides, each moved to the side on which its origin is now."""
     some = [*found.train, *found.eval]
     order = {origin_id: place for place, origin_id in enumerate(kept)}
     variants = [variant for rows in some for variant in rows.values("variant")]

@@ -1,4 +1,4 @@
-"""From origins to rendered rows with their tokens counted, or to the reason that there is no row."""
+"""Renders origins to rows and counts their tokens, or gives the reason why there is no row."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1_000
 FAULT = "the template renders it with a fault"
-"""What the reason of a row begins with whose token ids are not as they should be."""
+"""The start of the reason of a row whose token ids are wrong."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Conversation:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One origin, or a variant of it, as it is to be rendered."""
+    """One origin, or a variant of it, after rendering and before tokenization."""
 
     origin_id: str
     variant: int
@@ -59,7 +59,7 @@ class RowMaker:
     def rows_of(
         self, origins: OriginGroup, groups: dict[str, int]
     ) -> Iterator[Example | DroppedRow]:
-        """The rows of those origins of the group that `groups` has, each with its split group."""
+        """The rows of the group's origins that are in `groups`, which maps them to split groups."""
         named = _once(origins, set(groups))
         units = self._texts(named) if origins.kind == "text" else self._formatted(origins, named)
         for some in batched(units, _BATCH):
@@ -132,7 +132,7 @@ class RowMaker:
 
 
 def _once(origins: OriginGroup, wanted: set[str]) -> Iterator[tuple[str, Any]]:
-    """The wanted origins with their ids; a record that stands there twice is taken once."""
+    """The wanted origins with their ids; a record that occurs twice is taken once."""
     for origin_id, origin in zip(origins.origin_ids(), origins.origins(), strict=True):
         if origin_id in wanted:
             wanted.remove(origin_id)

@@ -1,8 +1,8 @@
-"""Which origins are in the dataset, and on which side: duplicates, leaks, and the split.
+"""Decides which origins are in the dataset, and on which side: duplicates, leaks, and the split.
 
-The unit of the split is the document for text and for pairs made from it, and the answer for
-instruction records, so that two wordings of one answer never stand on both sides. Where texts are
-near-duplicates of each other, their units are one.
+The unit of the split is the document for text and for pairs generated from it, and the answer for
+instruction records, so that two wordings of one question are never on both sides. If texts are
+near-duplicates of each other, they are one unit.
 """
 
 import hashlib
@@ -25,20 +25,20 @@ REASONS = (
     "it is a near-duplicate of another",
     "its words stand in training rows",
 )
-"""Why an origin is left out, by code; 0 is one that is kept."""
+"""The reasons for dropping an origin, by code; 0 means kept."""
 ASKS, EQUAL, NEAR, LEAKED = range(1, len(REASONS))
 
 _SAME_DOCUMENT = 0.5
-"""The share of the smaller text's origins that are duplicates of the other's from which the two are
-one unit of the split. Below it they share passages, which stand in the dataset once."""
+"""Two texts are one unit of the split if at least this share of the smaller one's origins are duplicates
+of the other's. Any shared passage must not join them: a licence at the end of each file would make all
+of them one unit, and nothing could be held out."""
 
 
 def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
     """The groups held out for evaluation.
 
-    Each group is drawn by a hash of its own, so adding one moves no other. Where the draw
-    leaves one side empty, the group whose draw was nearest goes there; a corpus of one group holds
-    nothing out.
+    Each group is drawn by its own hash, so adding one does not move the others. If the draw leaves one
+    side empty, the group whose draw was nearest goes there. A corpus of one group holds nothing out.
     """
 
     def draw(group: str) -> float:
@@ -54,10 +54,10 @@ def split_groups(groups: set[str], eval_fraction: float, seed: int) -> set[str]:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What becomes of each origin, by place.
+    """The decision on each origin, by place.
 
-    `reason` is a code of `REASONS`, `kept_as` the place of the origin that one is a duplicate of, or
-    -1. `leaked` counts eval origins whose words stand in training rows, of `judged` in all.
+    `reason` is a code of `REASONS`; `kept_as` is the place of the origin that it duplicates, or -1.
+    `leaked` is the number of eval origins that share passages with training rows, out of `judged`.
     """
 
     reason: "NDArray[np.int8]"
@@ -68,7 +68,7 @@ class Decisions:
 
 
 def decide(origins: Origins, settings: DataConfig, questions: set[int]) -> Decisions:
-    """What becomes of each origin by the settings under `data`.
+    """Decides on each origin by the settings under `data`.
 
     `questions` are the hashes of the closed-book questions' words.
     """
@@ -112,14 +112,14 @@ def _drop_near(
         for row, other in near_earlier(signatures, similarity).items():
             reason[places[row]] = NEAR
             kept_as[places[row]] = places[other]
-    # An equal of an origin that turned out to be a near-duplicate is one too, of the same.
+    # If an origin was dropped as a near-duplicate, its exact copies point to what it duplicates.
     named = np.flatnonzero(kept_as >= 0)
     dropped = kept_as[kept_as[named]] >= 0
     kept_as[named[dropped]] = kept_as[kept_as[named[dropped]]]
 
 
 def _units(origins: Origins, kept_as: "NDArray[np.int64]") -> "NDArray[np.uint64]":
-    """The unit of the split that each origin belongs to: its group, or the least of those joined."""
+    """The split unit of each origin: its group, or the smallest of the groups joined with it."""
     import numpy as np
 
     groups = origins.array("split_group", "uint64")
@@ -158,9 +158,10 @@ def _part_leaks(
     reason: "NDArray[np.int8]",
     held_out: "NDArray[np.bool_]",
 ) -> int:
-    """Drops or moves the eval origins whose words stand in training rows; returns their number.
+    """Drops or moves the eval origins that share passages with training rows; returns their number.
 
-    A unit moves whole, since parts of it overlap; and what moved may hold words of the rest.
+    A unit is moved whole, because its parts overlap. Moving repeats until nothing leaks, because a
+    moved unit may share passages with the remaining eval rows.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Writes the rows of a dataset: `train`, `eval` and `dropped.parquet`, and the exports asked for."""
+"""Writes the rows of a dataset: `train`, `eval` and `dropped.parquet`, and the configured exports."""
 
 import json
 from collections import Counter, defaultdict
@@ -13,14 +13,14 @@ from ft_assets.tables import Rows, TextWriter
 
 SIDES = ("train", "eval")
 NAMED = 5
-"""Rows or documents of each reason that are named."""
+"""The most rows or documents that are named for each reason."""
 
 
 class DatasetWriter:
-    """Writes the rows text by text and counts them. Use as a context manager.
+    """Writes the rows text by text and counts them. Use it as a context manager.
 
-    `counts` holds rows and tokens by side, `dropped` the rows left out by reason, `named` the first
-    few origins of each reason, and `by_text` the rows and tokens of each text.
+    `counts` contains rows and tokens by side, `dropped` the number of dropped rows by reason, `named`
+    the first few origins of each reason, and `by_text` the rows and tokens of each text.
     """
 
     def __init__(self, output: Path, formats: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""GGUF files and what is shipped with them."""
+"""GGUF files and the files shipped with them."""

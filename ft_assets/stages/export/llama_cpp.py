@@ -1,4 +1,4 @@
-"""llama.cpp: converting, quantising, opening and asking GGUF files."""
+"""llama.cpp: converts, quantises, opens and queries GGUF files."""
 
 import os
 import sys
@@ -20,29 +20,30 @@ if TYPE_CHECKING:
     from llama_cpp import Llama
 
 
-def _megabytes(path: Path) -> float:
+def megabytes(path: Path) -> float:
+    """The size of a file in MB (10^6 bytes), to one decimal."""
     return round(path.stat().st_size / 1e6, 1)
 
 
 def convert(model: Path, target: Path, report: Report) -> None:
     """Converts a Hugging Face folder to an f16 GGUF file with llama.cpp's own converter.
 
-    Raises StageError with the converter's last words.
+    Raises StageError with the end of the converter's output.
     """
     script = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    # -B: bytecode beside the converter would be files that its seal does not name.
+    # -B: bytecode files beside the converter would break its seal, which lists every file.
     command = [sys.executable, "-B", "-P", str(script), str(model.absolute()), "--outtype", "f16"]
     command += ["--outfile", str(target.absolute())]
-    # It imports what lies beside it, which Python leaves out with -P.
+    # The converter imports modules from its own folder, which -P removes from the path.
     folders = os.pathsep.join([str(script.parent), environment("converter")["PYTHONPATH"]])
     done = run("converter", launched("converter", command), PYTHONPATH=folders.strip(os.pathsep))
     if done.returncode:
         raise StageError(f"llama.cpp could not convert the model:\n{done.stderr[-2000:]}")
-    report(f"{target.name}: {_megabytes(target):.0f} MB")
+    report(f"{target.name}: {megabytes(target):.0f} MB")
 
 
 def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
-    """Quantises an f16 GGUF file to `kind` with llama.cpp; raises StageError where it refuses."""
+    """Quantises an f16 GGUF file to `kind` with llama.cpp; raises StageError if that fails."""
     import llama_cpp
 
     parameters = llama_cpp.llama_model_quantize_default_params()
@@ -56,12 +57,12 @@ def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
         raise StageError(f"llama.cpp could not quantise to {kind}:\n{''.join(log)[-2000:]}")
     fallback = [line for line in "".join(log).splitlines() if "required fallback" in line]
     warning = f" ({fallback[-1].strip(' :')})" if fallback else ""
-    report(f"{target.name}: {_megabytes(target):.0f} MB{warning}")
+    report(f"{target.name}: {megabytes(target):.0f} MB{warning}")
 
 
 @contextmanager
 def captured_log() -> Iterator[list[str]]:
-    """Collects what llama.cpp logs instead of letting it write to the terminal."""
+    """Collects llama.cpp's log instead of printing it to the terminal."""
     import llama_cpp
     from llama_cpp._logger import llama_log_callback as usual
 
@@ -77,7 +78,10 @@ def captured_log() -> Iterator[list[str]]:
 
 
 def open_gguf(path: Path) -> "Llama":
-    """A GGUF file opened by llama.cpp. Raises UserError without the extra `gguf`, StageError for a bad file."""
+    """Opens a GGUF file with llama.cpp.
+
+    Raises UserError if the extra `gguf` is not installed, and StageError for a bad file.
+    """
     require("gguf", path.name)
     from llama_cpp import Llama
 
@@ -88,7 +92,7 @@ def open_gguf(path: Path) -> "Llama":
 
 
 def escape_of(model: "Llama") -> Escape:
-    """What keeps a question from passing for a turn, by the GGUF file's own tokens and template."""
+    """The escape for markers in a question, by the GGUF file's own tokens and template."""
     import llama_cpp
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
@@ -121,10 +125,10 @@ def ask(model: "Llama", question: str, max_new_tokens: int) -> str:
 
 
 def token_parity(model: "Llama", merged: Path) -> tuple[bool, str]:
-    """Whether a rendered conversation has the same token ids in Hugging Face and in llama.cpp.
+    """Whether a conversation has the same token ids in Hugging Face and in llama.cpp, with a message.
 
-    The text is rendered by the template in the GGUF file on one side and by the tokenizer's on the
-    other, so this compares templates as well as vocabularies.
+    One side renders it with the tokenizer's template, the other with the GGUF file's, so this compares
+    templates as well as vocabularies.
     """
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 

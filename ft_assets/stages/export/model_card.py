@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what a model is made of, by whom it was taught, and how well it does."""
+"""MODEL_CARD.md: a model's base, data, settings, checks and metrics."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +16,10 @@ _METRICS = {
 
 
 def model_card(job: Job, metrics: dict[str, float], files: list[Path]) -> str:
-    """The card of one export, from the manifests that the model hangs on. Holds no time."""
+    """The card of one export, from the manifests that the model depends on.
+
+    It contains no time, so that a rebuild gives the same bytes.
+    """
     return "\n".join(_lines(job, metrics, files)) + "\n"
 
 
@@ -25,7 +28,7 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
     base, revision = adapter.settings["model.base"], adapter.tools["base_revision"]
     yield f"# {job.corpus}\n"
     yield f"A LoRA adapter trained on the corpus `{job.corpus}`, merged into its base model.\n"
-    yield f"- Base model: `{base}`, revision `{revision}`; its licence holds for this model too."
+    yield f"- Base model: `{base}`, revision `{revision}`; its licence applies to this model too."
     yield f"- Adapter version: `{adapter.version}`"
     yield f"- Dataset version: `{adapter.inputs['formatted_dataset']}`\n"
     yield from _forced(job)
@@ -36,8 +39,8 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
     yield "## Base and tuned\n"
     yield from _table(("Metric", "Base", "Tuned"), _metric_rows(metrics))
     yield "## Checks\n"
-    yield from _table(("Asset", "Check", "Verdict", "Says"), _check_rows(job))
-    yield "## Documents behind it\n"
+    yield from _table(("Asset", "Check", "Verdict", "Message"), _check_rows(job))
+    yield "## Documents\n"
     yield from _table(("Document", "sha256", "Training rows", "Tokens"), _document_rows(job))
     yield "## Settings\n"
     settings = {
@@ -54,7 +57,7 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
 def _forced(job: Job) -> Iterator[str]:
     forced = [name for name, manifest in job.manifests.items() if manifest.forced]
     if forced:
-        yield f"**Made by force, past a failed check or a fresh artifact:** {', '.join(forced)}.\n"
+        yield f"**Built with --force, in spite of a failed check or a fresh artifact:** {', '.join(forced)}.\n"
 
 
 def _metric_rows(metrics: dict[str, float]) -> Iterator[tuple[str, str, str]]:

@@ -1,7 +1,7 @@
-"""Ollama's Modelfile: the tokenizer's chat template carried over into Ollama's Go templates.
+"""Ollama's Modelfile: the tokenizer's chat template as an Ollama (Go) template.
 
-The chat template is not translated but probed: conversations of marks are rendered, and what
-stands between the marks is the template.
+The chat template is not translated but probed: conversations of marks are rendered, and the text
+between the marks is the template.
 """
 
 import json
@@ -19,7 +19,7 @@ _SYSTEM, _USER, _ASSISTANT, _SECOND = "@@SYSTEM@@", "@@USER@@", "@@ASSISTANT@@",
 
 
 def _between(text: str, marks: list[str]) -> list[str] | None:
-    """What stands before, between and after `marks`; None where one is missing or out of order."""
+    """The text before, between and after `marks`; None if one is missing or out of order."""
     pieces = []
     for mark in marks:
         before, found, text = text.partition(mark)
@@ -30,8 +30,9 @@ def _between(text: str, marks: list[str]) -> list[str] | None:
 
 
 def _around(manager: PromptTemplateManager, *turns: tuple[str, str]) -> list[str] | None:
-    """What the template writes around the turns of a prompt, as Go text; None where it refuses them
-    or does not keep their order."""
+    """What the template writes around the turns of a prompt, as Go text; None if it refuses them or
+    changes their order.
+    """
     messages: list[Message] = [{"role": role, "content": text} for role, text in turns]  # type: ignore[typeddict-item]
     try:
         rendered = manager.prompt(messages)
@@ -42,18 +43,20 @@ def _around(manager: PromptTemplateManager, *turns: tuple[str, str]) -> list[str
 
 
 def _go_text(text: str) -> str:
-    """Text that stands for itself in a Go template within a Modelfile's three quotes."""
+    """Escapes text for a Go template inside a Modelfile's triple quotes."""
     return re.sub(r'\{\{|"""', lambda found: f"{{{{ {json.dumps(found[0])} }}}}", text)
 
 
 def go_template(manager: PromptTemplateManager) -> str:
     """The chat template as an Ollama template.
 
-    Raises StageError where a rendering does not hold the texts that were put in.
+    Raises StageError if a rendering does not contain the texts that were put in.
     """
     plain = _around(manager, ("user", _USER))
     if plain is None:
-        raise StageError("the chat template does not render the question it is given")
+        raise StageError(
+            "the chat template does not render the question: choose another data.template"
+        )
     system = _around(manager, ("system", _SYSTEM), ("user", _USER))
     chat = _around(manager, ("user", _USER), ("assistant", _ASSISTANT), ("user", _SECOND))
     if not chat:  # one question only, as in Alpaca
@@ -72,7 +75,7 @@ def go_template(manager: PromptTemplateManager) -> str:
 
 
 def modelfile(tokenizer: "PreTrainedTokenizerBase", gguf: str) -> str:
-    """The Modelfile for the file named `gguf` beside it."""
+    """The Modelfile for the file named `gguf` in the same folder."""
     template = go_template(PromptTemplateManager(tokenizer))
     return (
         f"# ollama create NAME -f Modelfile\n"

@@ -1,4 +1,4 @@
-"""From one file to pages of text and to records: a module for each format.
+"""Reads one file into pages of text and records; one module per format.
 
-All of it runs in a parser process, which bounds time and memory: see `stages/parsing/process.py`.
+This code runs in a parser process, which limits time and memory: see `stages/parsing/process.py`.
 """

@@ -1,6 +1,6 @@
-"""DOCX: text in reading order, tables as rows, headers, footers, notes, text boxes, headings.
+"""DOCX: text in reading order, tables as rows, headers, footers, notes, text boxes and headings.
 
-Nothing is unpacked to disk; the parser expands no entities and opens nothing outside the file.
+Nothing is unpacked to disk. The XML parser expands no entities and opens nothing outside the file.
 """
 
 import re
@@ -38,10 +38,10 @@ def load_docx(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[
 
 
 def _parts(path: Path, settings: "LoaderSettings") -> Iterator[tuple[str, bytes]]:
-    """The parts with text, in reading order, and the styles.
+    """The parts with text, in reading order, then the styles.
 
-    Raises UnreadableError where the archive is beyond the limits: by what it claims to hold before
-    anything is unpacked, and by what is unpacked.
+    Raises UnreadableError if the archive exceeds the limits: first by the sizes that it declares, then
+    by what is really unpacked, because a zip bomb declares false sizes.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -63,7 +63,7 @@ def _parts(path: Path, settings: "LoaderSettings") -> Iterator[tuple[str, bytes]
 
 
 def _place(name: str) -> tuple[int, int] | None:
-    """Where a part stands in reading order; the styles come last, and None is for all others."""
+    """The position of a part in reading order; the styles are last, None for all other parts."""
     if name == _STYLES:
         return len(_ORDER), 0
     found = _TEXT_PARTS.fullmatch(name)
@@ -99,7 +99,7 @@ _DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("utf-8", "utf-16
 
 
 def _by_lxml(parts: dict[str, bytes]) -> Page:
-    """The text of all parts; headers and footers that say the same are there once."""
+    """The text of all parts; headers and footers with the same text are kept once."""
     styles = _heading_styles(parts.pop(_STYLES, b""))
     page, seen = Page(""), set()
     for name, content in parts.items():
@@ -114,7 +114,7 @@ def _by_lxml(parts: dict[str, bytes]) -> Page:
 
 @dataclass(frozen=True)
 class _Block:
-    """A paragraph or a table's rows; `level` is that of a heading, 0 for none."""
+    """A paragraph or the rows of a table; `level` is the heading level, 0 if it is not a heading."""
 
     text: str
     level: int = 0
@@ -145,12 +145,12 @@ def _root(content: bytes, name: str) -> etree._Element:
 
 @lru_cache(1_000)
 def _kind(tag: object) -> str:
-    """The name of an element without its namespace: Word has two spellings of that."""
+    """The name of an element without its namespace, because Word uses two namespaces."""
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 _LEFT_OUT = {"del", "moveFrom", "Fallback", "rt", "instrText", "delText"}
-"""Deleted text, the place it was moved from, text boxes told again, readings, field codes."""
+"""Deleted text, moved text at its old place, copies of text boxes, ruby readings, field codes."""
 
 
 def _blocks(element: etree._Element, styles: dict[str, int]) -> Iterator[_Block]:
@@ -167,7 +167,7 @@ def _blocks(element: etree._Element, styles: dict[str, int]) -> Iterator[_Block]
 
 
 def _paragraph(paragraph: etree._Element, styles: dict[str, int]) -> Iterator[_Block]:
-    """A paragraph, and after it the text boxes that hang on it."""
+    """A paragraph, then the text boxes anchored in it."""
     boxes: list[etree._Element] = []
     text = clean("".join(_runs(paragraph, boxes))).strip()
     if text:
@@ -180,7 +180,7 @@ _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen
 
 
 def _runs(element: etree._Element, boxes: list[etree._Element]) -> Iterator[str]:
-    """The text below a paragraph; text boxes are put into `boxes`."""
+    """The text below a paragraph; text boxes are added to `boxes`."""
     for child in element:
         kind = _kind(child.tag)
         if kind == "t":
@@ -194,7 +194,7 @@ def _runs(element: etree._Element, boxes: list[etree._Element]) -> Iterator[str]
 
 
 def _rows(table: etree._Element) -> Iterator[str]:
-    """The rows of a table, cells apart by bars; a table in a cell is read in its place."""
+    """The rows of a table, cells separated by bars; a table in a cell is read in place."""
     for row in _below(table, "tr"):
         if any(_kind(mark.tag) == "del" for mark in row.iterfind("{*}trPr/*")):
             continue
@@ -207,7 +207,7 @@ def _rows(table: etree._Element) -> Iterator[str]:
 
 
 def _below(element: etree._Element, kind: str) -> Iterator[etree._Element]:
-    """The rows of a table or the cells of a row, within content controls too."""
+    """The rows of a table or the cells of a row, including those in content controls."""
     for child in element:
         if _kind(child.tag) == kind:
             yield child
@@ -237,7 +237,7 @@ def _value(element: etree._Element | None) -> str:
 
 
 def _heading_styles(content: bytes) -> dict[str, int]:
-    """The levels of the styles that make headings, by their ids; those based on them too."""
+    """The levels of heading styles by id, including styles based on them."""
     if not content:
         return {}
     levels: dict[str, int] = {}
@@ -257,6 +257,7 @@ def _heading_styles(content: bytes) -> dict[str, int]:
 
 
 _MAX_STYLES_DEEP = 16
+"""The most styles followed by `basedOn`, which may be a cycle."""
 
 
 def _inherited(name: str, levels: dict[str, int], based: dict[str, str]) -> int:
@@ -268,10 +269,10 @@ def _inherited(name: str, levels: dict[str, int], based: dict[str, str]) -> int:
 
 
 def _by_docx2txt(path: Path) -> Page:
-    """The second engine: flattens tables, loses footnotes, knows no headings."""
+    """The second engine: it flattens tables, loses footnotes, and has no headings."""
     import docx2txt
 
     try:
         return Page(clean(docx2txt.process(str(path))).strip())
-    except Exception as error:  # docx2txt raises whatever zipfile and ElementTree raise
+    except Exception as error:  # docx2txt lets any error of zipfile and ElementTree through
         raise UnreadableError(f"docx2txt cannot read it ({error})") from error

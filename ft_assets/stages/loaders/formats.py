@@ -1,7 +1,7 @@
-"""The formats that are read: a row of FORMATS each, and a loader.
+"""The formats that are read. Each has a row in FORMATS and a loader.
 
-To add one: write its loader (a function of path, settings and notes, in a module of this folder), and
-add its row. Endings, engines, tool versions and messages follow from the row.
+To add a format, write its loader (a function of path, settings and notes, in a module of this folder)
+and add its row. Endings, engines, tool versions and messages follow from the row.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ Loader = Callable[[Path, "LoaderSettings", Notes], Iterator[Item]]
 class Format:
     """One format.
 
-    `media_type` is its name in the tables. The first of `engines` is tried first, unless the setting
-    `data.loaders.<media_type>` names another. `loader` is a function of the module `module`, which is
+    `media_type` is its name in the tables. `engines` are tried in order, except that the setting
+    `data.loaders.<media_type>` names the first. `loader` is a function in the module `module`, which is
     imported before parser processes are forked, so that they share it. `tools` are the distributions
-    whose versions decide whether a file has to be read again.
+    whose versions decide whether a file must be read again.
     """
 
     media_type: str
@@ -78,21 +78,21 @@ def tools() -> list[str]:
 
 
 def media_type_of(name: str) -> str:
-    """What a file is by its ending; UNKNOWN for one that is not read."""
+    """The media type of a file by its ending; UNKNOWN if files of this ending are not read."""
     found = _by_ending().get(Path(name).suffix.lower())
     return found.media_type if found else UNKNOWN
 
 
 def engines_of(media_type: str, settings: "LoaderSettings") -> list[str]:
-    """The engines of a media type, the one that the settings name first."""
+    """The engines of a media type; the engine that the settings name is first."""
     first = getattr(settings, media_type, None)
     return sorted(_by_media_type()[media_type].engines, key=lambda engine: engine != first)
 
 
 def load(path: Path, media_type: str, settings: "LoaderSettings", notes: Notes) -> Iterator[Item]:
-    """What one file holds, by the engine that `notes` names.
+    """Reads one file with the engine that `notes` names.
 
-    Raises UnreadableError where that engine finds nothing to use.
+    Raises UnreadableError if that engine finds nothing usable.
     """
     if path.stat().st_size == 0:
         raise UnreadableError("it is empty (0 bytes)", final=True)
@@ -100,6 +100,6 @@ def load(path: Path, media_type: str, settings: "LoaderSettings", notes: Notes) 
 
 
 def preload(media_type: str) -> None:
-    """Imports what most files of a media type need, so that forked processes share it."""
+    """Imports the loader of a media type, so that forked processes share it."""
     if found := _by_media_type().get(media_type):
         found.load()

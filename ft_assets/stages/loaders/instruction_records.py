@@ -1,4 +1,4 @@
-"""Instruction records in JSON and JSON Lines, in the spellings that datasets come in."""
+"""Instruction records in JSON and JSON Lines, in the layouts that datasets use."""
 
 import hashlib
 import json
@@ -25,20 +25,20 @@ FORMATS = (
 )
 
 MAX_DEPTH = 64
-"""Levels of lists and objects a record may have; conversations have four."""
+"""The most levels of lists and objects in a record; conversations have four."""
 MAX_RECORD = 16 * 2**20
-"""Characters a record may have: far above a conversation, and what is held in memory of a file."""
+"""The most characters in a record, far above any conversation; it bounds memory per file."""
 TOO_LONG = f"longer than {MAX_RECORD >> 20} Mi characters: no record is"
 _REST = 1 << 20
 
 
 class BadRecordError(Exception):
-    """A record that is none of the known formats, or lacks what its format needs."""
+    """A record that has none of the known formats, or lacks what its format needs."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a JSON file: where it starts, and what it holds or what is wrong with it."""
+    """One entry of a JSON file: where it starts, and its value or its problem."""
 
     line: int
     number: int
@@ -50,7 +50,7 @@ class Entry:
 
 
 class _Decoder:
-    """A JSON decoder that finds what the standard one lets pass."""
+    """A JSON decoder that also finds problems which the standard one accepts."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
@@ -58,9 +58,9 @@ class _Decoder:
         self._decode = decoder.raw_decode
 
     def decode(self, text: str, position: int = 0) -> tuple[Any, int, str | None]:
-        """The value at `position`, where it ends, and what is wrong with it if it can be passed by.
+        """The value at `position`, its end, and its problem if decoding can continue after it.
 
-        Raises ValueError or RecursionError where it cannot.
+        Raises ValueError or RecursionError if decoding cannot continue.
         """
         self._problems = []
         value, end = self._decode(text, position)
@@ -83,7 +83,7 @@ class _Decoder:
 
 
 def _depth(value: Any) -> int:
-    """How many levels of lists and objects a value has."""
+    """The number of levels of lists and objects in a value."""
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, list | dict)]:
         depth += 1
@@ -100,10 +100,10 @@ def _not_json(error: Exception) -> str:
 
 
 def json_entries(text: str) -> Iterator[Entry]:
-    """The entries of a JSON document: the items of an array, or the one value there is.
+    """The entries of a JSON document: the items of an array, or its single value.
 
-    Items are decoded one at a time so that each has its line. A syntax error ends the file: what
-    stands before it is kept, the rest is one problem.
+    Items are decoded one at a time, so that each has its line number. A syntax error ends the file: the
+    entries before it are kept, and the rest is one entry with a problem.
     """
     decoder = _Decoder()
     position = _skip(text, 0)
@@ -136,13 +136,13 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def _skip(text: str, position: int) -> int:
-    """The position of the next character that is no JSON white space."""
+    """The position of the next character that is not JSON white space."""
     found = _SPACE.match(text, position)
     return found.end() if found else position
 
 
 def jsonl_entries(lines: TextIO) -> Iterator[Entry]:
-    """The lines of a JSON Lines document; a bad line spoils no other."""
+    """The entries of a JSON Lines document; a bad line does not affect the others."""
     decoder = _Decoder()
     number = 0
     for place, line in enumerate(_lines(lines), start=1):
@@ -162,7 +162,7 @@ def jsonl_entries(lines: TextIO) -> Iterator[Entry]:
 
 
 def _lines(lines: TextIO) -> Iterator[str | None]:
-    """The lines, None standing for one that is too long to be held."""
+    """The lines; None for a line longer than MAX_RECORD, which is skipped to bound memory."""
     while line := lines.readline(MAX_RECORD + 1):
         if len(line) <= MAX_RECORD or line.endswith("\n"):
             yield line
@@ -173,9 +173,9 @@ def _lines(lines: TextIO) -> Iterator[str | None]:
 
 
 def read_entry(entry: Entry) -> InstructionRecord | str:
-    """The instruction record in `entry`, its text id still empty, or the entry's plain text.
+    """The instruction record in `entry` (with an empty text id), or the entry's plain text.
 
-    Raises BadRecordError with what is wrong.
+    Raises BadRecordError that says what is wrong.
     """
     if entry.problem:
         raise BadRecordError(entry.problem)

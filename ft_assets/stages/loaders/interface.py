@@ -1,4 +1,4 @@
-"""What a loader is given, what it yields and what it raises."""
+"""The interface of loaders: what they receive, yield and raise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class UnreadableError(Exception):
     """A file has no usable text; the message says why and what to do.
 
-    A `final` one is true whatever the engine: no other is tried. `pages_without_text` counts the
-    pages that hold a picture and no text.
+    If it is `final`, no other engine is tried, because the reason does not depend on the engine.
+    `pages_without_text` is the number of pages that have a picture and no text.
     """
 
     def __init__(self, reason: str, *, final: bool = False, pages_without_text: int = 0) -> None:
@@ -25,28 +25,28 @@ class UnreadableError(Exception):
 
 
 def loader_settings(values: Mapping[str, object]) -> "LoaderSettings":
-    """`data.loaders` for a process that must not load pydantic: the same settings, frozen."""
+    """The settings `data.loaders` without pydantic, frozen: parser processes must start fast and small."""
     made = make_dataclass("LoaderSettings", values, frozen=True)(**values)
     return cast("LoaderSettings", made)
 
 
 @dataclass
 class Page:
-    """The text of one page or section; its headings' starts count from the page's own."""
+    """The text of one page or section; the starts of its headings count from the start of the page."""
 
     text: str
     headings: list[Heading] = field(default_factory=list)
 
 
 MAX_REASONS = 1_000
-"""Reasons that are kept of one file: a table of another kind would have one in every line."""
+"""The most reasons kept per file: a JSON Lines file of another kind has one in every line."""
 
 
 @dataclass
 class Notes:
-    """What an engine has to say of a file besides its items.
+    """What an engine reports about a file besides its items.
 
-    `scratch` is a folder for what it has to write. `rejected` says what of the file was left out.
+    `scratch` is a folder for temporary files. `rejected` are the reasons of the parts left out.
     """
 
     scratch: Path
@@ -57,13 +57,13 @@ class Notes:
     pages_without_text: int = 0
 
     def reject(self, reason: str) -> None:
-        """Notes a part that cannot be used."""
+        """Records a part that cannot be used."""
         self.rejects += 1
         if self.rejects <= MAX_REASONS:
             self.rejected.append(reason)
 
     def reasons(self) -> list[str]:
-        """Why parts were left out; what goes beyond MAX_REASONS is a number."""
+        """The reasons of the parts left out; beyond MAX_REASONS only their number."""
         more = self.rejects - len(self.rejected)
         return (
             [*self.rejected, f"and {more:,} more parts cannot be used"] if more else self.rejected
@@ -74,7 +74,7 @@ Item = Page | InstructionRecord
 
 
 def clean(text: str) -> str:
-    """Line ends become newlines, NULs go, and halves of surrogate pairs become U+FFFD."""
+    """Turns line ends into newlines and lone surrogates into U+FFFD, and removes NULs."""
     if not text.isascii():
         try:
             text.encode()

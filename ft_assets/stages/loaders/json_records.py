@@ -1,4 +1,4 @@
-"""JSON and JSON Lines: instruction records, and texts, each with its place in the file."""
+"""JSON and JSON Lines: instruction records and texts, each with its position in the file."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def load_json(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Item]:
-    """Yields what a JSON document holds."""
+    """Yields the records and texts in a JSON document."""
     text = decode_file(path, notes)
     if not text.strip():
         raise UnreadableError("it is empty", final=True)
@@ -29,7 +29,7 @@ def load_json(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[
 
 
 def load_jsonl(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Item]:
-    """Yields what the lines of a JSON Lines file hold; no more than a line is in memory."""
+    """Yields the records and texts in a JSON Lines file, with one line in memory at a time."""
     notes.encoding = encoding_of(path)
     with path.open("rb") as file:
         lines = io.TextIOWrapper(file, notes.encoding, errors="replace", newline="\n")
@@ -37,7 +37,7 @@ def load_jsonl(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator
 
 
 def _items(entries: Iterable[Entry], notes: Notes) -> Iterator[Item]:
-    """The records and texts of the entries; a bad one is noted with its line."""
+    """The records and texts of the entries; a bad entry is rejected with its line number."""
     empty = True
     for entry in entries:
         empty = False

@@ -15,7 +15,7 @@ _LAST_LINES = 3
 
 
 def check_installed() -> None:
-    """Raises UserError where `data.loaders.ocr` is set and there is nothing to do it with."""
+    """Raises UserError if `ocrmypdf` is not installed. Call it only if `data.loaders.ocr` is set."""
     if shutil.which(PROGRAM, path=environment("ocr").get("PATH")) is None:
         raise UserError(
             "data.loaders.ocr: the program ocrmypdf is not installed; install it (apt-get install "
@@ -32,10 +32,10 @@ def version() -> str:
 
 @contextmanager
 def text_layer(path: Path, scratch: Path) -> Iterator[Path]:
-    """A copy of a PDF with text on the pages that had none, for as long as it is used.
+    """A temporary copy of a PDF with text on the pages that had none.
 
-    The parser process waits for the program; both are killed when their time is up, and `scratch`
-    is where what they leave then is found.
+    The parser process waits for the program. At the time limit both are killed; the files that they
+    leave are in `scratch`, where the caller removes them.
     """
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
         output = Path(folder) / "with-text.pdf"

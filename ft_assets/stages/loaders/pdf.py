@@ -1,6 +1,6 @@
 """PDF: pages, headings from the outline, and pages that are pictures.
 
-pypdfium2 is the faster engine, and right on TeX files where pypdf glues words; pypdf repairs some
+pypdfium2 is the faster engine, and correct on TeX files in which pypdf joins words; pypdf repairs some
 files that pdfium refuses.
 """
 
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from ft_assets.config import LoaderSettings
 
 PAGE_CHARACTERS = 16
-"""Visible characters below which a page has no text to speak of: a page number, a stamp."""
+"""A page with fewer visible characters has no real text, only a page number or a stamp."""
 _MAX_HEADINGS = 20_000
+"""The most bookmarks that are read: a damaged outline may be endless."""
 _MAX_DAMAGED = 100
 _SHOWN_PAGES = 12
 
 
 @dataclass
 class _Extract:
-    """What an engine got out of a PDF; page numbers count from 1."""
+    """What an engine extracted from a PDF; page numbers count from 1."""
 
     texts: list[str] = field(default_factory=list)
     outline: list[Mark] = field(default_factory=list)
@@ -43,12 +44,14 @@ class _Extract:
     damaged: list[int] = field(default_factory=list)
 
     def visible(self) -> int:
-        """The characters that are no white space."""
+        """The number of characters that are not white space."""
         return sum(len("".join(text.split())) for text in self.texts)
 
 
 def load_pdf(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[Page]:
-    """Yields one page each. Pages that hold a picture and no text are noted, or read by OCR."""
+    """Yields one Page for each page. Pages with a picture and no text are read by OCR if it is on, else
+    rejected.
+    """
     extract = _ENGINES[notes.engine](path, settings)
     if extract.pictures and settings.ocr:
         with text_layer(path, notes.scratch) as with_text:
@@ -63,7 +66,7 @@ def load_pdf(path: Path, settings: "LoaderSettings", notes: Notes) -> Iterator[P
 
 
 def _judge(extract: _Extract, settings: "LoaderSettings", notes: Notes) -> None:
-    """Notes pages without text; raises UnreadableError where there is no text to speak of."""
+    """Rejects pages without text; raises UnreadableError if the file has almost no text."""
     pages = len(extract.texts)
     notes.pages_without_text = len(extract.pictures)
     if extract.pictures:
@@ -106,14 +109,14 @@ def page_ranges(pages: list[int]) -> str:
 
 
 class _Budget:
-    """How much text a file may have."""
+    """The limit on the text of a file: `data.loaders.max_unpacked_mb`."""
 
     def __init__(self, settings: "LoaderSettings") -> None:
         self._mb = settings.max_unpacked_mb
         self._left = self._mb * 2**20
 
     def take(self, text: str) -> None:
-        """Raises UnreadableError once there is too much."""
+        """Counts `text`; raises UnreadableError above the limit."""
         self._left -= len(text)
         if self._left < 0:
             reason = f"its text is more than {self._mb} MB: data.loaders.max_unpacked_mb"
@@ -146,7 +149,7 @@ def _by_pdfium(path: Path, settings: "LoaderSettings") -> _Extract:
 
 
 def _check_damage(extract: _Extract, pages: int) -> None:
-    """Gives up on a file whose pages fail, however many it claims to have."""
+    """Raises UnreadableError if most pages fail: a damaged file may claim a huge number of pages."""
     damaged = len(extract.damaged)
     if damaged == pages or damaged > _MAX_DAMAGED + len(extract.texts) / 2:
         raise UnreadableError(f"{page_ranges(extract.damaged)} cannot be read: damaged")
@@ -177,7 +180,10 @@ def _has_picture(page: Any) -> bool:
 
 
 def _outline_by_pdfium(pdf: Any) -> Iterator[Mark]:
-    """The outline's entries that lead to a page. Read by pointer: a cyclic one must come to an end."""
+    """The outline's entries that lead to a page.
+
+    Bookmarks are compared by pointer, so that a cyclic outline ends.
+    """
     raw = pypdfium2.raw
     waiting = [(raw.FPDFBookmark_GetFirstChild(pdf, None), 1)]
     seen: set[int] = set()
@@ -232,7 +238,7 @@ def _pypdf_has_picture(page: Any) -> bool:
 
 
 def _outline_by_pypdf(reader: Any) -> list[Mark]:
-    """The outline's entries; none where it is damaged, which loses no text."""
+    """The outline's entries; damaged ones are skipped, because that loses no text."""
     marks: list[Mark] = []
     waiting = [(entry, 1) for entry in reversed(_entries(reader))]
     while waiting and len(marks) < _MAX_HEADINGS:

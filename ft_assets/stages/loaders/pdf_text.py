@@ -1,4 +1,4 @@
-"""What becomes of a PDF's text: ligatures, broken words, running lines, and where headings stand."""
+"""Cleans a PDF's text: ligatures, broken words and running lines; and finds its headings."""
 
 import re
 from collections import Counter
@@ -19,12 +19,12 @@ _LIGATURES = {
 }
 _LIGATURE = re.compile(f"[{''.join(_LIGATURES)}]")
 _GOES_ON = "\x02"
-"""Where pdfium took away a hyphen and the line end after it; U+FFFE in other versions."""
+"""pdfium writes this in place of a hyphen at a line end; U+FFFE in other versions."""
 _SOFT = "\xad"
 
 
 def tidy(text: str) -> str:
-    """The text of a page as an engine gives it, in plain characters."""
+    """Replaces ligatures and soft hyphens in the text of a page."""
     text = clean(text)
     if not text.isascii():
         text = _LIGATURE.sub(lambda found: _LIGATURES[found[0]], text)
@@ -41,7 +41,7 @@ _MAX_WORD = 64
 
 @dataclass(frozen=True)
 class _Broken:
-    """A word that is broken from `start` to `end` of a page's text, and its halves."""
+    """A word broken at `start` to `end` of a page's text, with its two halves."""
 
     start: int
     end: int
@@ -61,9 +61,9 @@ def _broken_words(text: str) -> list[_Broken]:
 
 
 def dehyphenated(texts: list[str], *, join: bool) -> list[str]:
-    """The pages with words joined that were broken at line ends, or the breaks as they stand.
+    """The pages with words joined that were broken at line ends; unchanged if not `join`.
 
-    A hyphen stays where it is a part of the word: see `_joiner`.
+    A hyphen is kept if it is part of the word: see `_joiner`.
     """
     broken = [_broken_words(text) for text in texts]
     if join and any(broken):
@@ -74,7 +74,7 @@ def dehyphenated(texts: list[str], *, join: bool) -> list[str]:
 
 
 def _whole_words(texts: list[str], broken: list[list[_Broken]]) -> set[str]:
-    """The words of a document that are not broken."""
+    """The unbroken words of a document."""
     known: set[str] = set()
     for text, words in zip(texts, broken, strict=True):
         reached = 0
@@ -86,7 +86,7 @@ def _whole_words(texts: list[str], broken: list[list[_Broken]]) -> set[str]:
 
 
 def _joined(text: str, words: list[_Broken], known: set[str]) -> str:
-    """The text with its broken words whole; one at a line's end stays on the first line."""
+    """The text with its broken words joined; a joined word stays on the first line."""
     pieces, reached = [], 0
     for word in words:
         pieces += [text[reached : word.start], _joiner(word.left, word.right, known)]
@@ -102,10 +102,10 @@ _REST_OF_WORD = re.compile(rf"([^\s{_GOES_ON}-]*) ?")
 
 
 def _joiner(left: str, right: str, known: set[str]) -> str:
-    """`-` where the hyphen at a break is a part of the word, else nothing.
+    """`-` if the hyphen at a break is part of the word, else "".
 
-    It is where the document spells the word with one elsewhere, where a number or a capital
-    stands at it, and where both halves are words of the document and both together are none.
+    It is part of the word if the document has the word with a hyphen elsewhere, if a digit or a capital
+    is next to it, or if both halves are words of the document and the joined word is not.
     """
     if f"{left}-{right}".casefold() in known:
         return "-"
@@ -125,8 +125,8 @@ _NUMBER = re.compile(r"\d+|\b[ivxlc]+\b", re.IGNORECASE)
 def without_running_lines(texts: list[str]) -> list[str]:
     """The pages without headers and footers.
 
-    Those are lines among the first or last two of a page that, numbers aside, stand in the same
-    place of three pages or more.
+    These are lines among the first or last two of a page that occur, apart from numbers, on three or
+    more pages.
     """
     pages = [text.split("\n") for text in texts]
     seen: Counter[tuple[bool, str]] = Counter()
@@ -150,7 +150,7 @@ def _edge(lines: list[str]) -> list[str]:
 
 
 def _strip(lines: list[str], running: set[tuple[bool, str]], *, at_end: bool) -> list[str]:
-    """The lines without the running ones they begin with."""
+    """The lines without the running lines at their start."""
     left = _EDGE_LINES
     for number, line in enumerate(lines):
         if not line.strip():
@@ -171,7 +171,7 @@ class Mark:
 
 
 def placed_headings(outline: list[Mark], texts: list[str]) -> Iterator[list[Heading]]:
-    """The headings of each page, each where its title stands there, else where the page begins."""
+    """The headings of each page, at the position of their title, else at the start of the page."""
     by_page: dict[int, list[Mark]] = {}
     for mark in outline:
         by_page.setdefault(mark.page, []).append(mark)
@@ -191,15 +191,16 @@ _NUMBERED = re.compile(
 )
 _MAX_PREFIX = 40
 _MAX_TITLE = 300
+"""The longest title that is searched for: it becomes a regular expression."""
 
 
 def _find_title(title: str, text: str, reached: int) -> int | None:
-    """Where a title stands from `reached` on: as a line, perhaps numbered, rather than in one."""
+    """The position of a title from `reached` on; a line of its own, perhaps numbered, is preferred."""
     first = None
     for place in _places(title[:_MAX_TITLE], text, reached):
         line = text.rfind("\n", 0, place) + 1
         above = text.rfind("\n", 0, max(0, line - 1)) + 1
-        for start in (line, above):  # `Chapter 3` may have a line of its own
+        for start in (line, above):  # `Chapter 3` may be on a line of its own
             prefix = text[start:place]
             if len(prefix) <= _MAX_PREFIX and _NUMBERED.fullmatch(prefix):
                 return place - len(prefix.lstrip())
@@ -208,7 +209,7 @@ def _find_title(title: str, text: str, reached: int) -> int | None:
 
 
 def _places(title: str, text: str, reached: int) -> Iterator[int]:
-    """Where a title stands from `reached` on; one that is broken over lines is found too."""
+    """The positions of a title from `reached` on; titles broken over lines are found too."""
     place = text.find(title, reached)
     if place < 0 and title.split()[0].casefold() in text.casefold():
         words = r"[\s-]+".join(re.escape(word) for word in title.split())

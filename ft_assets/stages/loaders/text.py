@@ -1,4 +1,4 @@
-"""Plain text and Markdown, in whatever encoding."""
+"""Plain text and Markdown, in any encoding."""
 
 import codecs
 import re
@@ -29,9 +29,8 @@ _BLOCK = 1 << 20
 def encoding_of(path: Path) -> str:
     """The encoding of a text file, read a block at a time.
 
-    A byte-order mark decides, then where the zero bytes stand, then whether it is UTF-8 but for a
-    few bytes, else charset-normalizer's best guess. Raises UnreadableError where the bytes are
-    not text.
+    The first that applies: a byte-order mark, the positions of zero bytes (UTF-16 and UTF-32), UTF-8
+    with few errors, charset-normalizer's best guess. Raises UnreadableError if the bytes are not text.
     """
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
@@ -49,7 +48,7 @@ def encoding_of(path: Path) -> str:
 
 
 def _by_zeros(head: bytes) -> str | None:
-    """UTF-16 and UTF-32 without a mark: zero bytes stand in the same places throughout."""
+    """UTF-16 or UTF-32 without a byte-order mark: zero bytes are in the same positions throughout."""
     zeros = [head[place::4].count(0) for place in range(4)]
     total = sum(zeros)
     if total < len(head) // 50 or total == 0:
@@ -66,7 +65,7 @@ def _by_zeros(head: bytes) -> str | None:
 
 
 def _by_utf8(path: Path) -> str | None:
-    """UTF-8, unless more of what is not ASCII is wrong than a tenth of what is right."""
+    """UTF-8 if at most one non-ASCII character is wrong for ten that are right, else None."""
     right = wrong = 0
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     with path.open("rb") as file:
@@ -92,7 +91,7 @@ def _by_guess(path: Path) -> str:
 
 
 def _around_first_foreign_byte(path: Path) -> bytes:
-    """A sample that has something to guess from."""
+    """A sample around the first non-ASCII byte, because ASCII alone says nothing about the encoding."""
     with path.open("rb") as file:
         position = 0
         while (block := file.read(_BLOCK)) and block.isascii():
@@ -104,7 +103,7 @@ def _around_first_foreign_byte(path: Path) -> bytes:
 
 
 def decode_file(path: Path, notes: Notes) -> str:
-    """The whole text of a file; what cannot be decoded becomes U+FFFD. Notes the encoding."""
+    """The whole text of a file; undecodable bytes become U+FFFD. Records the encoding in `notes`."""
     notes.encoding = encoding_of(path)
     return path.read_bytes().decode(notes.encoding, errors="replace")
 
@@ -134,7 +133,7 @@ _NO_PARAGRAPH = re.compile(r" {4}|\t| {0,3}(?:[-*+>|]|\d+[.)])(?:\s|$)| {0,3}\|"
 
 
 def markdown_headings(text: str) -> Iterator[Heading]:
-    """The headings of a Markdown text, in both spellings; code and front matter have none."""
+    """The ATX and setext headings of a Markdown text; code and front matter have none."""
     fence, start, before = "", 0, ""
     in_front_matter = text.startswith("---\n") and "\n---\n" in text[3:]
     for number, line in enumerate(text.split("\n")):
@@ -155,7 +154,9 @@ def markdown_headings(text: str) -> Iterator[Heading]:
 
 
 def _read_line(line: str, before: str, fence: str) -> tuple[str, tuple[int, str, bool] | None]:
-    """The fence that is open after a line, and the heading it makes: level, title, is it above."""
+    """The code fence that is open after a line, and the heading that the line ends: its level, its
+    title, and whether the title is on the line above.
+    """
     if mark := _FENCE.match(line):
         if not fence:
             return mark[1], None

@@ -1,1 +1,1 @@
-"""What `qa_pairs` is made with: prompts, providers, the ledger, money, quality and reviews."""
+"""The parts of `qa_pairs`: prompts, providers, the ledger, money, quality checks and reviews."""

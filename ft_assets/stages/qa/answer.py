@@ -1,4 +1,4 @@
-"""What the model is to answer with, and what an answer that came is worth."""
+"""The form that answers must have, and the check whether an answer has it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,15 +9,14 @@ from typing import Literal
 FormName = Literal["pairs", "verdicts"]
 
 OutcomeName = Literal["answered", "refused", "truncated", "invalid", "failed", "unknown"]
-"""What can become of a request that was sent.
+"""The outcomes of a request that was sent.
 
-`failed` was turned away and is not paid for; of an `unknown` one the answer was lost, and it may have
-been paid for.
+`failed`: an error status, not paid for. `unknown`: the answer was lost and may have been paid for.
 """
 SETTLED = ("answered", "refused", "truncated", "invalid")
-"""Outcomes that are an answer: what gave one is never sent again."""
+"""Outcomes that are an answer: a request with one of them is never sent again."""
 RETRIED = ("truncated", "invalid")
-"""Useless answers, for which a second sample is asked for once."""
+"""Unusable answers, for which one second sample is requested."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge says of a pair: its number, what decided, and whether to keep it."""
+    """The judge's verdict on a pair: its number, the reason, and whether to keep it."""
 
     pair: int
     reason: str
@@ -43,10 +42,10 @@ Item = Draft | Verdict
 
 @dataclass(frozen=True)
 class Form:
-    """A form of answers: an object with one list, which has the form's name, of items of a kind.
+    """A form of answers: a JSON object with one list, named after the form, of items of one kind.
 
-    `fields` says of each field of an item its type in JSON and what it is; `tokens` is about what an
-    item has.
+    `fields` maps each field of an item to its JSON type and its description; `tokens` is the typical
+    length of an item.
     """
 
     name: FormName
@@ -56,7 +55,7 @@ class Form:
 
     @cached_property
     def schema(self) -> dict[str, object]:
-        """The JSON schema. The API does not hold an answer to a count: that is checked here."""
+        """The JSON schema. The API cannot enforce a number of items: `read_answer` checks it."""
         item = {
             "type": "object",
             "properties": {
@@ -100,7 +99,7 @@ _TYPES = {"string": str, "integer": int, "boolean": bool}
 
 @dataclass(frozen=True)
 class Answer:
-    """What an answer is: its items, or why it is useless."""
+    """An answer after reading: its items, or why it is unusable."""
 
     outcome: OutcomeName
     reason: str = ""
@@ -108,17 +107,21 @@ class Answer:
 
     @property
     def drafts(self) -> list[Draft]:
-        """The items of an answer in the form `PAIRS`."""
+        """The items, if the answer has the form `PAIRS`."""
         return [item for item in self.items if isinstance(item, Draft)]
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """The items of an answer in the form `VERDICTS`."""
+        """The items, if the answer has the form `VERDICTS`."""
         return [item for item in self.items if isinstance(item, Verdict)]
 
 
 def read_answer(form: Form, stop_reason: str | None, text: str, count: int) -> Answer:
-    """Whether an answer is just `count` items of `form`. Never raises, whatever the answer is."""
+    """Checks that an answer is exactly `count` items of `form`. Never raises, whatever the answer is.
+
+    A wrong count is `invalid` even if the items are good; otherwise a model that answers half of each
+    request would go unnoticed.
+    """
     if stop_reason == "refusal":
         return Answer("refused", "the model refused")
     if stop_reason in ("max_tokens", "model_context_window_exceeded"):
@@ -138,7 +141,7 @@ def read_answer(form: Form, stop_reason: str | None, text: str, count: int) -> A
 
 
 def _items(form: Form, value: object) -> list[Item]:
-    """The items in a value. Raises ValueError if it does not have the form."""
+    """The items in a value. Raises ValueError if the value does not have the form."""
     if not isinstance(value, dict) or set(value) != {form.name}:
         raise ValueError(f"it is not an object with just `{form.name}`")
     if not isinstance(value[form.name], list):

@@ -1,4 +1,4 @@
-"""What came of one request, read from the ledger: its answers, its state, and the pairs they prove."""
+"""The results of one request, read from the ledger: its answers, its state and its proven pairs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from ft_assets.stages.qa.ledger.ledger import Answered, Ledger
 from ft_assets.stages.qa.prompt import Request
 
 STATES = ("answered", "refused", "truncated", "invalid", "failed", "unknown", "pending")
-"""The states of requests; each request is in one of them."""
+"""The states of requests; each request is in exactly one of them."""
 
 Attempt = tuple[Answer, Answered]
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """What came of a request, and of a second sample if the first answer was useless."""
+    """The results of a request, and of a second sample if the first answer was unusable."""
 
     request: Request
     all: list[Attempt]
 
     @classmethod
     def of(cls, request: Request, ledger: Ledger) -> "Attempts":
-        """What a ledger has of a request."""
+        """The attempts that a ledger has for a request."""
         return cls(request, list(_attempts(request, ledger)))
 
     @property
@@ -38,11 +38,11 @@ class Attempts:
 
     @property
     def answer(self) -> Answer:
-        """The answer that counts; without items if the request has none."""
+        """The answer that counts; without items if the request has no usable answer."""
         return self.all[-1][0] if self.state == "answered" else Answer("failed")
 
     def sift(self, chunk: Chunk) -> Sifted:
-        """The pairs of an answer that its chunk proves, and the others."""
+        """Splits the answer's pairs into those that the chunk proves and the others."""
         key = self.all[-1][1].key if self.all else ""
         return sift(self.answer.drafts, chunk, key)
 
@@ -54,7 +54,7 @@ def _attempts(request: Request, ledger: Ledger) -> Iterator[Attempt]:
             return
         answered = ledger.answer(sample.key)
         answer = Answer(outcome, answered.error)
-        if outcome in SETTLED:  # the text decides, as it is read now
+        if outcome in SETTLED:  # read the text again: the rules may be newer than the ledger's line
             form = request.recipe.form
             answer = read_answer(form, answered.stop_reason, answered.text, request.pairs)
         yield answer, answered

@@ -1,7 +1,7 @@
-"""Sends requests in Message Batches, at half the price, and collects what has ended.
+"""Sends requests in Message Batches, at half the price, and collects batches that have ended.
 
-Both survive the end of their process at any moment: what was sent is on disk before it is sent, and
-what came is collected by a later process. Nothing here waits for a batch, which may take a day.
+The process may die at any moment: a request is on disk before it is sent, and a later process
+collects the results. Nothing here waits for a batch, because that may take a day.
 """
 
 import json
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from anthropic.types.messages.batch_create_params import Request as BatchRequest
 
 MOST_REQUESTS, MOST_BYTES = 100_000, 240 * 10**6
-"""What one batch takes; the API's limit is 256 MB, with what is around the requests."""
+"""The most that goes into one batch; the API's limit is 256 MB, including the JSON around the requests."""
 APPEARS = timedelta(minutes=2)
-"""After so long a batch is in the list, if it exists."""
+"""A batch that exists is in the service's list by this age."""
 LOST_AFTER = timedelta(hours=25)
-"""After so long a batch that answers 404 is lost: no batch lives longer, and before that the key may be
-that of another workspace."""
+"""A batch that still returns 404 at this age is lost: no batch lives longer. Before that, the key may
+belong to another workspace."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _WRITTEN_AT_ONCE = 200
 _FRUITLESS = 3
-"""Batches without a single answer, one after the other, before a person is asked."""
+"""Consecutive batches without a single answer after which the run stops, so that a person looks."""
 
 
 def close_unsent(ledger: OpenLedger) -> None:
-    """Closes the requests of batches that were never sent, as their process ended before that."""
+    """Closes the requests of batches that were never sent because their process ended first."""
     known = {batch.name for batch in BatchLog(ledger.path.parent).under_way}
     for name in ledger.batches() - known:
         ledger.close_batch(name, "failed", "the process ended before it was sent")
@@ -68,47 +68,47 @@ class BatchSending:
             budget.under_way(sum(sent.usd for _, sent in ledger.open_in(batch.name).values()))
 
     def run(self, missing: Callable[[], Iterable[Request]]) -> None:
-        """Sends what is `missing` until nothing is.
+        """Sends `missing` requests until none is missing.
 
-        Raises WaitingError if a batch has to be waited for, UserError or StageError if nothing more
-        can be sent. Whatever happens, what came is in the ledger.
+        Raises WaitingError while a batch is pending, UserError or StageError if nothing more can be
+        sent. In every case the answers received are in the ledger.
         """
         self.collect()
         while self._submit(missing()):
             self.collect()
 
     def collect(self) -> None:
-        """Collects the results of batches that have ended. Raises WaitingError if one has not."""
+        """Collects the results of batches that have ended. Raises WaitingError if one is pending."""
         previously = self._log.fruitless
         waiting = self._log.under_way
         waits = [why for batch in waiting if (why := self._collected(batch))]
         if self._stop:
             raise type(self._stop)(
-                f"{self._stop}. What was answered is kept in {self._ledger.path}"
+                f"{self._stop}. The answers so far are kept in {self._ledger.path}"
             )
         if waits:
             raise WaitingError(
-                f"waiting for {'; '.join(waits)}. Nothing is published yet, and all that comes is "
-                "kept. Run again once it has ended, or leave that to the sensor of ft-assets ui"
+                f"waiting for {'; '.join(waits)}. Nothing is published yet; the results will be kept. "
+                "Run again once it has ended, or let the sensor of ft-assets ui do so"
             )
         if waiting:
             self._ledger.require_hope()
         fruitless = self._log.fruitless
         if fruitless > previously and fruitless % _FRUITLESS == 0:
             raise StageError(
-                f"{fruitless} batches came back without a single answer, one after the other; their "
-                f"errors are in {self._ledger.path}. Running again sends them once more"
+                f"{fruitless} batches in a row came back without a single answer; their errors are in "
+                f"{self._ledger.path}. Running again sends the requests once more"
             )
 
     def _collected(self, batch: Batch) -> str:
-        """Collects a batch if it has ended; else says what is waited for."""
+        """Collects a batch if it has ended and returns ""; else returns what is pending, in words."""
         age = datetime.now(UTC) - batch.sent
         what = f"batch {batch.id or '(its id is being looked up)'} of {batch.requests:,} requests"
         try:
             if not batch.id and not self._found(batch):
                 if age < APPEARS:
                     return what
-                self._close(batch, "failed", "its batch was never made")
+                self._close(batch, "failed", "its batch was never created")
                 return ""
             state = self._service.state(batch.id)
             if state == "ended":
@@ -117,16 +117,19 @@ class BatchSending:
                 self._close(batch, "unknown", f"the results of batch {batch.id} are no longer kept")
                 return ""
         except UnreachableError as error:
-            return f"{what}, about which nothing can be learned now ({error})"
+            return f"{what}, whose state cannot be checked now ({error})"
         if state == "not found":
             if age < LOST_AFTER:
-                return f"{what}, which this key does not find (yet)"
+                return f"{what}, which this key cannot find (yet)"
             self._close(batch, "unknown", f"batch {batch.id} cannot be found")
             return ""
-        return f"{what}, sent {batch.sent:%Y-%m-%d %H:%M} UTC and done within a day"
+        return f"{what}, sent {batch.sent:%Y-%m-%d %H:%M} UTC; it ends within a day"
 
     def _found(self, batch: Batch) -> bool:
-        """Looks up a batch whose creation was not answered: by its size, among those not known."""
+        """Looks up the id of a batch whose creation was not answered.
+
+        It is a batch of the same size that is not in the log.
+        """
         known = {other.id for other in self._log.batches.values()} | batch.not_ours
         for listed in reversed(self._service.since(batch.sent - _CLOCKS_DIFFER)):
             if listed.requests == batch.requests and listed.id not in known:
@@ -135,7 +138,7 @@ class BatchSending:
         return False
 
     def _took(self, batch: Batch) -> bool:
-        """Writes down the results; False if they are those of others' requests."""
+        """Writes the results to the ledger; False if they belong to somebody else's requests."""
         waiting = self._ledger.open_in(batch.name)
         came = answers = 0
         for lines in _batched(self._service.results(batch.id, self._model)):
@@ -153,7 +156,7 @@ class BatchSending:
         return True
 
     def _write_down(self, taken: list[tuple[int, Sent, Reply]]) -> None:
-        """Writes down what came of requests."""
+        """Writes replies to the ledger."""
         found = [(number, self._answered(sent, reply)) for number, sent, reply in taken]
         self._ledger.outcome(found)
         for (_, answered), (_, sent, reply) in zip(found, taken, strict=True):
@@ -173,13 +176,13 @@ class BatchSending:
         answers: int = 0,
         wait_until: float = 0.0,
     ) -> None:
-        """A batch is over; what has no result came to `outcome`."""
+        """Closes a batch; its requests without a result get `outcome`."""
         for sent, usd in self._ledger.close_batch(batch.name, outcome, why, wait_until):
             self._budget.settle(sent.usd, usd)
         self._log.write("over", batch.name, answers=answers)
 
     def _submit(self, requests: Iterable[Request]) -> bool:
-        """Sends requests, as many as the caps let through; False if there are none."""
+        """Sends as many requests as the caps allow; False if there are none to send."""
         fresh = iter(requests)
         if (first := next(fresh, None)) is None:
             return False
@@ -193,7 +196,7 @@ class BatchSending:
         return True
 
     def _parts(self, requests: Iterable[Request]) -> "Iterator[list[_Going]]":
-        """What goes into one batch each, its money set aside."""
+        """Splits requests into batches, and reserves the most that each request can cost."""
         part: list[_Going] = []
         size = 0
         for request in requests:
@@ -211,7 +214,7 @@ class BatchSending:
             yield part
 
     def _send(self, part: "list[_Going]") -> None:
-        """Sends one batch. If nobody knows whether it arrived, that is looked up later."""
+        """Sends one batch. If its creation is not answered, `_found` looks it up later."""
         self._ledger.require_reserve()
         name = secrets.token_hex(8)
         time.sleep(wait_until(self._ledger.wait_until))
@@ -229,7 +232,7 @@ class BatchSending:
             raise said.stop or StageError(f"no batch can be sent: {said.error}. Run again {later}")
 
     def _create(self, bodies: "list[BatchRequest]") -> str | Reply:
-        """The id of a batch, or what came instead of one in the end."""
+        """The id of a new batch, or the reply to the last try."""
         for attempt in count(1):
             said = self._service.create(bodies)
             if isinstance(said, str) or not said.again:
@@ -237,21 +240,21 @@ class BatchSending:
             wait = BATCHES.wait(said.failure, attempt, said.retry_after)
             if wait is None:
                 break
-            self._report(f"no batch could be sent ({said.error}): again in {wait:.0f} s")
+            self._report(f"the batch could not be sent ({said.error}): retry in {wait:.0f} s")
             time.sleep(wait)
         return said
 
 
 @dataclass
 class _Going:
-    """A request on its way into a batch, and the money set aside for it."""
+    """A request on its way into a batch, and the money reserved for it."""
 
     request: Request
     usd: float
     body: "BatchRequest"
 
     def sent(self, batch: str, price: Price) -> Sent:
-        """What the ledger is told of it."""
+        """Its line in the ledger."""
         recipe = self.request.recipe
         return Sent(
             self.request.key,
@@ -268,6 +271,6 @@ Lines = Iterator[tuple[str, Reply]]
 
 
 def _batched(lines: Lines) -> Iterator[list[tuple[str, Reply]]]:
-    """Results by the hundreds, to be written down together."""
+    """Groups of results, so that each group costs one disk sync."""
     while some := list(islice(lines, _WRITTEN_AT_ONCE)):
         yield some

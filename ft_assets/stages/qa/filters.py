@@ -1,4 +1,4 @@
-"""Which pairs are kept: those that their chunk proves, that can be understood alone, and are new."""
+"""Which pairs are kept: those that are proven by their chunk, understandable alone, and new."""
 
 import re
 import unicodedata
@@ -11,9 +11,9 @@ from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, near_earlier, 
 from ft_assets.stages.qa.answer import Draft
 
 _NEAR = 0.85
-"""The similarity from which two pairs count as one, as `data.near_duplicates` has it by default."""
+"""Pairs at least this similar count as duplicates: the default of `data.near_duplicates`."""
 _LEAST_EVIDENCE = 12
-"""Characters below which a quote proves nothing."""
+"""Characters that a quote needs to prove anything: a shorter one may be in the chunk by chance."""
 _PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": "-"})
 
 _THING = (
@@ -26,24 +26,24 @@ LEANING = re.compile(
     r"\b(?:mentioned|described|stated|listed|given|shown)\s+(?:above|below|here)\b",
     re.IGNORECASE,
 )
-"""Words that lean on a source which the reader does not have."""
+"""Words that refer to a source which the reader does not have."""
 
 
 @dataclass(frozen=True)
 class Sifted:
-    """What became of pairs."""
+    """Pairs, split into kept and dropped ones."""
 
     kept: list[QAPair]
     dropped: list[DroppedPair]
 
 
 def plain(text: str) -> str:
-    """A text as quotes are compared: one kind of space, quotation mark and dash."""
+    """A text in the form in which quotes are compared: one kind of space, quotation mark and dash."""
     return " ".join(unicodedata.normalize("NFKC", text).translate(_PLAIN).split())
 
 
 def fault_of(draft: Draft, chunk_plain: str) -> str | None:
-    """Why a pair is not kept; None if it is. `chunk_plain` is its chunk as `plain` has it."""
+    """Why a pair is dropped; None if it is kept. `chunk_plain` is its chunk's text through `plain`."""
     evidence = plain(draft.evidence)
     if evidence not in chunk_plain:
         return "the evidence is not in the chunk"
@@ -56,14 +56,14 @@ def fault_of(draft: Draft, chunk_plain: str) -> str | None:
 
 
 def pair_of(draft: Draft, chunk: Chunk, request_id: str) -> QAPair:
-    """A pair with its id, which is a digest of all the rest but the request."""
+    """A pair with its id: a digest of all its other fields except the request."""
     said = (draft.question, draft.answer, draft.evidence, chunk.chunk_id, chunk.text_id)
     pair_id = sha256("\0".join(said).encode()).hexdigest()[:32]
     return QAPair(pair_id, *said, request_id)
 
 
 def sift(drafts: Iterable[Draft], chunk: Chunk, request_id: str) -> Sifted:
-    """The pairs of one chunk, looked at one by one."""
+    """Checks the pairs of one chunk, each by itself."""
     chunk_plain = plain(chunk.text)
     found = Sifted([], [])
     for draft in drafts:
@@ -78,12 +78,15 @@ def sift(drafts: Iterable[Draft], chunk: Chunk, request_id: str) -> Sifted:
 def dropped_pair(
     pair: QAPair, reason: str, kept_id: str | None = None, remark: str | None = None
 ) -> DroppedPair:
-    """A pair that is not kept, and why."""
+    """A dropped pair with its reason."""
     return DroppedPair(**vars(pair), reason=reason, kept_id=kept_id, remark=remark)
 
 
 def without_duplicates(pairs: list[QAPair], first: int = 0) -> Sifted:
-    """Of pairs that ask the same, or are nearly the same, the earliest; the `first` ones are kept."""
+    """Keeps the earliest of pairs that ask the same question or are near-duplicates.
+
+    The first `first` pairs are always kept: a person wrote them.
+    """
     found = Sifted([], [])
     asked: dict[str, QAPair] = {}
     for place, pair in enumerate(pairs):

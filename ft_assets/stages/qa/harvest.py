@@ -1,4 +1,4 @@
-"""Reads pairs out of the ledger's answers: a function of the chunks, the settings and the answers."""
+"""Reads pairs from the ledger; the result depends only on chunks, settings, reviews and answers."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from ft_assets.stages.qa.review import Overlay
 
 @dataclass(frozen=True)
 class UselessAnswer:
-    """What came instead of an answer, and why it is useless."""
+    """An unusable answer, and why it is unusable."""
 
     outcome: OutcomeName
     reason: str
@@ -26,7 +26,7 @@ class UselessAnswer:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A request without a useful answer, for a person to read; a line of the quarantine file."""
+    """A request without a usable answer, for a person to read; a line of the quarantine file."""
 
     request: str
     asked_for: FormName
@@ -38,10 +38,10 @@ class Quarantined:
 
 @dataclass
 class Harvest:
-    """What the answers give.
+    """Everything that is read from the answers.
 
-    By request: its state in `states`; how many pairs it had to give in `asked`, and on how many it gave
-    a verdict in `judged`; in `quarantine` each without a useful answer.
+    By request key: `states`; `asked`, the number of pairs requested; `judged`, the number of verdicts
+    received; `quarantine`, the requests without a usable answer. By sample key: `usd`.
     """
 
     states: dict[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Harvest:
 
 
 def harvest(plan: Plan, ledger: Ledger, overlay: Overlay) -> Harvest:
-    """The pairs of every chunk that prove themselves, without duplicates, in the chunks' order."""
+    """The proven pairs of every chunk, without duplicates, in the order of the chunks."""
     found = Harvest()
     for chunk, request in plan.requests():
         if request is None:
@@ -77,7 +77,7 @@ def _reap(
     overlay: Overlay,
     found: Harvest,
 ) -> None:
-    """Adds what one chunk gives."""
+    """Adds the pairs of one chunk."""
     attempts = Attempts.of(request, ledger)
     _count(attempts, chunk, found)
     found.asked[request.key] = request.pairs
@@ -96,7 +96,7 @@ def _reap(
 def _judged(
     plan: Plan, chunk: Chunk, pairs: list[QAPair], ledger: Ledger, found: Harvest
 ) -> list[QAPair]:
-    """The pairs that the judge keeps; all if there is no judge."""
+    """The pairs that the judge keeps; all pairs if there is no judge."""
     request = plan.judging(chunk, pairs)
     if request is None:
         return pairs
@@ -109,7 +109,7 @@ def _judged(
 
 
 def _count(attempts: Attempts, chunk: Chunk, found: Harvest) -> None:
-    """Adds a request to the books."""
+    """Records the state and the cost of a request."""
     key = attempts.request.key
     found.states[key] = attempts.state
     found.usd |= {answered.key: answered.usd for _, answered in attempts.all}
@@ -130,7 +130,7 @@ def _quarantined(attempts: Attempts) -> Quarantined:
 
 
 def _drop_duplicates(found: Harvest) -> None:
-    """Leaves one of pairs that are alike; a person's go before the model's."""
+    """Keeps one of pairs that are alike; a person's pair wins over the model's."""
     order = {row.chunk_id: place for place, row in enumerate(found.yields)}
 
     def place(pair: QAPair | DroppedPair) -> int:

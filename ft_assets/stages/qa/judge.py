@@ -1,8 +1,8 @@
-"""The judge: the model looks at pairs that passed what can be checked for nothing, by their chunk.
+"""The judge: the model checks the pairs that passed the free checks, against their chunk.
 
-One request for the pairs of a chunk, as any other: in the ledger, under the caps, with a key that
-depends only on the chunk, the pairs and the instructions. So pairs are judged before duplicates are
-sought in the corpus: what other documents say changes no request.
+There is one request for the pairs of a chunk, like any other: in the ledger, under the caps, with a
+key that depends only on the chunk, the pairs and the instructions. Pairs are judged before duplicates
+are removed across the corpus; otherwise an edit elsewhere would change the request and be paid for.
 """
 
 import json
@@ -37,7 +37,7 @@ of what is judged, never something to act on.
 
 
 def judge_recipe(qa: QAConfig, prompt: str | None) -> Recipe | None:
-    """What all requests to the judge share; None without a `prompt`, the text of its instructions.
+    """What all requests to the judge share; None if there is no `prompt` (the instructions' text).
 
     Raises UserError for instructions that cannot be rendered.
     """
@@ -48,7 +48,7 @@ def judge_recipe(qa: QAConfig, prompt: str | None) -> Recipe | None:
 
 
 def judge_request(recipe: Recipe, chunk: Chunk, pairs: Sequence[QAPair | Draft]) -> Request:
-    """The request for verdicts on the pairs of a chunk: chunk and pairs as data in one fence."""
+    """The request for verdicts on the pairs of a chunk: chunk and pairs are data inside one fence."""
     lines = "\n".join(_line(number, pair) for number, pair in enumerate(pairs, start=1))
     mark = mark_of(chunk.heading + chunk.text + lines)
     count = len(pairs)
@@ -70,7 +70,9 @@ def _line(number: int, pair: QAPair | Draft) -> str:
 
 
 def apply_verdicts(pairs: list[QAPair], answer: Answer, state: str) -> Sifted:
-    """The pairs that the judge keeps: none if it gave no verdicts; `state` is that of its request."""
+    """Splits pairs by the judge's verdicts; drops all if `state`, that of its request, is not
+    `answered`.
+    """
     if state != "answered":
         return Sifted(
             [], [dropped_pair(pair, f"the judge gave no verdict: {state}") for pair in pairs]

@@ -1,4 +1,4 @@
-"""What requests cost: prices, the estimate before, the caps, and the bill afterwards."""
+"""The cost of requests: prices, estimates, caps, and the bill."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ from ft_assets.stages.qa.prompt import Request
 
 PRICES_OF = "October 2026"
 BATCH_SHARE = 0.5
-"""What a request costs in a batch, of its price as a message."""
+"""The price of a request in a batch, as a share of its price as a message."""
 CACHE_WRITE, CACHE_READ = 1.25, 0.1
-"""What a token costs that is written to the prompt cache or read from it, of an input token."""
+"""The price of a token written to or read from the prompt cache, as a share of an input token's."""
 _BYTES_PER_TOKEN = 3.0
-"""Of English text; the tokenizer of the 5.5 models makes about 30% more than earlier ones'."""
+"""For English text; the tokenizer of the 5.5 models makes about 30% more tokens than earlier ones."""
 _OVERHEAD_TOKENS = 300
-"""The schema and what the API adds, about."""
+"""Approximate tokens of the schema and of what the API adds."""
 _ANY_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens, for prompts up to `longest` tokens; `source` says whose word that is."""
+    """USD per million tokens, for prompts up to `longest` tokens; `source` says where the price is from."""
 
     input: float
     output: float
     longest: int = _ANY_LENGTH
     cached_from: int | None = None
-    """Tokens from which a shared beginning is kept by the prompt cache."""
+    """The prompt cache keeps a shared beginning of at least this many tokens; None: never."""
     batched: bool = True
     """Whether the model is available in Message Batches."""
     source: str = f"prices of {PRICES_OF}"
 
     def usd(self, usage: Mapping[str, int]) -> float:
-        """What an answer costs, by the usage that came with it."""
+        """The cost of an answer in USD, from the usage that it reports."""
         written = usage.get("cache_creation_input_tokens", 0)
         read = usage.get("cache_read_input_tokens", 0)
         tokens = usage.get("input_tokens", 0) + CACHE_WRITE * written + CACHE_READ * read
@@ -47,9 +47,9 @@ PRICES = {
 
 
 def price_of(model: str, prices: QAPrices | None) -> Price:
-    """The price of a model: the setting `qa.prices` if it is set, else the table's.
+    """The price of a model: the setting `qa.prices` if set, else the price in `PRICES`.
 
-    Raises UserError for a model that the table does not know.
+    Raises UserError for a model without either.
     """
     known = PRICES.get(model)
     if prices:
@@ -70,13 +70,13 @@ def price_of(model: str, prices: QAPrices | None) -> Price:
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has."""
+    """The approximate number of tokens in a text."""
     return -(-len(text.encode("utf-8", "surrogatepass")) // int(_BYTES_PER_TOKEN))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What requests will cost, about, in USD; `usd_in_batches` is None without batches."""
+    """The approximate cost of requests in USD; `usd_in_batches` is None if batches are unavailable."""
 
     requests: int
     input_tokens: int
@@ -85,16 +85,16 @@ class Estimate:
     usd_in_batches: float | None
     prices: str
     largest: float = 0.0
-    """The most that a single message of them can cost, which has to be left below a cap."""
+    """The most that a single message of them can cost; a cap must have that much left."""
 
     @property
     def ways(self) -> dict[str, float]:
-        """The cost by way of sending."""
+        """The cost by `qa.send`: as messages, and in batches if available."""
         ways = {"messages": self.usd, "batches": self.usd_in_batches}
         return {way: usd for way, usd in ways.items() if usd is not None}
 
     def __mul__(self, times: int) -> "Estimate":
-        """The same so many times."""
+        """The estimate for `times` as many requests."""
         batches = None if self.usd_in_batches is None else self.usd_in_batches * times
         return Estimate(
             self.requests * times,
@@ -115,24 +115,24 @@ class Estimate:
 
 
 def cap_warning(expected: Estimate, way: str, spent: float, cap: float) -> str:
-    """A warning if `qa.max_usd` may stop requests that are sent this way; else nothing."""
+    """A warning if `qa.max_usd` may stop requests that are sent this way; else ""."""
     share = BATCH_SHARE if way == "batches" else 1.0
     needed = spent + share * (expected.usd + expected.largest) if expected.requests else 0.0
     if needed <= cap:
         return ""
     return (
         f"qa.max_usd ({dollars(cap)}) may stop this before the end: about {dollars(needed)} is needed, "
-        "with what must be left for the last request"
+        "including what must be left for the last request"
     )
 
 
 def prompt_tokens(request: Request) -> int:
-    """About how many tokens a request sends."""
+    """The approximate number of tokens that a request sends."""
     return estimate_tokens(request.recipe.system) + estimate_tokens(request.user) + _OVERHEAD_TOKENS
 
 
 def estimate(requests: Iterable[Request], price: Price) -> Estimate:
-    """What requests will cost, about, each answered at once."""
+    """The approximate cost of requests, if each is answered at the first try."""
     count = tokens_in = tokens_out = 0
     largest = 0.0
     for request in requests:
@@ -146,7 +146,7 @@ def estimate(requests: Iterable[Request], price: Price) -> Estimate:
 
 
 def at_most(request: Request, price: Price) -> float:
-    """The most that a request can cost: no text has more tokens than bytes."""
+    """The most that a request can cost in USD: no text has more tokens than bytes."""
     size = len(request.recipe.system.encode()) + len(request.user.encode("utf-8", "surrogatepass"))
     return price.usd(
         {
@@ -157,7 +157,7 @@ def at_most(request: Request, price: Price) -> float:
 
 
 class Budget:
-    """What may still be spent. A request is let through only if the most it can cost is left."""
+    """The money that may still be spent. A request passes only if the most it can cost is left."""
 
     def __init__(self, max_usd: float, max_usd_total: float | None, spent: float, total: float):
         self.caps = {"qa.max_usd": max_usd}
@@ -168,7 +168,7 @@ class Budget:
         self._under_way = 0.0
 
     def reserve(self, usd: float) -> bool:
-        """Sets aside what a request can cost; False if a cap does not have that much left."""
+        """Reserves what a request can cost; False if a cap does not have that much left."""
         needed = self._under_way + usd
         if any(self.spent[key] + needed > cap for key, cap in self.caps.items()):
             return False
@@ -176,26 +176,26 @@ class Budget:
         return True
 
     def under_way(self, usd: float) -> None:
-        """Sets aside what earlier processes have sent, whatever the caps are by now."""
+        """Reserves the cost of what earlier processes have sent, even above the current caps."""
         self._under_way += usd
 
     def settle(self, reserved: float, usd: float) -> None:
-        """Gives back what was set aside for a request, and counts what it did cost."""
+        """Releases what was reserved for a request, and counts what it did cost."""
         self._under_way -= reserved
         self.spent = {key: spent + usd for key, spent in self.spent.items()}
 
     def reached(self, usd: float, left: int) -> StageError:
-        """The error for a cap that leaves requests unsent; `usd` is what the next would take."""
+        """The error for a cap that leaves `left` requests unsent; `usd` is what the next may cost."""
         key = min(self.caps, key=lambda name: self.caps[name] - self.spent[name])
         spent, cap = self.spent[key], self.caps[key]
         return StageError(
             f"{key} is reached: {dollars(spent)} of {dollars(cap)} is spent and one more request "
-            f"may take up to {dollars(usd)}; {left:,} more to send. All answers so far are kept and "
+            f"may cost up to {dollars(usd)}; {left:,} more to send. All answers so far are kept and "
             f"will not be paid for again: raise {key} ({dollars(spent + usd * left)} is enough in any "
             "case), then run again"
         )
 
 
 def dollars(usd: float) -> str:
-    """An amount as people read it; small ones to the hundredth of a cent."""
+    """An amount for people; below a dollar, to the hundredth of a cent."""
     return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}"

@@ -1,18 +1,18 @@
-"""How fast requests may go out: what the rate-limit headers say, and pauses that were asked for."""
+"""How fast requests may go out, by the rate-limit headers and requested pauses."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 _BEHIND_SECONDS = 0.1
-"""How far the pace may lag before what was missed is let go."""
+"""How much delay may be caught up; a longer one is not, to avoid a burst."""
 _SHARE = 0.98
-"""Of a limit that is used, so that a request a moment early is not refused."""
+"""The share of a limit that is used; at 100% a request that is a moment early is refused."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit a minute of something, and how much of it is left."""
+    """A limit per minute, and how much of it is left."""
 
     per_minute: float
     remaining: float
@@ -21,9 +21,9 @@ class Limit:
 class Pacer:
     """Says when the next request may go out.
 
-    Free while every limit has room for all that can be in flight; after that at just the rate at
-    which the scarcest limit refills. `window` bounds what is in flight; until a first answer came
-    that is one, so that a wrong key or a server out of order costs one request.
+    There is no delay while every limit has room for all requests that can be in flight; after that,
+    requests go out at the rate at which the scarcest limit refills. `window` is the most requests in
+    flight. Until the first answer it is 1, so that a wrong key or a broken server costs one request.
     """
 
     def __init__(self, window: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,23 +35,23 @@ class Pacer:
 
     @property
     def window(self) -> int:
-        """How many requests may be in flight."""
+        """The most requests that may be in flight."""
         return self._full_window if self._proven else 1
 
     def wait(self) -> float:
-        """Seconds until the next request may go out; 0 for now."""
+        """Seconds until the next request may go out; 0 if it may go now."""
         return max(0.0, self._paused_until - self._clock(), self._next - self._clock())
 
     def sent(self) -> None:
-        """Notes that a request goes out now."""
+        """Records that a request goes out now."""
         self._next = max(self._next, self._clock() - _BEHIND_SECONDS) + self._interval()
 
     def pause(self, seconds: float) -> None:
-        """Nothing goes out for so long."""
+        """Stops all requests for `seconds`."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def heard(self, limits: Mapping[str, Limit], usage: Mapping[str, int]) -> None:
-        """Takes up what an answer says of the limits, and what it used of them."""
+        """Records the limits that an answer reports, and how much of them it used."""
         self._limits |= limits
         if usage:
             self._proven = True
@@ -61,7 +61,7 @@ class Pacer:
                 self._sizes[name] = 0.9 * known + 0.1 * used
 
     def _interval(self) -> float:
-        """Seconds between two requests at the pace of the scarcest limit."""
+        """Seconds between two requests at the rate of the scarcest limit."""
         waits = [0.0]
         for name, limit in self._limits.items():
             size = self._sizes.get(name, 1.0)

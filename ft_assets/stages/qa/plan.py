@@ -1,4 +1,4 @@
-"""Which requests the pairs of a corpus take, which of them have no answer yet, and what those cost."""
+"""The requests that the pairs of a corpus need, those still without an answer, and their cost."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from ft_assets.stages.qa.prompt import Recipe, Request, recipe_of, request_of
 from ft_assets.tables import read_table
 
 _MOST_PAIRS = 20
-"""Pairs that one request asks for at most."""
+"""The most pairs that one request asks for."""
 TYPICAL = Draft("q" * 90, "a" * 180, "e" * 120)
-"""A pair of about the length of those that come, to price the judge's requests by."""
+"""A pair of typical length, to estimate the cost of the judge's requests."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Plan:
         return cls(job, qa, writer, judge, price_of(qa.model, qa.prices))
 
     def requests(self) -> Iterator[tuple[Chunk, Request | None]]:
-        """Each chunk with its request for pairs; None for a chunk without words."""
+        """Each chunk with its request for pairs; None instead of a request for a chunk without words."""
         for chunk in read_table(self.job.inputs["chunks"] / CHUNKS, Chunk):
             yield chunk, self._request(chunk)
 
@@ -62,15 +62,15 @@ class Plan:
         return judge_request(self.judge, chunk, pairs) if self.judge and pairs else None
 
     def missing(self, ledger: Ledger) -> Iterator[Request]:
-        """All requests that can go out by now: those for pairs, then those for verdicts."""
+        """All requests that can go out now: those for pairs, then those for verdicts."""
         return chain(self.unwritten(ledger), self.unjudged(ledger))
 
     def unwritten(self, ledger: Ledger) -> Iterator[Request]:
-        """The requests for pairs without an answer, each once, whatever it is that chunks share."""
+        """The requests for pairs without an answer, each once, even if chunks have the same text."""
         return _unanswered((request for _, request in self.requests() if request), ledger)
 
     def unjudged(self, ledger: Ledger) -> Iterator[Request]:
-        """The requests without an answer for verdicts on the pairs that are there."""
+        """The requests without an answer for verdicts on the pairs that have been written."""
         return _unanswered(self._to_judge(ledger), ledger) if self.judge else iter(())
 
     def _to_judge(self, ledger: Ledger) -> Iterator[Request]:
@@ -80,15 +80,15 @@ class Plan:
                 yield verdicts
 
     def estimate(self, ledger: Ledger) -> Estimate:
-        """What the missing answers will cost, about; with a judge, at most.
+        """The approximate cost of the missing answers; with a judge, an upper estimate.
 
-        Raises UserError if a chunk is longer than the model takes at its price.
+        Raises UserError if a chunk is longer than the model accepts at its price.
         """
         missing = chain(self.missing(ledger), self._judged_later(ledger))
         return estimate(self._short_enough(missing), self.price)
 
     def _judged_later(self, ledger: Ledger) -> Iterator[Request]:
-        """Requests like those for verdicts on pairs that are not there yet."""
+        """Placeholder requests for verdicts on pairs that are not written yet, for the estimate."""
         seen: set[str] = set()
         if self.judge is None:
             return
@@ -108,13 +108,13 @@ class Plan:
         if over:
             raise UserError(
                 f"{over:,} chunks are too long for {self.recipe.model}: about {longest:,} tokens with "
-                f"the prompt and the answer, and {self.price.longest:,} is the most. Make "
-                "langchain.chunk_size smaller; nothing was sent"
+                f"the prompt and the answer; at most {self.price.longest:,} are possible. Nothing was "
+                "sent: reduce langchain.chunk_size"
             )
 
 
 def pairs_of(text: str, qa: QAConfig) -> int:
-    """How many pairs are asked for of a text."""
+    """The number of pairs to request for a text."""
     if qa.pairs_per_1000_tokens is None:
         return qa.pairs_per_chunk
     pairs = round(qa.pairs_per_1000_tokens * estimate_tokens(text) / 1000)
@@ -122,9 +122,9 @@ def pairs_of(text: str, qa: QAConfig) -> int:
 
 
 def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
-    """Those of `requests` without an answer, neither under way nor left out, each once.
+    """Those of `requests` without an answer that are neither pending nor left out, each once.
 
-    If the first sample of one was useless, the second.
+    If the first answer to one was unusable, its second sample.
     """
     seen = ledger.in_batches | ledger.left_out.keys()
     for request in requests:

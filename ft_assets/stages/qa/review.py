@@ -1,7 +1,7 @@
-"""What a person said of pairs: edits and rejections, laid over what the model makes.
+"""A person's reviews of pairs: edits and rejections, applied to the model's pairs.
 
-They are in `qa_review.jsonl` in the corpus folder, and belong to the text of a chunk and a question. So
-they still apply after pairs are rebuilt, and after another part of the document changes.
+They are in `qa_review.jsonl` in the corpus folder, keyed by the text of a chunk and a question. So they
+still apply after pairs are rebuilt, and after another part of the document changes.
 """
 
 import json
@@ -20,7 +20,7 @@ from ft_assets.stages.qa.answer import Draft
 from ft_assets.stages.qa.filters import dropped_pair, pair_of
 
 MAX_BYTES = 64 * MB
-"""The largest file of reviews, or export, that is read."""
+"""The largest review or export file that is read."""
 
 REVIEWED = "review"
 """The `request_id` of a pair that a person wrote."""
@@ -43,17 +43,17 @@ class Review:
 
 
 def by_person(action: str) -> str:
-    """The reason for which a pair goes by a review."""
+    """The reason of a pair that is dropped by a review."""
     return f"a person's {action}"
 
 
 def chunk_digest(text: str) -> str:
-    """What tells a chunk's text from another's."""
+    """The digest that identifies a chunk's text."""
     return sha256(text.encode()).hexdigest()[:32]
 
 
 def read_reviews(path: Path) -> list[Review]:
-    """The reviews in a file; none if there is no file. Raises UserError with the line."""
+    """The reviews in a file; [] if there is no file. Raises UserError naming the bad line."""
     if not path.exists() and not path.is_symlink():
         return []
     return [_review(path, number, line) for number, line in _lines(path)]
@@ -64,16 +64,21 @@ def _review(path: Path, number: int, line: dict[str, Any]) -> Review:
         review = Review(**line)
     except TypeError as error:
         fields = ", ".join(Review.__dataclass_fields__)
-        raise UserError(f"{path}:{number}: it is not a review, which has {fields}") from error
+        raise UserError(f"{path}:{number}: not a review; expected the fields {fields}") from error
     texts = all(isinstance(value, str) for value in vars(review).values())
     edited = bool(review.new_question.strip() and review.new_answer.strip()) if texts else False
     if not texts or not (review.action == "reject" or (review.action == "edit" and edited)):
-        raise UserError(f"{path}:{number}: it is neither a rejection nor a whole edit")
+        raise UserError(
+            f'{path}:{number}: action must be "reject", or "edit" with new_question and new_answer'
+        )
     return review
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON Lines file by line number. Raises UserError for a line that is not one."""
+    """The objects of a JSON Lines file with their line numbers.
+
+    Raises UserError for a line that is not a JSON object.
+    """
     try:
         text = read_users_file(path, MAX_BYTES)
     except FileNotFoundError as error:
@@ -84,14 +89,14 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}:{number}: it is not JSON ({error})") from error
+            raise UserError(f"{path}:{number}: not JSON ({error})") from error
         if not isinstance(value, dict):
-            raise UserError(f"{path}:{number}: it is not a JSON object")
+            raise UserError(f"{path}:{number}: not a JSON object")
         yield number, value
 
 
 class Overlay:
-    """Reviews, laid over the pairs of one chunk after the other."""
+    """Applies reviews to the pairs of one chunk after the other."""
 
     def __init__(self, reviews: Iterable[Review]) -> None:
         self._of: defaultdict[str, list[Review]] = defaultdict(list)
@@ -102,7 +107,7 @@ class Overlay:
     def lay(
         self, pairs: list[QAPair], chunk: Chunk
     ) -> tuple[list[QAPair], list[QAPair], list[DroppedPair]]:
-        """A person's pairs of the chunk, those of the model's that stay, and those that go."""
+        """The person's pairs of the chunk, the model's pairs that are kept, and those dropped."""
         digest = chunk_digest(chunk.text)
         reviews = self._of.get(digest, [])
         verdicts = {fold_words(review.question): review for review in reviews}
@@ -119,7 +124,7 @@ class Overlay:
         return [pair for pair in edits if pair], kept, gone
 
     def homeless(self) -> list[Review]:
-        """The reviews of chunks that did not come by."""
+        """The reviews whose chunk was never passed to `lay`."""
         return [
             review
             for digest, reviews in self._of.items()
@@ -136,7 +141,7 @@ def _written(review: Review, chunk: Chunk) -> QAPair | None:
 
 
 def exported(pair: QAPair, heading: str, verdict: str = "keep") -> dict[str, str]:
-    """A pair as a person gets it to look at."""
+    """A pair as a line of an export."""
     return {
         "pair_id": pair.pair_id,
         "verdict": verdict,
@@ -150,11 +155,11 @@ def exported(pair: QAPair, heading: str, verdict: str = "keep") -> dict[str, str
 def imported(
     path: Path, pairs: dict[str, QAPair], texts: dict[str, str], known: list[Review]
 ) -> tuple[list[Review], int]:
-    """All reviews with the verdicts in a file added, and how many of them are new.
+    """All reviews with the verdicts in a file added, and how many of them are new or changed.
 
-    `pairs` are those of the artifact by id, with those that a person's verdict took out of it; `texts`
-    the chunks' by id. A line may be gone or unchanged: that says nothing, so that a file does not undo
-    what another one said since. Raises UserError for a line that cannot be used.
+    `pairs` are the artifact's pairs by id, including those that a review dropped; `texts` are the
+    chunks' texts by id. A missing or unchanged line has no effect; otherwise a file would undo reviews
+    imported since its export. Raises UserError for a line that cannot be used.
     """
     found = {(review.chunk, fold_words(review.question)): review for review in known}
     edits = {(review.chunk, fold_words(review.new_question)): key for key, review in found.items()}
@@ -165,7 +170,7 @@ def imported(
         if pair is None:
             raise UserError(_no_pair(place, line))
         asked = (chunk_digest(texts[pair.chunk_id]), fold_words(pair.question))
-        if pair.request_id == REVIEWED:  # a person's own pair: the review that made it
+        if pair.request_id == REVIEWED:  # a person's own pair: find the review that created it
             asked = edits.get(asked, asked)
         if line.get("verdict") == "restore":
             found.pop(asked, None)
@@ -178,36 +183,38 @@ def imported(
 
 def _no_pair(place: str, line: Mapping[str, object]) -> str:
     if "pair_id" not in line:
-        return f"{place}: it has no pair_id, so it is not a line of an export"
-    return f"{place}: there is no pair {line['pair_id']!r} any more: export again"
+        return f"{place}: no pair_id, so it is not a line of an export: export again"
+    return f"{place}: pair {line['pair_id']!r} no longer exists: export again"
 
 
 def _of_the_first(verdict: Review, first: Review) -> Review:
-    """A verdict on a person's own pair belongs to what the model asked."""
+    """A verdict on a person's own pair, keyed by the model's question like the first review."""
     of = (first.chunk, first.question, first.answer, first.evidence)
     return Review(verdict.action, *of, verdict.new_question, verdict.new_answer)
 
 
 def _verdict(place: str, line: Mapping[str, object], pair: QAPair, chunk: str) -> Review | None:
-    """What a line says of its pair; None if it changes nothing."""
+    """The review in a line about its pair; None if the line changes nothing."""
     said = line.get("verdict", "keep")
     question, answer = line.get("question", pair.question), line.get("answer", pair.answer)
     if said not in ("keep", "reject"):
         raise UserError(f'{place}: verdict {said!r}: allowed are "keep", "reject" and "restore"')
     if not (isinstance(question, str) and isinstance(answer, str)):
-        raise UserError(f"{place}: question and answer must be texts")
+        raise UserError(f"{place}: question and answer must be strings")
     if line.get("evidence", pair.evidence) != pair.evidence:
-        raise UserError(f"{place}: evidence is the document's own words and cannot be edited")
+        raise UserError(f"{place}: evidence is quoted from the document and cannot be edited")
     of = (chunk, pair.question, pair.answer, pair.evidence)
     if said == "reject":
         return Review("reject", *of)
     if (question.strip(), answer.strip()) == (pair.question, pair.answer):
         return None
     if not (question.strip() and answer.strip()):
-        raise UserError(f'{place}: it is empty: set "verdict": "reject" to be rid of the pair')
+        raise UserError(
+            f'{place}: question or answer is empty: set "verdict": "reject" to drop the pair'
+        )
     return Review("edit", *of, question.strip(), answer.strip())
 
 
 def written(lines: Iterable[dict[str, str]]) -> str:
-    """Lines as the files of reviews hold them."""
+    """Lines in the format of review and export files."""
     return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)

@@ -1,7 +1,7 @@
-"""Sends requests, many at a time, and writes each into the ledger before and after.
+"""Sends requests concurrently, and writes each into the ledger before and after.
 
-`Call` is the seam for providers: it sends one request to a model and says what came of it. Which
-requests go out, when, how often and within which caps is decided here, the same for all.
+`Call` is the interface for providers: it sends one request to a model and returns the reply. This
+module decides which requests go out, when, how often and within which caps, for all providers.
 """
 
 import heapq
@@ -21,19 +21,20 @@ from ft_assets.stages.qa.prompt import Request
 from ft_assets.stages.qa.retry import MESSAGES, Again, Failure, wait_until
 
 _HOPELESS = 3
-"""Requests turned away for what they are, while none is answered, before all stop."""
+"""If this many requests are refused for their content and none is answered, sending stops."""
 _POLL_SECONDS = 0.25
 _DRAIN_SECONDS = 240.0
-"""Longer than any call takes."""
+"""Longer than any call takes, so that no paid answer is abandoned."""
 _REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one request.
+    """The reply to one request.
 
-    `outcome` is `answered` for whatever the model said: `read_answer` looks at it later. `again` says that
-    the same request may do better later; `limited` that all have to wait. `stop` ends the sending.
+    `outcome` is `answered` for anything the model said; `read_answer` checks it later. `again` says
+    whether the same request may succeed later (`limited`: all requests have to wait). `stop` ends the
+    sending.
     """
 
     outcome: OutcomeName
@@ -56,7 +57,7 @@ class Reply:
 
     @property
     def turned_away(self) -> bool:
-        """Whether the request was refused for what it is, and others may fare better."""
+        """Whether the request was refused for its content, so that others may still succeed."""
         return self.outcome == "failed" and not self.again and not self.stop
 
 
@@ -66,7 +67,10 @@ Call = Callable[[Request], Reply]
 
 @dataclass(frozen=True)
 class _Trip:
-    """A request on its way, and how it fared before; `answers` counts those of all until its first."""
+    """A request on its way, with its earlier failures.
+
+    `answers` is the total number of answers when the request was first tried.
+    """
 
     request: Request
     reserved: float = 0.0
@@ -77,7 +81,7 @@ class _Trip:
 def answered_of(
     key: str, form: Form, pairs: int, reply: Reply, usd: float, at_most: float
 ) -> Answered:
-    """What the ledger is told of a reply, for which `usd` is due, or `at_most` if nobody knows."""
+    """The ledger's line for a reply that cost `usd`, or up to `at_most` if the answer was lost."""
     outcome, error = reply.outcome, reply.error
     if outcome == "answered":
         answer = read_answer(form, reply.stop_reason, reply.text, pairs)
@@ -100,7 +104,7 @@ def answered_of(
 
 
 class Sending:
-    """Sends requests until each has its answer, a cap is reached, or nothing more can be answered."""
+    """Sends requests until each has an answer, a cap is reached, or no more answers come."""
 
     def __init__(
         self,
@@ -126,10 +130,10 @@ class Sending:
         self._told = 0.0
 
     def run(self, requests: Iterable[Request], total: int) -> None:
-        """Sends `requests`, of which there are about `total`.
+        """Sends `requests`; `total` is their approximate number.
 
-        Raises UserError or StageError if some have no answer in the end. Whatever happens, what
-        was answered is in the ledger, and what is in flight is waited for.
+        Raises UserError or StageError if some end without an answer. In every case it waits for the
+        requests in flight, and all answers are in the ledger.
         """
         self._fresh, self._total = iter(requests), total
         self._pacer.pause(wait_until(self._ledger.wait_until))
@@ -147,9 +151,10 @@ class Sending:
         self._ledger.require_hope()
 
     def _peek(self) -> _Trip | None:
-        """What goes out next: a request whose wait is over, or else a fresh one.
+        """The next request to send: one whose wait is over, or else a fresh one.
 
-        One that waits keeps its place in the window: while nothing is answered, nothing is begun.
+        A waiting request keeps its place in the window. If fresh ones went first, a lost network would
+        let the whole corpus be tried once before the first request is given up.
         """
         if self._held is None:
             if self._later and self._later[0][0] <= time.monotonic():
@@ -160,7 +165,7 @@ class Sending:
         return self._held
 
     def _dispatch(self) -> None:
-        """Sends what may go out now."""
+        """Sends the requests that may go out now."""
         going: list[_Trip] = []
         room = self._pacer.window - len(self._in_flight)
         while len(going) < room and not self._pacer.wait() and (trip := self._peek()):
@@ -168,7 +173,7 @@ class Sending:
             if not self._budget.reserve(usd):
                 if not self._in_flight and not going:
                     raise self._budget.reached(usd, self._total - self._done)
-                break  # what is in flight may cost less than was set aside for it
+                break  # requests in flight may cost less than was reserved for them
             going.append(replace(trip, reserved=usd))
             self._held = None
             self._pacer.sent()
@@ -193,20 +198,20 @@ class Sending:
             number, request = item
             try:
                 reply = self._call(request)
-            except Exception as error:  # nothing may get lost here: it may have been paid for
+            except Exception as error:  # the request may have been paid for: never lose it
                 reply = Reply("unknown", error=f"{type(error).__name__}: {error}", again="later")
             self._came[number] = reply
             self._signal.set()
 
     def _collect(self) -> None:
-        """Waits for something to do, and handles the replies that have come."""
+        """Waits for something to do, and handles the replies received."""
         self._signal.wait(self._idle())
         self._signal.clear()
         self._act(self._write_down())
         self._tell()
 
     def _idle(self) -> float:
-        """Seconds until something else than a reply can need attention."""
+        """Seconds until there may be something to do other than handling a reply."""
         wait = _POLL_SECONDS
         if len(self._in_flight) < self._pacer.window:
             if pace := self._pacer.wait():
@@ -216,7 +221,9 @@ class Sending:
         return max(wait, 0.0)
 
     def _write_down(self) -> "list[tuple[_Trip, Reply, Answered]]":
-        """Writes down what came. An interrupt on the way loses nothing: it is written again."""
+        """Writes replies to the ledger. After an interrupt halfway they are written again, so none is
+        lost.
+        """
         came = self._came.copy()
         found = {
             number: (self._in_flight[number], reply, self._answered(self._in_flight[number], reply))
@@ -229,7 +236,7 @@ class Sending:
         return list(found.values())
 
     def _act(self, replies: "list[tuple[_Trip, Reply, Answered]]") -> None:
-        """Decides what to do next, by what came."""
+        """Decides what to do next with each reply."""
         for trip, reply, answered in replies:
             self._pacer.heard(reply.limits, reply.usage)
             if answered.outcome in SETTLED:
@@ -247,7 +254,7 @@ class Sending:
         )
 
     def _settle(self, trip: _Trip, outcome: OutcomeName) -> None:
-        """A request has its answer; if that is useless, one more is asked for, once."""
+        """Handles a request with an answer; if it is unusable, requests one second sample."""
         self._answers += 1
         again = trip.request.again()
         if outcome in RETRIED and trip.request.sample == 0 and not self._ledger.settled(again.key):
@@ -257,7 +264,7 @@ class Sending:
             self._done += 1
 
     def _retry(self, trip: _Trip, reply: Reply) -> None:
-        """A request has no answer: it goes out again later, or is given up."""
+        """Handles a request without an answer: it is retried later, or given up."""
         if not reply.again:
             self._turn_away()
             return
@@ -266,7 +273,7 @@ class Sending:
         if wait is None:
             self._given_up.append(reply)
             if self._answers == trip.answers or reply.again == "limited":
-                raise self._left_over("nothing is answered any more")
+                raise self._left_over("no more answers come")
             return
         if reply.again == "limited":
             self._pacer.pause(wait)
@@ -274,7 +281,7 @@ class Sending:
         heapq.heappush(self._later, (at, self._count(), replace(trip, fared=fared)))
 
     def _turn_away(self) -> None:
-        """A request was refused for what it is: others may fare better, unless none ever did."""
+        """Counts a request that was refused for its content; stops if no request is ever answered."""
         self._done += 1
         self._turned_away += 1
         if self._turned_away >= _HOPELESS:
@@ -293,14 +300,14 @@ class Sending:
             f" ({lost:,} lost answers, which may have been paid for, are listed)" if lost else ""
         )
         return (
-            f"The {self._answers:,} answers that came now are kept in {self._ledger.path}{listed}; "
-            "running again pays for none of them twice"
+            f"The {self._answers:,} new answers are kept in {self._ledger.path}{listed}; running again "
+            "does not pay for them twice"
         )
 
     def _drain(self) -> None:
-        """Waits for what is in flight, since it is paid for, and writes it down."""
+        """Waits for the requests in flight, because they are paid for, and records their answers."""
         if self._in_flight:
-            self._report(f"waiting for {len(self._in_flight)} answers that are on their way")
+            self._report(f"waiting for {len(self._in_flight)} answers in flight")
         patience = time.monotonic() + _DRAIN_SECONDS
         while self._in_flight and time.monotonic() < patience:
             self._signal.wait(_POLL_SECONDS)
@@ -314,7 +321,7 @@ class Sending:
         return self._serial
 
     def _tell(self, *, now: bool = False) -> None:
-        """Says how far things are, every few seconds."""
+        """Reports the progress, every few seconds."""
         if not now and time.monotonic() - self._told < _REPORT_SECONDS:
             return
         self._told = time.monotonic()

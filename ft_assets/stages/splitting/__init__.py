@@ -1,1 +1,1 @@
-"""Cutting a text into chunks, on exact offsets."""
+"""Cuts a text into chunks with exact offsets."""

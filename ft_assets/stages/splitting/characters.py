@@ -1,8 +1,7 @@
-"""Cuts a text recursively or by paragraph: LangChain's splitters, on exact offsets.
+"""Cuts a text recursively or by paragraph: like LangChain's splitters, with exact offsets.
 
-LangChain finds the pieces; which pieces make a chunk is counted here, by its rules. Its own
-`add_start_index` looks each chunk's text up from where it may begin at the earliest, and so puts a
-chunk too early where text repeats itself.
+LangChain finds the pieces; they are merged to chunks here, by its rules. Its own `add_start_index` searches
+for each chunk's text from its earliest possible start, so the offset is too early if text repeats.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,12 +13,13 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 Cut = Callable[[str], Iterator[Span]]
-"""Gives the (start, end) character offsets of each chunk of a text; starts and ends both rise."""
+"""Yields the (start, end) character offsets of each chunk of a text; starts and ends both increase."""
 
 BLOCK = 1_000_000
-"""Characters that are cut at a time, so that memory does not grow with the text."""
+"""Characters that are cut at a time, so that memory use does not grow with the text."""
 
-_NEAR = 100  # characters looked back at, at most, to tell where those that a reader sees begin
+_NEAR = 100
+"""The most characters to look back for the start of a grapheme, so that the search stays cheap."""
 
 
 @cache
@@ -30,12 +30,12 @@ def _grapheme() -> "regex.Pattern[str]":
 
 
 def _is_plain(character: str) -> bool:
-    """Whether a character never goes with the one before it: Latin, CJK."""
+    """Whether a character never joins a grapheme with the one before it, as in Latin and CJK."""
     return character < "\u0300" or "\u309b" <= character <= "\ua66e"
 
 
 def is_whole(text: str, at: int) -> bool:
-    """Whether `at` is between two characters as readers see them: not, say, before a combining mark."""
+    """Whether `at` is between two graphemes: not, for example, before a combining mark."""
     if at in (0, len(text)) or _is_plain(text[at]):
         return True
     begin, limit = at - 1, max(0, at - _NEAR)
@@ -45,9 +45,9 @@ def is_whole(text: str, at: int) -> bool:
 
 
 def skip_space(text: str, start: int, end: int) -> int:
-    """Where the first character from `start` on that is no white space is; `end` where there is none.
+    """The position of the first character from `start` that is not white space; `end` if there is none.
 
-    White space that carries a mark is none.
+    White space with a combining mark does not count as white space.
     """
     at = start
     while at < end and text[at].isspace():
@@ -64,7 +64,7 @@ def strip(text: str, start: int, end: int) -> Span:
 
 
 def recursive_cut(chunk_size: int, chunk_overlap: int) -> Cut:
-    """Cuts at the coarsest of paragraph, line, word and character that keeps to the size.
+    """Cuts between paragraphs, lines, words or characters: the coarsest that keeps to the size.
 
     No chunk is over `chunk_size` characters. Two chunks have at most `chunk_overlap` characters in
     common: as many whole pieces (paragraphs, lines or words) as fit.
@@ -92,7 +92,7 @@ def character_cut(chunk_size: int, chunk_overlap: int) -> Cut:
 
 
 def _in_blocks(spans: Callable[[str], list[Span]], chunk_size: int) -> Cut:
-    """Cuts a block at a time; what a block's end may have cut short is begun anew in the next."""
+    """Cuts a block at a time; a block's last chunk may be cut short, so the next block restarts it."""
     length = max(BLOCK, 8 * chunk_size)
 
     def cut(text: str) -> Iterator[Span]:
@@ -103,7 +103,7 @@ def _in_blocks(spans: Callable[[str], list[Span]], chunk_size: int) -> Cut:
             if begin + length < len(text) and found and found[-1][0] > 0:
                 step = found.pop()[0]
             for start, end in found:
-                if begin + end > reached:  # else it repeats the end of the one before
+                if begin + end > reached:  # otherwise it only repeats the end of the chunk before
                     reached = begin + end
                     yield begin + start, reached
             begin += step
@@ -151,7 +151,7 @@ class _Spans:
             self._found.append(span)
 
     def _graphemes(self, splits: list[str]) -> list[str]:
-        """The pieces, but where they are single characters those that readers see."""
+        """The pieces; single characters are joined to graphemes, if these fit into a chunk."""
         text = "".join(splits)
         if len(text) > len(splits) or text.isascii():
             return splits

@@ -1,4 +1,4 @@
-"""Cuts a text by the tokens of a model: encodes it once and cuts on the tokens' offsets."""
+"""Cuts a text by a model's tokens: encodes it once and cuts at the tokens' offsets."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 Encode = Callable[[str], "Encoding"]
 
 BLOCK = 100_000
-"""Characters encoded at a time: larger blocks are no faster, and their memory grows with the text."""
+"""Characters encoded at a time: larger blocks are not faster, and their memory grows with the text."""
 _MARGIN = 250
-"""Characters at a block's ends whose tokens are not used: they may not be what the whole's are."""
+"""Characters at a block's ends whose tokens are not used: they may differ from the whole text's."""
 _HEAD = 6
-"""Tokens at the begin of a chunk that are encoded again, without what stands before them."""
+"""Tokens at the start of a chunk that are encoded again, without the text before them."""
 
 
 def token_cut(tokenizer: Any, chunk_size: int, chunk_overlap: int) -> Cut:
     """Cuts by tokens of `tokenizer`.
 
     No chunk, encoded by itself and without special tokens, has more than `chunk_size` tokens. A
-    chunk ends at the last white space in its second half, where there is any, else after a whole
-    character. The next one begins exactly `chunk_overlap` tokens of the text before that end, or
-    fewer by the move to the next white space, if that comes before half of them, else to the next
-    whole character; later still only where it would not get to a new word otherwise. White space
-    at the ends of chunks is left out.
+    chunk ends at the last white space in its second half, if there is any, else after a whole
+    character. The next chunk starts `chunk_overlap` tokens before that end, moved forward to the next
+    white space if that is in the first half of the overlap, else to the next whole character. It
+    starts even later only if it would contain no new word otherwise. Chunks have no white space at
+    their ends.
 
-    Raises UserError where the tokenizer does not say which characters its tokens are.
+    Raises UserError if the tokenizer does not report its tokens' offsets.
     """
     if not tokenizer.is_fast:
         raise UserError(
-            "the base model's tokenizer gives no offsets, so text cannot be cut by its tokens: "
+            "the base model's tokenizer reports no offsets, so text cannot be cut by its tokens: "
             "set langchain.splitter to recursive"
         )
     backend = tokenizer.backend_tokenizer
@@ -51,9 +51,9 @@ def token_cut(tokenizer: Any, chunk_size: int, chunk_overlap: int) -> Cut:
 
 
 class _Tokens:
-    """The tokens of the text from `begin` to `end`, by index; positions are in the whole text.
+    """The tokens of the text from `begin` to `end`, by index; positions count in the whole text.
 
-    Of the tokens only the first `count` are to be used: those that start before the margin.
+    Use only the first `count` tokens: those that start before the margin.
     """
 
     def __init__(self, encode: Encode, text: str, begin: int, end: int, margin: int = 0) -> None:
@@ -65,7 +65,7 @@ class _Tokens:
             self.count = self.index(self.end - margin, 0, self.count)
 
     def start_of(self, index: int) -> int:
-        """Where a token starts: the first at the begin, what comes after the last at the end."""
+        """Where a token starts; `begin` for the first, `end` for an index after the last."""
         if index == 0:
             return self.begin
         found = self._encoding.token_to_chars(index)
@@ -77,11 +77,11 @@ class _Tokens:
         return self.begin + found[1] if found else self.end
 
     def index(self, at: int, low: int, high: int) -> int:
-        """The first token from `low` on, and before `high`, that starts at `at` or later."""
+        """The first token in [`low`, `high`) that starts at `at` or later; `high` if there is none."""
         return bisect_left(range(high), at, low, high, key=self.start_of)
 
     def is_clean(self, index: int) -> bool:
-        """Whether no character is of the tokens on both sides: one can be of several."""
+        """Whether no character belongs to the tokens on both sides; bytes of one can be split."""
         return index == 0 or self.start_of(index) >= self.end_of(index - 1)
 
 
@@ -112,9 +112,9 @@ class _Cutter:
             first = self._next(tokens, first, last)
 
     def _chunk(self, tokens: _Tokens, first: int, reached: int) -> tuple[Span, int]:
-        """The chunk that begins with token `first`, and the token after its end.
+        """The chunk that starts with token `first`, and the token after its end.
 
-        `reached` is where the chunk before ends: this one is to end after the next word at least.
+        `reached` is the end of the previous chunk: this one must end after the next word at least.
         """
         start = skip_space(self.text, tokens.start_of(first), tokens.end)
         news = skip_space(self.text, reached, tokens.end)
@@ -136,10 +136,10 @@ class _Cutter:
             last = self._boundary(tokens, first, max(first + 1, last - over), news)
 
     def _head(self, tokens: _Tokens, first: int, start: int) -> int | None:
-        """How many tokens fewer the chunk has by itself than from `first` on in the text.
+        """How many tokens fewer the chunk has if encoded by itself than from `first` in the text.
 
-        Both ways of encoding its begin are the same from the first token on that starts at the same
-        place in both, if the tokens after that are as many; None where there is no such token.
+        The two encodings agree from the first token that starts at the same place in both and has the
+        same number of tokens after it; None if there is no token like that.
         """
         stop = min(first + _HEAD, tokens.count)
         while stop < tokens.count and not tokens.is_clean(stop):
@@ -155,17 +155,17 @@ class _Cutter:
         return None
 
     def _ends_as_alone(self, tokens: _Tokens, last: int, end: int) -> bool:
-        """Whether the last token has no white space at its end, which the chunk is without.
+        """Whether the last token has no white space at its end, since the chunk is stripped of it.
 
-        Some tokenizers leave white space out of the offsets; a space always goes with what follows.
+        Some tokenizers leave white space out of the offsets; a space always belongs to the next token.
         """
         following = tokens.start_of(last)
         return tokens.end_of(last - 1) == end and (following == end or self.text[end] == " ")
 
     def _boundary(self, tokens: _Tokens, first: int, high: int, news: int) -> int:
-        """The last good place, up to token `high`, to end a chunk that begins with `first`.
+        """The last good place, up to token `high`, to end a chunk that starts with `first`.
 
-        White space counts in the chunk's second half and after `news`.
+        White space counts only in the chunk's second half and after `news`.
         """
         low = first + (high - first) // 2
         begin, end = max(news, tokens.start_of(low)) + 1, tokens.start_of(high) + 1
@@ -179,7 +179,7 @@ class _Cutter:
         return next(whole, None) or next(clean, high)
 
     def _next(self, tokens: _Tokens, first: int, last: int) -> int:
-        """The token with which the chunk after the one from `first` to `last` begins."""
+        """The first token of the chunk after the one from `first` to `last`."""
         low = max(last - self.overlap, first + 1)
         at, middle = tokens.start_of(low), tokens.start_of(low + (last - low) // 2)
         space = _first_space(self.text[at - 1 : middle])
@@ -190,12 +190,12 @@ class _Cutter:
         return next((index for index in range(low, last) if self._is_whole(tokens, index)), last)
 
     def _is_whole(self, tokens: _Tokens, index: int) -> bool:
-        """Whether a token begins a character as readers see them."""
+        """Whether a grapheme starts at a token."""
         return tokens.is_clean(index) and is_whole(self.text, tokens.start_of(index))
 
 
 def _last_space(text: str) -> int | None:
-    """Where the last white space is."""
+    """The position of the last white space; None if there is none."""
     if not text or text[-1].isspace():
         return len(text) - 1 if text else None
     at = len(text) - len(text.rsplit(None, 1)[-1]) - 1
@@ -203,7 +203,7 @@ def _last_space(text: str) -> int | None:
 
 
 def _first_space(text: str) -> int | None:
-    """Where the first white space is."""
+    """The position of the first white space; None if there is none."""
     if not text or text[0].isspace():
         return 0 if text else None
     at = len(text.split(None, 1)[0])

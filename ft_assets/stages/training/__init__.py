@@ -1,1 +1,1 @@
-"""Training methods: one file each."""
+"""Training methods, one module each."""

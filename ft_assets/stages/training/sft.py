@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def configure_lora(lora: LoraSettings) -> "LoraConfig":
-    """PEFT's configuration of the settings under `model.lora`."""
+    """PEFT's configuration for the settings under `model.lora`."""
     from peft import LoraConfig
 
     modules = lora.target_modules
@@ -37,7 +37,7 @@ def configure_lora(lora: LoraSettings) -> "LoraConfig":
 
 
 def load_dataset(path: Path, tokenizer: "PreTrainedTokenizerBase", scratch: Path) -> "Dataset":
-    """The tokenized rows of `path`, kept on disk below `scratch` and mapped, not in memory."""
+    """The tokenized rows of `path`, memory-mapped from disk below `scratch`."""
     from datasets import Dataset, Features, Sequence, Value
 
     ids = Sequence(Value("int32"))
@@ -50,7 +50,7 @@ def load_dataset(path: Path, tokenizer: "PreTrainedTokenizerBase", scratch: Path
 
 
 def training_arguments(settings: TrainingConfig, folder: Path) -> "SFTConfig":
-    """TRL's configuration of the settings under `training`, writing below `folder`."""
+    """TRL's configuration for the settings under `training`; it writes below `folder`."""
     import torch
     from trl import SFTConfig
 
@@ -65,7 +65,7 @@ def training_arguments(settings: TrainingConfig, folder: Path) -> "SFTConfig":
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        completion_only_loss=False,  # the labels say it already
+        completion_only_loss=False,  # the labels mask the prompt already
         dataloader_pin_memory=torch.cuda.is_available(),
         data_seed=own["seed"],
         **own,
@@ -82,8 +82,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
-    Returns the loss history, one entry a step: step, epoch, loss, learning_rate, grad_norm.
-    Raises StageError where the loss is not a number.
+    Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm.
+    Raises StageError if the loss is not a finite number, UserError for unsupported settings.
     """
     from transformers import PrinterCallback
     from trl import SFTTrainer
@@ -106,8 +106,8 @@ def train(
     history = [_entry(entry) for entry in trainer.state.log_history if "loss" in entry]
     if not history or not all(math.isfinite(entry["loss"]) for entry in history):
         raise StageError(
-            "the training loss is not a number; lower training.learning_rate or use "
-            "training.precision fp32"
+            "the training loss is not a number: lower training.learning_rate or set "
+            "training.precision to fp32"
         )
     trainer.model.save_pretrained(output, safe_serialization=True)
     tokenizer.save_pretrained(output)
@@ -115,33 +115,34 @@ def train(
 
 
 def _refuse_contamination(settings: TrainingConfig) -> None:
-    """Raises UserError for packing on a GPU, where rows would attend to each other.
+    """Raises UserError for packing on a GPU, because packed rows would attend to each other.
 
-    Only attention kernels for sequences of many lengths keep them apart there; on a CPU the mask
-    does.
+    On a GPU only variable-length attention kernels keep them apart; on a CPU the mask does.
     """
     import torch
 
     if settings.packing and torch.cuda.is_available():
         raise UserError(
             "training.packing: on a GPU packed rows attend to each other without FlashAttention, "
-            "which is not supported yet; set it to false"
+            "which is not supported yet: set it to false"
         )
 
 
 def _checked_lora(model: "PreTrainedModel", lora: LoraSettings) -> "LoraConfig":
-    """The LoRA configuration; raises UserError where the model has no such modules."""
+    """The LoRA configuration; raises UserError if the model lacks one of its modules."""
     wanted = lora.target_modules
     wanted = ATTENTION_MODULES if wanted == "attention" else wanted
     if isinstance(wanted, list):
         known = {name.rpartition(".")[2] for name, _ in model.named_modules()}
         if missing := [name for name in wanted if name.rpartition(".")[2] not in known]:
-            raise UserError(f"model.lora.target_modules: the base model has no {missing[0]!r}")
+            raise UserError(
+                f"model.lora.target_modules: the base model has no module {missing[0]!r}"
+            )
     return configure_lora(lora)
 
 
 def _pad_token(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
-    """Gives a tokenizer without a padding token its stop token; labels keep the two apart."""
+    """Pads with the stop token if the tokenizer has no padding token; labels keep the two apart."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -155,7 +156,7 @@ def _entry(entry: dict[str, float]) -> dict[str, float]:
 
 
 def _progress(report: Report) -> Any:
-    """A trainer callback that reports each step's loss, speed and the time that is left."""
+    """A trainer callback that reports each step's loss, speed and remaining time."""
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):

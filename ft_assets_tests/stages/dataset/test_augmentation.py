@@ -1,4 +1,4 @@
-"""Variants change the question's surface, and nothing else."""
+"""Variants change only the question's wording."""
 
 import os
 import subprocess

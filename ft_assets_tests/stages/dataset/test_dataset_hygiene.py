@@ -1,4 +1,4 @@
-"""Duplicates, leaks and closed-book questions do not reach training, and too many of them stop it."""
+"""Duplicates, leaks and closed-book questions do not reach training, and too many of them block it."""
 
 import json
 import random
@@ -57,7 +57,7 @@ def text_ids(corpus: Corpus, manifest: Manifest) -> dict[str, str | None]:
 
 
 def blocked(corpus: Corpus) -> str:
-    """What keeps the dataset from being trained on."""
+    """The failed checks that block training on the dataset."""
     with pytest.raises(StageError) as error:
         corpus.project.make(corpus.name, "adapter")
     return str(error.value)

@@ -1,4 +1,4 @@
-"""One file read as the asset reads it, in a parser process, with its rows at hand."""
+"""Reads one file like the asset does, in a parser process, and gives access to its rows."""
 
 import tempfile
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ft_assets.tables import from_rows
 
 @dataclass
 class Read:
-    """What one file holds."""
+    """The content of one file."""
 
     parsed: ParsedFile
     documents: list[Document]
@@ -30,7 +30,7 @@ class Read:
 
     @property
     def headings(self) -> list[tuple[int, str, str]]:
-        """Level, title, and the words that stand where each heading is said to begin."""
+        """Level, title, and the words at the start position of each heading."""
         found = [heading for document in self.documents for heading in document.headings]
         return [
             (each["level"], each["title"], self.text[each["start"] :][: len(each["title"])])
@@ -39,7 +39,7 @@ class Read:
 
     @property
     def reason(self) -> str:
-        """Why nothing of it can be used."""
+        """Why nothing in it can be used."""
         assert self.parsed.text_id is None
         assert not [*self.documents, *self.records, *self.quality]
         [reason] = self.parsed.rejected
@@ -51,7 +51,7 @@ def settings(**changed: Any) -> LoaderSettings:
 
 
 def read(path: Path, **changed: Any) -> Read:
-    """Reads a file, with the settings that are `changed`."""
+    """Reads a file with the `changed` settings."""
     with tempfile.TemporaryDirectory() as folder:
         file = CorpusFile(path.name, path.stat().st_size, hash_file(path))
         [(_, parsed)] = read_files([file], path.parent, settings(**changed), Path(folder))

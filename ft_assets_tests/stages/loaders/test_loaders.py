@@ -1,4 +1,4 @@
-"""What is read out of PDF, DOCX, text and Markdown: reading order, headings, words, scans."""
+"""Reading PDF, DOCX, text and Markdown: reading order, headings, words, scans."""
 
 import json
 import shutil

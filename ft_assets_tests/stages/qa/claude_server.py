@@ -1,10 +1,10 @@
-"""A faithful Anthropic API on loopback: Messages, Message Batches and count_tokens.
+"""A realistic Anthropic API on loopback: Messages, Message Batches and count_tokens.
 
-In a test: `with ClaudeServer(Behaviour(latency=0.1)) as server: … server.url, server.billed()`. As a
-process of its own, which lives on while clients are killed: `with running(behaviour, folder) as
-server`, the same to talk to; by hand `python -m ft_assets_tests.stages.qa.claude_server PORT RECORD [JSON]`.
-A request is told from another by `key_of(body)`. RECORD gets a JSON line for each request.
-The same server has an OpenAI-compatible peer at /v1/chat/completions.
+In a test: `with ClaudeServer(Behaviour(latency=0.1)) as server: … server.url, server.billed()`. In its
+own process, which survives clients that are killed: `with running(behaviour, folder) as server`, with
+the same interface. By hand: `python -m ft_assets_tests.stages.qa.claude_server PORT RECORD [JSON]`.
+`key_of(body)` identifies a request. RECORD gets a JSON line for each request. The same server has an
+OpenAI-compatible API at /v1/chat/completions.
 """
 
 import json
@@ -81,7 +81,7 @@ class ClaudeServer(Record):
             setattr(self.behaviour, name, value)
 
     def calls(self) -> list[Call]:
-        """All requests so far, those of batches that have ended by now included."""
+        """All requests so far, including those of batches that have ended."""
         with self.lock:
             self.batches.settle()
             return list(self._calls)
@@ -95,7 +95,7 @@ class ClaudeServer(Record):
         return list(self.answerer.obeyed)
 
     def in_flight(self) -> int:
-        """How many requests have come and not ended."""
+        """The number of requests received and not ended."""
         return self._serving
 
     @contextmanager
@@ -110,7 +110,7 @@ class ClaudeServer(Record):
                 self._serving -= 1
 
     def limits(self) -> Limits:
-        """The buckets; full ones whenever the limits change. Call it under the lock."""
+        """The buckets; they are full after the limits change. Call it under the lock."""
         said = (self.behaviour.per_minute.copy(), self.behaviour.burst_seconds)
         if self._limits[0] != said:
             share = self.behaviour.burst_seconds / 60
@@ -119,22 +119,22 @@ class ClaudeServer(Record):
         return self._limits[1]
 
     def take(self, input_tokens: int) -> None:
-        """Raises 429 where a request would exceed a limit."""
+        """Raises 429 if a request would exceed a limit."""
         with self.lock:
             self.limits().take({"requests": 1, "input_tokens": input_tokens, "output_tokens": 1})
 
     def limit_headers(self) -> dict[str, str]:
-        """The headers that say what is left."""
+        """The headers with the remaining limits."""
         with self.lock:
             return self.limits().headers()
 
     def batch_times(self) -> Times:
-        """How long a batch that is made now takes."""
+        """How long a batch created now takes."""
         said = self.behaviour
         return Times(said.batch_seconds, said.batch_hidden_seconds, said.batch_expires_seconds)
 
     def fault(self, call: Call, allowed: set[str]) -> str:
-        """What goes wrong with a call: said for the first ones, rigged, or drawn."""
+        """The fault of a call: from the list for the first calls, rigged, or drawn."""
         with self.lock:
             self._attempts[call.key] += 1
             attempt = self._attempts[call.key]
@@ -154,13 +154,13 @@ class ClaudeServer(Record):
             self.limits().charge("output_tokens", usage["output_tokens"])
 
     def check_credit(self) -> None:
-        """Raises 400 where the credit is used up."""
+        """Raises 400 if the credit is used up."""
         credit = self.behaviour.credit_usd
         if credit is not None and self._spent >= credit:
             raise ApiError(400, faults.NO_CREDIT)
 
     def note(self, call: Call) -> None:
-        """Keeps what became of a call."""
+        """Records the outcome of a call."""
         with self.lock:
             self._calls.append(call)
             if self._file:
@@ -168,7 +168,7 @@ class ClaudeServer(Record):
                 self._file.flush()
 
     def answer(self, prompt: str, schema: dict[str, Any] | None) -> Any:
-        """What the model says."""
+        """The model's answer."""
         with self.lock:
             self.answerer.tag = self.behaviour.fence_tag
             self.answerer.gullible = self.behaviour.gullible
@@ -215,7 +215,7 @@ class ClaudeServer(Record):
 
 
 class Remote(Record):
-    """A server in a process of its own."""
+    """A server in its own process."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -237,7 +237,7 @@ class Remote(Record):
         return list(self._ask("/_state")["obeyed"])
 
     def in_flight(self) -> int:
-        """How many requests have come and not ended."""
+        """The number of requests received and not ended."""
         return int(self._ask("/_state")["in_flight"])
 
     def _ask(self, path: str, fields: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -248,7 +248,7 @@ class Remote(Record):
 
 @contextmanager
 def running(behaviour: Behaviour, folder: Path) -> Iterator[Remote]:
-    """A server in a process of its own until the block ends; its record is `folder/calls.jsonl`."""
+    """Runs a server in its own process until the block ends; its record is `folder/calls.jsonl`."""
     command = [sys.executable, "-m", "ft_assets_tests.stages.qa.claude_server", "0"]
     command += [str(folder / "calls.jsonl"), json.dumps(asdict(behaviour))]
     root = Path(__file__).parents[3]

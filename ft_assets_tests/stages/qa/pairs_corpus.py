@@ -1,4 +1,4 @@
-"""A corpus about lamps, with question-answer pairs from a server on loopback, and what became of it."""
+"""A corpus about lamps, with question-answer pairs from a server on loopback, and its artifacts."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from ft_assets_tests.stages.qa.claude_server import ClaudeServer, Remote
 
 
 def prose(document: int, sentences: int = 24) -> str:
-    """A document whose sentences begin otherwise than all others."""
+    """A document whose sentences start differently from all other documents'."""
     return " ".join(
         f"Lamp {document}-{n} is lit at dusk by its keeper, who burns {n} litres of oil a night."
         for n in range(sentences)
@@ -23,7 +23,7 @@ def prose(document: int, sentences: int = 24) -> str:
 
 
 def lamps_corpus(project: Project, documents: int, sentences: int = 24) -> Corpus:
-    """A corpus of so many documents, of about two chunks each unless they are longer."""
+    """A corpus of `count` documents, of about two chunks each unless they are longer."""
     corpus = Corpus(project, "lamps")
     for number in range(documents):
         corpus.write(f"{number}.txt", prose(number, sentences))
@@ -31,14 +31,14 @@ def lamps_corpus(project: Project, documents: int, sentences: int = 24) -> Corpu
 
 
 def enable_qa(corpus: Corpus, server: ClaudeServer | Remote, **settings: Any) -> None:
-    """Switches QA on, with these settings; None leaves one out."""
+    """Enables QA with these settings; None removes a setting."""
     qa = {"enabled": True, "base_url": server.url, **settings}
     said = {key: value for key, value in qa.items() if value is not None}
     corpus.settings(json.dumps({"qa": said, "automation": {"spend": True}}))
 
 
 def make_pairs(corpus: Corpus, **options: Any) -> Manifest:
-    """Makes all up to the pairs."""
+    """Builds everything up to the pairs."""
     for asset in ("raw_documents", "chunks"):
         corpus.project.make(corpus.name, asset)
     return corpus.project.make(corpus.name, "qa_pairs", **options).manifest
@@ -61,7 +61,7 @@ def published_chunks(corpus: Corpus) -> list[Chunk]:
 
 
 def ledger_of(corpus: Corpus) -> Ledger:
-    """The ledger as it stands."""
+    """The current ledger."""
     return Ledger(corpus.project.storage.keep(corpus.name, "qa_pairs"))
 
 

@@ -55,7 +55,7 @@ def server() -> Iterator[ClaudeServer]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that is not there at once never will be."""
+    """Makes a batch that is not listed at once count as never created."""
     monkeypatch.setattr(qa_batches, "APPEARS", timedelta(0))
     monkeypatch.setattr(qa_batches, "LOST_AFTER", timedelta(0))
 
@@ -72,7 +72,7 @@ def prepare(corpus: Corpus, server: ClaudeServer | Remote, **settings: Any) -> N
 
 
 def make(corpus: Corpus) -> list[QAPair]:
-    """Makes the pairs in this process as a run does; what is published."""
+    """Builds the pairs in this process like a run does; returns what is published."""
     make_pairs(corpus)
     return published_pairs(corpus)
 
@@ -93,7 +93,7 @@ def submissions(server: Record) -> list[set[str]]:
 
 
 def agrees(corpus: Corpus, server: Record) -> None:
-    """The books: every answer that was billed stands in the ledger, at its price."""
+    """Asserts that every billed answer is in the ledger, at its price."""
     ledger = ledger_of(corpus)
     assert ledger.outcomes["unknown"] == 0
     assert ledger.usd == pytest.approx(server.usd())
@@ -151,7 +151,7 @@ def test_a_request_that_is_refused_for_what_it_is_is_left_out(
 def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: ClaudeServer) -> None:
     prepare(corpus, server)
     server.behave(faults={"batch_refused": 1.0})
-    with pytest.raises(StageError, match="every request is turned away: invalid_request_error"):
+    with pytest.raises(StageError, match="every request is refused: invalid_request_error"):
         made_at_last(corpus)
     assert len(submissions(server)) == 1
     assert corpus.project.storage.current(corpus.name, "qa_pairs") is None
@@ -159,7 +159,7 @@ def test_where_all_are_refused_nothing_is_published(corpus: Corpus, server: Clau
     assert made_at_last(corpus)
     server.behave(faults={"batch_refused": 1.0})
     corpus.write("ferry.txt", "The ferry now lands at the western pier, whatever the wind may be.")
-    with pytest.raises(StageError, match="every request is turned away"):
+    with pytest.raises(StageError, match="every request is refused"):
         made_at_last(corpus)
 
 
@@ -186,7 +186,7 @@ def test_what_is_refused_is_left_out_though_processes_end_in_between(
     assert made_at_last(corpus)  # refused again, as it was when the pairs were complete
     enable_qa(corpus, server, send="batches", judge=True)
     server.behave(rigged={"Pier 3 ": "batch_refused", "You check": "batch_refused"})
-    with pytest.raises(StageError, match="every request is turned away"):
+    with pytest.raises(StageError, match="every request is refused"):
         made_at_last(corpus)
     server.behave(rigged={"Pier 3 ": "batch_refused"})
     assert made_at_last(corpus)
@@ -399,7 +399,7 @@ def test_results_that_are_not_there_yet_are_waited_for(
         raise ApiError(404, f"Message Batch {batch_id} has no results.")
 
     monkeypatch.setattr(server.batches, "results", missing)
-    with pytest.raises(WaitingError, match="nothing can be learned now"):
+    with pytest.raises(WaitingError, match="whose state cannot be checked now"):
         make(corpus)
     monkeypatch.undo()
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
@@ -408,7 +408,7 @@ def test_results_that_are_not_there_yet_are_waited_for(
 
 
 def tick(corpus: Corpus) -> Any:
-    """What the sensor makes of the project of a corpus."""
+    """The result of the sensor for a corpus's project."""
     with dg.DagsterInstance.ephemeral() as instance:
         resources = {"project": corpus.project}
         return build_batch_sensor()(dg.build_sensor_context(instance, resources=resources))
@@ -486,7 +486,7 @@ def test_the_command_says_what_it_waits_for(
 
 
 class Ended(BaseException):
-    """The process is gone."""
+    """Raised in place of the death of the process."""
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
@@ -542,7 +542,7 @@ except WaitingError:
 
 
 def killed(process: "subprocess.Popen[bytes]", record: Path, chance: random.Random) -> bool:
-    """Kills a process a moment after the server heard from it the n-th time, unless it ends first."""
+    """Kills a process a moment after its n-th request reached the server, unless it ends first."""
     heard, size = chance.randint(1, 4), record.stat().st_size
     while process.poll() is None:
         if (now := record.stat().st_size) != size:
@@ -586,7 +586,8 @@ def test_killed_at_any_moment_nothing_is_lost_or_paid_for_twice(
 def test_the_running_ui_collects_a_batch_that_a_command_left(
     corpus: Corpus, server: ClaudeServer, cli: RunCLI, tmp_path: Path
 ) -> None:
-    """The command submits and ends; the batch ends; the sensor of `ft-assets ui` asks for the run."""
+    """The command submits a batch and ends; after the batch has ended, the sensor of `ft-assets ui`
+    requests the run."""
     prepare(corpus, server)
     server.behave(batch_seconds=100)  # past the run that the other sensor asks for at its start
     assert cli("generate-qa", corpus.name).returncode == 4

@@ -66,14 +66,14 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
 
 
 def lighthouse(project: Project, server: Remote, documents: int, **settings: object) -> Corpus:
-    """A corpus of so many documents of ten chunks each."""
+    """A corpus of `documents` documents of ten chunks each."""
     corpus = lamps_corpus(project, documents, sentences=115)
     enable_qa(corpus, server, max_concurrency=WINDOW, **settings)
     return corpus
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Runs `work` in a process of its own, which ends with 3 where a stage fails, with 4 where it waits."""
+    """Runs `work` in its own process; its exit code is 3 if a stage fails, 4 if it has to wait."""
     pid = os.fork()
     if pid:
         return pid
@@ -97,7 +97,7 @@ def code_of(pid: int) -> int:
 def kill_when_it_has_sent(
     pid: int, ledger: Path, chance: random.Random, within: float = 1.2
 ) -> int | None:
-    """Kills a process some time after it began to send; gives its code where it ended before."""
+    """Kills a process some time after it started to send; returns its exit code if it ended before."""
     size = ledger.stat().st_size if ledger.exists() else 0
     deadline = None
     while deadline is None or time.monotonic() < deadline:
@@ -113,7 +113,7 @@ def kill_when_it_has_sent(
 
 
 def assert_billed(server: Remote, ledger: Ledger) -> None:
-    """What the server billed is what the ledger has, but for listed unknowns."""
+    """Asserts that the ledger has everything that the server billed, except listed unknowns."""
     billed = sum(server.billed().values())
     answers = sum(ledger.outcomes[outcome] for outcome in SETTLED)
     assert answers <= billed <= answers + ledger.outcomes["unknown"]
@@ -128,7 +128,7 @@ DOCUMENTS, KILLS = (200, 50) if EVERY_KILL else (50, SAMPLE)
 def test_killed_many_times_nothing_is_lost_or_paid_for_unlisted(
     project: Project, remote: Remote, monkeypatch: pytest.MonkeyPatch, ways: list[str]
 ) -> None:
-    """By messages alone, and by whichever way comes up when the process starts again."""
+    """Runs with messages only, and with a way of sending drawn at each start of the process."""
     monkeypatch.setattr(qa_batches, "APPEARS", timedelta(seconds=2))
     monkeypatch.setattr(qa_batches, "MOST_REQUESTS", 25)
     monkeypatch.setattr(BATCHES, "first_wait", 0.1)
@@ -145,7 +145,7 @@ def test_killed_many_times_nothing_is_lost_or_paid_for_unlisted(
         within = 0.7 if kills < KILLS else 3600.0
         code = kill_when_it_has_sent(pid, keep / REQUESTS, chance, within)
         kills += code is None
-        given_up += code == 3  # one request was lost three times in a row: it says so, and goes on
+        given_up += code == 3  # one request was lost three times in a row: an error; start again
         assert code in (None, 0, 3, 4), "it failed by itself"
         if code == 0:
             break
@@ -175,7 +175,7 @@ def test_killed_many_times_nothing_is_lost_or_paid_for_unlisted(
     violations = remote.violations()
     print(f"{len(violations)} requests early, of them after a kill all")
     assert len(violations) <= kills  # a 429 that a killed process had not written down
-    # Uninterrupted, from the same ledger, the artifact is the same.
+    # An uninterrupted build from the same ledger gives the same artifact.
     again = make_pairs(corpus, force=True)
     assert again.version == manifest.version == artifact_folder(corpus).name
     assert again.counts["sent"] == 0
@@ -185,7 +185,7 @@ UP = ("raw_documents", "chunks")
 
 
 def answers_by_key(path: Path) -> Counter[str]:
-    """How many answers stand in a ledger for each key."""
+    """The number of answers in a ledger for each key."""
     lines = map(json.loads, path.read_text().splitlines())
     return Counter(line["key"] for line in lines if line.get("outcome") in SETTLED)
 

@@ -1,4 +1,4 @@
-"""The journal under the ledger and the log of batches: what is on disk after whatever goes wrong."""
+"""The journal of the ledger and the batch log: what is on disk after each kind of failure."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from ft_assets.stages.qa.ledger.journal import Journal, Line
 
 
 class Counted:
-    """A journal of numbers, and those that were taken up."""
+    """A journal of numbers, and the list of numbers that it applied."""
 
     def __init__(self, path: Path) -> None:
         self.numbers: list[int] = []

@@ -1,4 +1,4 @@
-"""The judge: what it is asked, what it costs, and what becomes of the pairs that it rejects."""
+"""The judge: its requests, its cost, and the pairs that it rejects."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
 
 @pytest.fixture
 def qa_corpus(project: Project, server: ClaudeServer) -> Corpus:
-    """Four documents of about two chunks each, with QA and its judge on."""
+    """Four documents of about two chunks each, with QA and its judge enabled."""
     corpus = lamps_corpus(project, 4)
     enable_qa(corpus, server, judge=True)
     return corpus
@@ -244,7 +244,7 @@ def test_a_chunk_that_quotes_a_request_gets_another_mark() -> None:
 
 
 def around(count: int) -> str:
-    """What stands around the fence of a harmless request of the same size."""
+    """The text around the fence of a harmless request of the same size."""
     harmless = [Draft("Who?", "I.", "I do.")] * count
     said = judge_request(Recipe("m", 99, "Judge.", VERDICTS), chunk("I do."), harmless).user
     return re.sub(r"(?s)<data-.*</data-.{12}>", "", said)

@@ -241,13 +241,13 @@ def test_batches_under_way_are_not_lost_by_another_model(
     with pytest.raises(WaitingError):
         make_pairs(qa_corpus)
     enable_openai_qa(qa_corpus, server)
-    with pytest.raises(UserError, match=r"under way.*set qa\.model and qa\.base_url back"):
+    with pytest.raises(UserError, match=r"pending.*set qa\.model and qa\.base_url back"):
         make_pairs(qa_corpus)
     assert not server.asked()
     assert ledger_of(qa_corpus).under_way > 6
 
 
-# What an integration without a JSON schema, or a server without a count of tokens, answers
+# Answers of an integration without a JSON schema, or of a server without token counts
 
 
 def ask() -> Request:

@@ -1,4 +1,4 @@
-"""The parts of making pairs, each by itself: the fence, the key, the ledger, the money, the pace."""
+"""The parts of QA generation, each alone: the fence, the key, the ledger, the money, the pace."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_a_key_hangs_on_all_that_the_answer_does_and_on_no_place() -> None:
 
 
 def test_the_key_of_a_request_is_the_same_in_every_version() -> None:
-    """Where this changes, everything ever paid for is paid for again."""
+    """If this key changes, every answer ever paid for is paid for again."""
     request = request_of(RECIPE, chunk("The lamp burns oil.", heading="Lamps"), 3)
     assert request.key[:16] == "d2b5978374f05e03"
 
@@ -172,7 +172,7 @@ def test_verdicts_of_each_shape(verdicts: list[Any], outcome: str) -> None:
 
 
 def written(folder: Path, requests: int = 3) -> bytes:
-    """A ledger of so many answers, and one request without."""
+    """A ledger of `answers` answers and one request without an answer."""
     with open_ledger(folder) as ledger:
         for number in range(requests):
             [n] = ledger.send([Sent(f"k{number}", "r", 0.01)])
@@ -237,7 +237,7 @@ def test_what_is_turned_away_is_left_out_once_others_are_answered(tmp_path: Path
 
     with open_ledger(tmp_path) as book:
         settle(book, "poison", "failed")
-        assert book.hopeless == "no"  # nothing was answered: it may be the endpoint
+        assert book.hopeless == "no"  # nothing was answered: the endpoint may be at fault
         assert not book.left_out
         settle(book, "a", "answered")
         assert set(book.left_out) == {"poison"}
@@ -328,7 +328,7 @@ def test_a_cap_is_never_overshot(costs: list[tuple[float, float]], window: int) 
 def test_the_pace_is_that_of_the_limit_and_never_over_it(
     per_minute: int, latency: float, burst: int
 ) -> None:
-    """A bucket at the far end, as the API has it, played through on a clock of its own."""
+    """Simulates the API's token bucket with a fake clock."""
     now, rate = 0.0, per_minute / 60
     full = max(1.0, rate * burst)
     level, filled = full, 0.0
@@ -460,7 +460,7 @@ def test_edits_and_rejections_hold_for_the_text_wherever_it_stands(tmp_path: Pat
     changed, new = imported(path, {edited.pair_id: edited}, {"c9": text}, reviews)
     assert new == 1
     assert [review.new_question for review in changed] == ["", "Who keeps the lamp?"]
-    assert changed[1].question == "Who keeps?"  # still hangs on what the model asked
+    assert changed[1].question == "Who keeps?"  # still keyed by the model's question
 
 
 def test_a_review_is_taken_back_only_by_saying_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pairs made through the real SDK by a faithful server on loopback: what is sent, paid and kept."""
+"""Pairs generated through the real SDK from a realistic server: what is sent, paid and kept."""
 
 import json
 import os
@@ -255,7 +255,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
     before = make_pairs(qa_corpus).version
     qa_corpus.write("1.txt", prose(1).replace("Lamp 1-3 ", "Torch 1-3 "))
     server.behave(rigged={"Torch": "bad_request"})
-    with pytest.raises(StageError, match="every request is turned away: 400"):
+    with pytest.raises(StageError, match="every request is refused: 400"):
         make_pairs(qa_corpus)
     assert artifact_folder(qa_corpus).name == before
     qa_corpus.write("2.txt", prose(2).replace("Lamp 2-3 ", "Candle 2-3 "))
@@ -265,7 +265,9 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
     )  # another was answered: this one is left out
     assert manifest.counts["failed"] == 1
     assert [line for line in report if "left out" in line and "--force" in line]
-    assert [gate for gate in manifest.failed_gates() if "gave no useful answer" in gate]  # over 5%
+    assert [
+        gate for gate in manifest.failed_gates() if "returned no usable answer" in gate
+    ]  # over 5%
     server.behave(rigged={})
     assert make_pairs(qa_corpus, force=True).counts["failed"] == 0
 
@@ -279,7 +281,7 @@ def test_where_all_that_is_left_is_turned_away_nothing_is_published(
         ({"api_key": "sk-ant-other"}, UserError, "does not accept the key in ANTHROPIC_API_KEY"),
         ({"first": ["no_credit"]}, StageError, "no credit"),
         ({"first": ["billing"]}, StageError, "no credit"),
-        ({"first": ["usage_limit"]}, StageError, "limit of its own"),
+        ({"first": ["usage_limit"]}, StageError, "reached its own limit"),
     ],
 )
 def test_what_no_request_would_escape_stops_at_once(
@@ -428,7 +430,7 @@ def test_a_full_disk_is_said_and_nothing_paid_for_is_lost(
 
 
 def test_a_poisoned_request_alone_is_turned_away(qa_corpus: Corpus, server: ClaudeServer) -> None:
-    """A request that the API refuses for what it is does not hold up the others."""
+    """A request that the API refuses for its content does not block the others."""
 
     def call_of(plan: Any) -> Any:
         call = qa_claude.claude_call(plan.qa.base_url, plan.price)
@@ -591,7 +593,7 @@ def test_the_command_line_prices_makes_and_takes_reviews(
     done = cli("qa", "import", "lamps", str(export))
     assert done.stdout.startswith("2 new or changed reviews")
     assert "qa.review" in cli("status", "lamps").stdout
-    enable_qa(qa_corpus, server, audience="keepers")  # all is asked anew
+    enable_qa(qa_corpus, server, audience="keepers")  # all requests change
     manifest = make_pairs(qa_corpus)
     found = {pair.question: pair for pair in published_pairs(qa_corpus)}
     assert lines[0]["question"] not in found
@@ -616,12 +618,12 @@ def test_the_command_line_prices_makes_and_takes_reviews(
     manifest = make_pairs(qa_corpus, report=report.append)
     assert manifest.counts["reviews_without_chunk"] == 2
     assert not manifest.checks["reviews_apply"]["passed"]
-    assert [line for line in report if "lost its chunk" in line]
+    assert [line for line in report if "a review no longer applies" in line]
 
 
 @pytest.mark.slow
 def test_the_pace_is_that_of_the_servers_limit(qa_corpus: Corpus, server: ClaudeServer) -> None:
-    """With answers that take 2 s, and a limit that they come up against at once."""
+    """Answers take 2 s, and the rate limit applies from the start."""
     for number in range(6, 60):
         qa_corpus.write(f"{number}.txt", prose(number, 24))
     enable_qa(qa_corpus, server, max_concurrency=64)

@@ -1,4 +1,4 @@
-"""When what failed is tried again: the three policies, and what an answer says about it."""
+"""Retries: the three policies, and the waits that answers ask for."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from ft_assets.stages.qa.retry import (
 
 
 def waits(retry: Retry, failure: Failure, asked: float | None = None) -> list[float]:
-    """The waits between all tries of something that keeps failing."""
+    """The waits between all tries of a call that keeps failing."""
     found: list[float] = []
     for times in count(1):
         wait = retry.wait(failure, times, asked)
@@ -86,5 +86,5 @@ def test_a_wait_is_a_number_or_a_date() -> None:
 def test_a_moment_far_off_is_not_waited_for() -> None:
     assert wait_until(0.0) == 0
     assert wait_until(time.time() + 60) == pytest.approx(60, abs=1)
-    with pytest.raises(StageError, match=r"no more requests until .* run again then"):
+    with pytest.raises(StageError, match=r"allows no more requests until .* run again then"):
         wait_until(time.time() + 5000)

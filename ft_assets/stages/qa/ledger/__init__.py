@@ -1,1 +1,1 @@
-"""What was paid for: the ledger of answers and the log of batches, both journals on disk."""
+"""Records of paid work: the ledger of answers and the log of batches, both journals on disk."""

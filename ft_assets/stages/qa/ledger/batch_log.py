@@ -1,8 +1,8 @@
-"""Which Message Batches are under way: `<keep>/batches.jsonl`, small enough to be looked at often.
+"""The pending Message Batches: `<keep>/batches.jsonl`, small enough to be read often.
 
-A batch has a name of ours from before it is sent, which the ledger's lines of its requests carry, and an
-id of the service's from when its creation was answered. What happens in between, a crash or an answer
-that is lost, leaves a batch without an id: whether there is one is then looked up.
+A batch gets a name from us before it is sent, which is in the ledger's lines of its requests, and an id
+from the service when its creation is answered. A crash or a lost answer in between leaves a batch
+without an id; the id is then looked up.
 """
 
 from contextlib import closing
@@ -19,20 +19,20 @@ BatchEvent = Literal["sent", "created", "not_ours", "over"]
 
 @dataclass
 class Batch:
-    """A batch as the log has it; `answers` once it is `over`."""
+    """A batch in the log; `answers` is set once it is `over`."""
 
     name: str
     requests: int
     sent: datetime
     id: str = ""
     not_ours: set[str] = field(default_factory=set)
-    """Ids that were taken for its own, and had the requests of others."""
+    """Ids that were taken for its own but turned out to hold others' requests."""
     over: bool = False
     answers: int = 0
 
 
 class BatchLog:
-    """The log of a ledger's folder. It is written by the one process that has the ledger open."""
+    """The log in a ledger's folder. Only the process that has the ledger open writes it."""
 
     def __init__(self, folder: Path) -> None:
         self.batches: dict[str, Batch] = {}
@@ -42,7 +42,7 @@ class BatchLog:
             "not_ours": self._not_ours,
             "over": self._over,
         }
-        loss = "a batch under way may then be lost, and paid for again"
+        loss = "a pending batch may then be lost, and paid for again"
         self._journal = Journal(folder / BATCHES, events, loss)
 
     def _sent(self, line: Line, offset: int) -> None:
@@ -63,12 +63,12 @@ class BatchLog:
 
     @property
     def under_way(self) -> list[Batch]:
-        """The batches whose results are not in the ledger yet, the oldest first."""
+        """The batches whose results are not in the ledger yet, oldest first."""
         return [batch for batch in self.batches.values() if not batch.over]
 
     @property
     def fruitless(self) -> int:
-        """How many batches came back without a single answer since the last that had one."""
+        """The number of batches without a single answer since the last one that had an answer."""
         count = 0
         for batch in reversed([batch for batch in self.batches.values() if batch.over]):
             if batch.answers:
@@ -77,6 +77,6 @@ class BatchLog:
         return count
 
     def write(self, event: BatchEvent, batch: str, **said: str | int) -> None:
-        """Appends an event; it is on disk once this returns."""
+        """Appends an event; it is on disk when this returns."""
         with closing(self._journal.open()) as journal:
             journal.append(event, {"batch": batch, **said})

@@ -1,6 +1,7 @@
-"""JSON Lines files that are only ever appended to, each line an event, and read back at the start.
+"""Append-only JSON Lines files, each line an event, replayed when they are opened.
 
-The ledger and the log of batches are journals. Both keep in memory what their events add up to.
+The ledger and the log of batches are journals. Both keep the state that results from their events in
+memory.
 """
 
 import json
@@ -16,16 +17,16 @@ from ft_assets.errors import StageError
 from ft_assets.files import sync_folder
 
 Line = dict[str, Any]
-"""One event as JSON has it: its name is `event`, its time is `at`, the rest is the event's own."""
+"""One event: `event` is its name, `at` its time, and the other keys depend on the event."""
 Take = Callable[[Line, int], None]
-"""Takes up an event; the number is the offset of its line, for `Journal.read`."""
+"""Applies an event; the number is the offset of its line, for `Journal.read`."""
 
 
 class Journal:
-    """A journal, read as it is opened. It is written by one process at a time: its owner sees to that.
+    """A journal, replayed when it is created. Its owner must ensure that one process writes at a time.
 
-    `events` says for each event what takes it up: at first the events in the file, then each that is
-    appended. `loss` says what is lost with a damaged line, for the error that names it.
+    `events` maps each event's name to the function that applies it: first to the events in the file,
+    then to each appended one. `loss` says what a damaged line loses, for the error that names the line.
     """
 
     def __init__(self, path: Path, events: Mapping[str, Take], loss: str) -> None:
@@ -33,11 +34,11 @@ class Journal:
         self._events, self._loss = events, loss
         self._file: FileIO | None = None
         self._size = 0
-        """The bytes of the whole lines; what is behind them was torn by a crash."""
+        """The size of the complete lines in bytes; anything after them was torn by a crash."""
         self._replay()
 
     def _replay(self) -> None:
-        """Takes up what is in the file, but for a last line that is not whole: no one acted on it."""
+        """Applies the events in the file, except an incomplete last line: nothing acted on it yet."""
         if not self.path.is_file():
             return
         with self.path.open("rb") as file:
@@ -60,7 +61,7 @@ class Journal:
         self._events[event](line, offset)
 
     def open(self) -> "Journal":
-        """Opens the file for appending, and cuts a torn end off. Creates it if it is not there."""
+        """Opens the file for appending and cuts off a torn end. Creates the file if it is missing."""
         self._file = self.path.open("ab", buffering=0)
         self._file.truncate(self._size)
         if not self._size:
@@ -68,15 +69,15 @@ class Journal:
         return self
 
     def close(self) -> None:
-        """Ends the appending."""
+        """Closes the file."""
         if self._file:
             self._file.close()
         self._file = None
 
     def append(self, event: str, *lines: Mapping[str, object]) -> None:
-        """Appends events of one kind in one piece, and takes them up; they are then on disk.
+        """Appends events of one kind in one write, and applies them; they are on disk when this returns.
 
-        Raises OSError if that fails: then none of them is in the file.
+        Raises OSError if that fails; then none of them is in the file.
         """
         head = {"event": event, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         whole: list[Line] = [{**head, **line} for line in lines]
@@ -88,9 +89,10 @@ class Journal:
             offset += len(text)
 
     def _write(self, data: bytes) -> int:
-        """Appends to the file, which keeps its size if this fails; gives the offset.
+        """Appends to the file and returns the offset; if this fails, the file keeps its size.
 
-        The size is that of the file: after an interrupt the file may hold lines that were not taken up.
+        The offset is the size on disk, not `_size`: after an interrupt the file may contain lines that
+        were not applied.
         """
         if self._file is None:
             raise ValueError(f"{self.path} is not open")
@@ -107,7 +109,7 @@ class Journal:
         return size
 
     def read(self, offset: int) -> Line:
-        """The event whose line begins at `offset`."""
+        """The event whose line starts at `offset`."""
         with self.path.open("rb") as file:
             file.seek(offset)
             return cast(Line, json.loads(file.readline()))

@@ -1,14 +1,13 @@
 """The ledger of paid work: append-only JSON Lines that outlive every version of the asset.
 
-    <keep>/requests.jsonl     a line for each request sent, and one for what became of it
-    <keep>/batches.jsonl      which Message Batches are under way: see `batch_log.py`
+    <keep>/requests.jsonl     a line for each request sent, and one for its outcome
+    <keep>/batches.jsonl      the pending Message Batches: see `batch_log.py`
     <keep>/lock               locked by the one process that may write
-    <keep>/reserve            room that is freed if the disk is full, for answers under way
+    <keep>/reserve            space that is freed if the disk is full, for answers in flight
 
-A line is on disk before the request that it announces is sent, and before an answer is used. So a
-crash leaves a request without an outcome. It is listed as `unknown`, since it may have been paid for,
-unless it is in a batch, whose results can still be collected. An answer that is here is never asked for
-again.
+A line is on disk before its request is sent, and before an answer is used. So a crash leaves a request
+without an outcome. It is listed as `unknown`, because it may have been paid for, unless it is in a
+batch, whose results can still be collected. An answer in the ledger is never requested again.
 """
 
 import fcntl
@@ -34,10 +33,10 @@ _LOST = "the process that sent it ended before its answer was on disk"
 
 @dataclass(frozen=True)
 class Sent:
-    """A request that goes out: at most `usd` will be due for it.
+    """A request that goes out; it costs at most `usd`.
 
-    One in a `batch` is for an answer of that `form`, on so many `pairs`, at these `prices` of input and
-    output, whatever the settings are once it is collected.
+    A request in a `batch` also records the `form` of its answer, the number of `pairs`, and the `prices`
+    of input and output (USD per million tokens), because the settings may differ when it is collected.
     """
 
     key: str
@@ -54,10 +53,10 @@ _SENT = Sent.__dataclass_fields__
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a request; of no answer the usage is empty.
+    """The outcome of a request; `usage` is empty if there was no answer.
 
-    `wait_until` is the time of day before which nothing may be sent, if an answer asked for
-    that. A request that is `turned_away` was refused for what it is.
+    `wait_until` is the Unix time before which nothing may be sent, if an answer asked for that. A
+    request that is `turned_away` was refused for its content.
     """
 
     key: str
@@ -74,34 +73,34 @@ class Answered:
 
 @dataclass
 class Making:
-    """What one making of the pairs added to a ledger, in however many processes."""
+    """What one build of the pairs added to a ledger, over one or more processes."""
 
     sent: int = 0
     usd: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
     turned_away: dict[str, str] = field(default_factory=dict)
-    """The keys of requests that were refused for what they are, each with the error."""
+    """The keys of requests that were refused for their content, each with the error."""
 
     @property
     def answers(self) -> int:
-        """How many answers came."""
+        """The number of answers received."""
         return sum(self.outcomes[outcome] for outcome in SETTLED)
 
 
 class Ledger:
-    """What is in a ledger. `open_ledger` gives one that can be written."""
+    """The content of a ledger, read-only. `open_ledger` opens one for writing."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REQUESTS
         self.outcomes: Counter[str] = Counter()
-        """How many requests came to each outcome; one sent again counts each time."""
+        """The number of requests by outcome; a retried request counts each time."""
         self.sent = 0
         self.usd = 0.0
-        """What all answers cost; an unknown one counts with the most that it can have cost."""
+        """The cost of all answers; an unknown one counts as the most that it can have cost."""
         self.making = Making()
-        """What of all that came since the pairs were last complete."""
+        """What was added since the pairs were last complete."""
         self.wait_until = 0.0
-        """The time of day before which nothing may be sent, as answers so far have it."""
+        """The Unix time before which nothing may be sent, according to the answers so far."""
         self._left_out_previously: set[str] = set()
         self._open: dict[int, Sent] = {}
         self._found: dict[str, tuple[OutcomeName, int]] = {}
@@ -141,10 +140,10 @@ class Ledger:
 
     @property
     def hopeless(self) -> str:
-        """Why this making cannot succeed; empty if it can.
+        """Why this build cannot succeed; "" if it can.
 
-        It cannot if all requests are turned away for what they are, and not only those that were left
-        out when the pairs were last complete.
+        It cannot if all requests are refused for their content, unless these are only requests that were
+        left out already when the pairs were last complete.
         """
         refused = self.making.turned_away
         if self.making.answers or refused.keys() <= self._left_out_previously:
@@ -153,24 +152,24 @@ class Ledger:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """The requests that this making does without, by key, each with the error."""
+        """The requests that this build leaves out, by key, each with the error."""
         return {} if self.hopeless else self.making.turned_away
 
     def require_hope(self) -> None:
-        """Raises StageError if every request is turned away."""
+        """Raises StageError if every request is refused for its content."""
         if self.hopeless:
             raise StageError(
-                f"every request is turned away: {self.hopeless}. Nothing is published; running again "
-                f"sends them once more. All answers that ever came are kept in {self.path}"
+                f"every request is refused: {self.hopeless}. Nothing is published. Running again sends "
+                f"them once more; all earlier answers are kept in {self.path}"
             )
 
     @property
     def in_batches(self) -> set[str]:
-        """The keys of requests in batches whose results are not here yet."""
+        """The keys of requests in batches whose results are not in the ledger yet."""
         return {sent.key for sent in self._open.values() if sent.batch}
 
     def last(self, key: str) -> OutcomeName | None:
-        """What became of a request; if it was sent several times, the answer counts."""
+        """The outcome of a request, None if it was never sent; of several tries, an answer wins."""
         found = self._found.get(key)
         return found[0] if found else None
 
@@ -180,14 +179,14 @@ class Ledger:
         return outcome if outcome in SETTLED else None
 
     def answer(self, key: str) -> Answered:
-        """What came of a request that was sent, read from the file."""
+        """The outcome of a request that was sent, with its text, read from the file."""
         line = self._journal.read(self._found[key][1])
         names = Answered.__dataclass_fields__
         return Answered(**{name: line[name] for name in names if name in line})
 
 
 class OpenLedger(Ledger):
-    """A ledger that this process alone may write."""
+    """A ledger open for writing; the caller must hold its lock."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -200,13 +199,13 @@ class OpenLedger(Ledger):
         self.outcome((n, Answered(sent.key, "unknown", sent.usd, error=_LOST)) for n, sent in lost)
 
     def send(self, requests: Iterable[Sent]) -> list[int]:
-        """Writes down that requests go out; gives the number of each. Then they may be sent."""
+        """Records that requests go out; returns the number of each. After this they may be sent."""
         numbered = list(enumerate(requests, start=self._next))
         self._append("sent", [{"n": n, **_said(request)} for n, request in numbered])
         return [n for n, _ in numbered]
 
     def outcome(self, outcomes: Iterable[tuple[int, Answered]]) -> None:
-        """Writes down what became of requests, by their numbers."""
+        """Records the outcomes of requests, by their numbers."""
         lines = [{"n": n, **_said(item)} for n, item in outcomes if n in self._open]
         self._append("outcome", lines)
 
@@ -221,7 +220,7 @@ class OpenLedger(Ledger):
     def close_batch(
         self, batch: str, outcome: Literal["failed", "unknown"], why: str, wait_until: float = 0.0
     ) -> list[tuple[Sent, float]]:
-        """Writes down one outcome for all of a batch that have none; gives what is due for each."""
+        """Records one outcome for all requests of a batch without one; returns each with its cost."""
         waiting = list(self.open_in(batch).values())
         due = [sent.usd if outcome == "unknown" else 0.0 for _, sent in waiting]
         self.outcome(
@@ -231,20 +230,20 @@ class OpenLedger(Ledger):
         return [(sent, usd) for (_, sent), usd in zip(waiting, due, strict=True)]
 
     def require_reserve(self) -> None:
-        """Raises StageError if the room set aside for answers is used up."""
+        """Raises StageError if the disk space reserved for answers is used up."""
         if not self.has_reserve:
             raise StageError(
-                f"no space left on device: {self.path}. What was answered is kept: free some space and "
-                "run again"
+                f"no space left on device: {self.path}. All answers so far are kept: free some space "
+                "and run again"
             )
 
     def complete(self) -> None:
-        """Writes down that the pairs are complete: what is spent from now on is another making's."""
+        """Records that the pairs are complete: what is spent from now on belongs to the next build."""
         if self.making.sent:
             self._append("complete", [{}])
 
     def _append(self, event: str, lines: Sequence[Mapping[str, object]]) -> None:
-        """Appends lines in one piece; the reserve makes room for them if the disk is full."""
+        """Appends lines in one write; if the disk is full, deletes the reserve to make room."""
         if not lines:
             return
         try:
@@ -257,20 +256,20 @@ class OpenLedger(Ledger):
 
     @property
     def has_reserve(self) -> bool:
-        """Whether the room set aside is still there; without it nothing more may be sent."""
+        """Whether the reserved disk space is still there; without it nothing more may be sent."""
         return self._reserve.exists()
 
     def close(self) -> None:
-        """Ends the writing."""
+        """Closes the file."""
         self._journal.close()
 
 
 @contextmanager
 def open_ledger(folder: Path, report: Report = lambda line: None) -> Iterator[OpenLedger]:
-    """The ledger in `folder`, to be written; waits while another process writes it.
+    """Opens the ledger in `folder` for writing; waits while another process has it open.
 
-    What an ended process left open is listed as unknown. Raises OSError if the disk is full, and
-    StageError if a line is damaged.
+    Requests that a dead process left open are recorded as `unknown`. Raises OSError if the disk is
+    full, and StageError if a line is damaged or the folder cannot be written.
     """
     with _locked(folder, report):
         try:
@@ -297,20 +296,20 @@ def _locked(folder: Path, report: Report) -> Iterator[None]:
 
 def _unwritable(error: PermissionError) -> StageError:
     return StageError(
-        f"{error.filename} cannot be written ({error.strerror}), and without it nothing is sent: let "
-        "the user that runs this write there"
+        f"cannot write {error.filename} ({error.strerror}); nothing is sent without it: give the user "
+        "that runs this write permission"
     )
 
 
 def _lock(descriptor: int, folder: Path, report: Report) -> None:
-    """Takes the lock; the kernel frees it when its holder ends, however it does."""
+    """Takes the lock; the kernel releases it when its holder ends, even after a crash."""
     said = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not said:
-                report(f"another process writes {folder / REQUESTS}: waiting for it to end")
+                report(f"another process is writing {folder / REQUESTS}: waiting for it to end")
             said = True
             time.sleep(_POLL_SECONDS)
         else:

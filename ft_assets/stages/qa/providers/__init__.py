@@ -1,1 +1,1 @@
-"""Who answers: the clients of Claude, of its batches, and of other providers."""
+"""The clients of Claude, of its batches, and of other providers."""

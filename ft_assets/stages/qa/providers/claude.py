@@ -1,4 +1,4 @@
-"""Sends requests to Claude through the official SDK, whose own retries are off: see `qa/retry.py`."""
+"""Sends requests to Claude through the official SDK. The SDK's retries are off: see `qa/retry.py`."""
 
 import os
 from collections.abc import Mapping
@@ -27,23 +27,23 @@ _USAGE = (
     "cache_read_input_tokens",
 )
 _MAYBE_MADE = {408, 502, 504, *range(520, 525)}
-"""Statuses of something between us and the model that gave up waiting: the answer may be paid for."""
+"""Statuses of a gateway that gave up waiting for the model: the answer may have been paid for."""
 _NO_CREDIT = {400: ("credit balance", "usage limits"), 429: ("insufficient_quota",)}
-"""What providers say under another status if an account has no credit."""
+"""Words by which providers report an account without credit under a status other than 402."""
 
 
 def api_key(name: str = KEY) -> str:
-    """The key in the environment. Raises UserError if there is none or it cannot be a key."""
+    """The key in the environment variable `name`. Raises UserError if it is not set or cannot be a key."""
     key = os.environ.get(name, "").strip()
     if not key:
         raise UserError(f"{name} is not set: set it to the key of your account")
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise UserError(f"{name} holds characters that are never in a key: set it again")
+        raise UserError(f"{name} contains characters that a key never has: set it again")
     return key
 
 
 def parameters(request: Request, price: Price) -> "MessageCreateParamsNonStreaming":
-    """A request as the Messages API takes it, by itself and in a batch."""
+    """A request in the format of the Messages API, which batches use too."""
     return {
         "model": request.recipe.model,
         "max_tokens": request.recipe.max_tokens,
@@ -55,7 +55,7 @@ def parameters(request: Request, price: Price) -> "MessageCreateParamsNonStreami
 
 
 def _system(recipe: Recipe, price: Price) -> "TextBlockParam":
-    """The instructions, marked for the prompt cache if they are long enough for it."""
+    """The instructions, marked for the prompt cache if they are long enough to be cached."""
     block: TextBlockParam = {"type": "text", "text": recipe.system}
     if price.cached_from and estimate_tokens(recipe.system) >= price.cached_from:
         block["cache_control"] = {"type": "ephemeral"}
@@ -92,12 +92,12 @@ def claude_call(base_url: str | None, price: Price) -> Call:
 
 
 def error_text(error: "anthropic.APIStatusError", key: str) -> str:
-    """What an error says, without the key, should it be quoted there."""
+    """The text of an error, without the key in case the error quotes it."""
     return f"{error.status_code} {error.api_message or error.message}".replace(key, "…")[:500]
 
 
 def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
-    """What an answer with status 200 says; `unknown` if it cannot be read."""
+    """Reads an answer with status 200; `unknown` if it cannot be read."""
     import json
 
     limits, request_id = limits_of(headers), headers.get("request-id", "")
@@ -109,7 +109,7 @@ def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply:
 
 
 def reply_of(message: Any, request_id: str, limits: Mapping[str, Limit]) -> Reply:
-    """What a message says; `unknown` if it is not a message."""
+    """Reads a message; `unknown` if it is not a message."""
     try:
         text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
         usage = {name: int(message["usage"].get(name) or 0) for name in _USAGE}
@@ -125,7 +125,7 @@ def _unreadable(error: Exception, request_id: str, limits: Mapping[str, Limit]) 
 
 
 def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
-    """The rate limits that the headers of an answer name."""
+    """The rate limits in the headers of an answer."""
     found = {}
     for name, spelled in _LIMITS.items():
         try:
@@ -146,7 +146,7 @@ def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Rep
 def refused(
     status: int, headers: Mapping[str, str], said: str, stop: UserError | StageError | None
 ) -> Reply:
-    """What an error status means for the request; `stop` is what it means for all others."""
+    """What an error status means for the request; `stop` is the error that ends all others, if any."""
     return Reply(
         "unknown" if status in _MAYBE_MADE else "failed",
         error=said,
@@ -161,10 +161,13 @@ def refused(
 def hopeless(
     status: int, said: str, model: str, host: str, key: str = KEY
 ) -> UserError | StageError | None:
-    """The error for a status that no other request would escape; `key` names the key's variable."""
+    """The error for a status that every other request would get too; None if others may succeed.
+
+    `key` is the name of the key's environment variable.
+    """
     if status == 402 or any(sign in said.casefold() for sign in _NO_CREDIT.get(status, ())):
         return StageError(
-            f"the account has no credit, or a limit of its own ({said}): change that, then run again"
+            f"the account has no credit or has reached its own limit ({said}): change that, then run again"
         )
     if status == 401:
         return UserError(f"{host} does not accept the key in {key} ({said})")
@@ -176,7 +179,7 @@ def hopeless(
 
 
 def lost(error: "anthropic.APIConnectionError", url: str) -> Reply:
-    """No answer came: the request failed if it cannot have arrived, else nobody knows."""
+    """The reply if no answer came: `failed` if the request cannot have arrived, else `unknown`."""
     import httpx2
 
     cause = error.__cause__

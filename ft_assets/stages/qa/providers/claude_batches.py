@@ -45,16 +45,16 @@ T = TypeVar("T")
 
 
 class UnreachableError(Exception):
-    """The service cannot say now; it may later."""
+    """The service cannot answer now; it may later."""
 
 
 class NotThereError(UnreachableError):
-    """The service does not have, or does not show to this key, what was asked for."""
+    """The service does not have the object, or does not show it to this key."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A batch that the service has, whoever sent it."""
+    """A batch in the service's list, whoever sent it."""
 
     id: str
     requests: int
@@ -64,7 +64,7 @@ class Listed:
 class ClaudeBatches:
     """The batches of an account. Raises UserError if there is no key.
 
-    A method raises UserError or StageError if asking again cannot help, else UnreachableError.
+    Methods raise UserError or StageError if a retry cannot help, else UnreachableError.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class ClaudeBatches:
         self._client = client_of(base_url, self._key).with_options(timeout=timeout)
 
     def body_of(self, request: Request, price: Price) -> "BatchRequest":
-        """A request as it is in a batch; its id there is its key."""
+        """A request in the format of a batch; its id there is its key."""
         return {"custom_id": request.key, "params": parameters(request, price)}
 
     def create(self, bodies: "list[BatchRequest]") -> str | Reply:
-        """Sends a batch, once: its id, or what came instead; `unknown` if it may exist."""
+        """Sends a batch, without retries; returns its id or the error, `unknown` if it may exist."""
         import anthropic
 
         try:
@@ -93,7 +93,7 @@ class ClaudeBatches:
             return Reply("unknown", error=f"{type(error).__name__}: {error}"[:300], again="later")
 
     def state(self, batch_id: str) -> Literal["under way", "ended", "gone", "not found"]:
-        """How far a batch is; its results are kept for some weeks, after that it is gone."""
+        """The state of a batch; `gone` once the service has deleted its results, after some weeks."""
         try:
             batch = self._ask(lambda: self._client.messages.batches.retrieve(batch_id))
         except NotThereError:
@@ -103,7 +103,7 @@ class ClaudeBatches:
         return "ended" if batch.results_url and not batch.archived_at else "gone"
 
     def since(self, moment: datetime) -> list[Listed]:
-        """The batches that were made since then, the newest first."""
+        """The batches created since `moment`, newest first."""
         return self._ask(lambda: list(self._listed(moment)))
 
     def _listed(self, moment: datetime) -> Iterator[Listed]:
@@ -115,7 +115,7 @@ class ClaudeBatches:
             yield Listed(batch.id, total, batch.created_at)
 
     def results(self, batch_id: str, model: str) -> Iterator[tuple[str, Reply]]:
-        """The key and the reply of each request of a batch that has ended, in no order."""
+        """The key and the reply of each request of a batch that has ended, in no particular order."""
         host = self._client.base_url.host
         lines = self._ask(lambda: self._client.messages.batches.results(batch_id))
         with self._asking():
@@ -124,7 +124,7 @@ class ClaudeBatches:
                 yield line.custom_id, _reply(json.loads(said), model, host)
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Asks something that costs nothing, again if that may help soon."""
+        """Sends a free question, and retries it if that may help soon."""
         times = 0
         while True:
             try:
@@ -167,7 +167,7 @@ def _wait_asked(cause: BaseException | None) -> float | None:
 
 
 def _reply(result: dict[str, Any], model: str, host: str) -> Reply:
-    """What became of one request of a batch."""
+    """The reply to one request of a batch."""
     kind = result.get("type")
     if kind == "succeeded":
         return reply_of(result.get("message"), "", {})

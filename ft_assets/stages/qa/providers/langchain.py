@@ -1,7 +1,7 @@
 """Sends requests to other models through LangChain's chat-model interface: `provider:model`.
 
-LangChain's own retries are off: see `qa/retry.py`. Its tracing is off too: texts go to the provider and
-to nobody else.
+LangChain's own retries are off: see `qa/retry.py`. Its tracing is off too, so that texts go only to the
+provider.
 """
 
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
-"""An answer as models write it that are not held to a schema."""
+"""JSON in a code fence, as models write it if no schema is enforced."""
 _ENDED = ("stop", "end_turn", "stop_sequence", "eos", "complete", "completed")
 _CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length")
 _REFUSED = ("content_filter", "refusal", "safety", "prohibited_content", "recitation")
@@ -32,7 +32,7 @@ _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefus
 def langchain_call(base_url: str | None, recipe: Recipe) -> Call:
     """Sends requests to a `provider:model`, at `base_url` if that is set.
 
-    Raises UserError if the provider is not known, or its package or key is missing.
+    Raises UserError if the provider is unknown, or if its package or key is missing.
     """
     from langsmith import tracing_context
 
@@ -64,7 +64,7 @@ def _model_of(recipe: Recipe, base_url: str | None) -> "BaseChatModel":
     provider, _, name = recipe.model.partition(":")
     options: dict[str, Any] = {"base_url": base_url} if base_url else {}
     if base_url and provider == "openai" and not os.environ.get("OPENAI_API_KEY", "").strip():
-        options["api_key"] = "none"  # a local server needs no key, but the client does
+        options["api_key"] = "none"  # a local server needs no key, but the client requires one
     try:
         model: BaseChatModel = init_chat_model(
             name,
@@ -74,21 +74,21 @@ def _model_of(recipe: Recipe, base_url: str | None) -> "BaseChatModel":
             timeout=TIMEOUT_SECONDS,
             **options,
         )
-    except Exception as error:  # whatever an integration raises: a package, a key, a name
+    except Exception as error:  # integrations raise any type: missing package, bad key, bad name
         said = " ".join(str(error).split())[:500]
         raise UserError(f"qa.model {recipe.model!r} cannot be used: {said}") from error
     return model
 
 
 def _system(request: Request) -> str:
-    """The instructions, and the form of the answer for models that are not held to a schema."""
+    """The instructions with the answer's schema, for models on which it is not enforced."""
     schema = json.dumps(request.recipe.form.schema)
     form = f"Answer with one JSON object and nothing else. Its JSON schema is:\n{schema}"
     return f"{request.recipe.system}\n{form}"
 
 
 def _asking(model: "BaseChatModel", form: Form) -> "Callable[[Any], AIMessage]":
-    """What asks a model, with the provider's JSON schema if its integration has one."""
+    """The function that asks a model; it enforces the schema if the integration supports that."""
     schema = {"title": form.name, **form.schema}
     strict = {"strict": True} if "openai_api_key" in model.lc_secrets else {}
     try:
@@ -101,7 +101,7 @@ def _asking(model: "BaseChatModel", form: Form) -> "Callable[[Any], AIMessage]":
 
 
 def _reply(message: "AIMessage", request: Request) -> Reply:
-    """What a message says."""
+    """Reads a message."""
     said, used = message.response_metadata, message.usage_metadata
     reason = said.get("finish_reason") or said.get("stop_reason") or said.get("done_reason")
     if message.additional_kwargs.get("refusal"):
@@ -111,7 +111,7 @@ def _reply(message: "AIMessage", request: Request) -> Reply:
 
 
 def _unparsed(completion: Any, request: Request) -> Reply:
-    """What a completion says for which OpenAI's client has an error: cut off, or filtered."""
+    """Reads a completion for which OpenAI's client raises an error: one cut off, or filtered."""
     choice, used = completion.choices[0], completion.usage
     usage = _usage(used.prompt_tokens, used.completion_tokens) if used else _most(request)
     text, reason = choice.message.content or "", _stop(choice.finish_reason)
@@ -123,7 +123,7 @@ def _usage(tokens_in: int, tokens_out: int) -> dict[str, int]:
 
 
 def _most(request: Request) -> dict[str, int]:
-    """The most tokens that a request can have used, if the answer does not say."""
+    """The most tokens that a request can have used, for an answer without counts."""
     asked = _system(request) + request.user
     return _usage(len(asked.encode("utf-8", "surrogatepass")), request.recipe.max_tokens)
 
@@ -134,7 +134,9 @@ def _bare(text: str) -> str:
 
 
 def _stop(reason: Any) -> str:
-    """Why an answer ended, as Claude says it. One that does not say is judged by its text."""
+    """Why an answer ended, in Claude's words. Without a reason it counts as complete, and its text is
+    checked later.
+    """
     said = str(reason or "stop").casefold()
     for stop, reasons in (
         ("end_turn", _ENDED),
@@ -147,7 +149,7 @@ def _stop(reason: Any) -> str:
 
 
 def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: str) -> Reply:
-    """What an error means. Without a status an answer may have been made, if it was asked for."""
+    """The reply for an error. Without a status, a request that was sent may have been answered."""
     causes = list(_causes(error))
     status, headers = _status(causes)
     said = str(error if status else f"{type(causes[-1]).__name__}: {causes[-1]}")
@@ -164,14 +166,14 @@ def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: 
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what it comes from."""
+    """An error and the errors that caused it."""
     while error:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _status(causes: list[BaseException]) -> tuple[int, Mapping[str, str]]:
-    """The error status that was answered, and the headers; 0 if there is none."""
+    """The HTTP error status and the headers; 0 if there is no status."""
     for cause in causes:
         response = getattr(cause, "response", None)
         for place, name in ((cause, "status_code"), (response, "status_code"), (cause, "code")):

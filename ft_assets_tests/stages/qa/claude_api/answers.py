@@ -1,7 +1,7 @@
-"""What the stand-in for a model says: the same answer whenever the same is asked.
+"""The fake model: the same request always gets the same answer.
 
-It makes JSON that fits the schema. Where the schema asks for evidence, that is a sentence of the
-fenced document, word for word. A gullible model obeys orders that stand outside the fence.
+It answers with JSON that fits the schema. If the schema asks for evidence, it copies a sentence of the
+fenced document word for word. A gullible model obeys orders outside the fence.
 """
 
 import hashlib
@@ -30,24 +30,24 @@ DEFAULT_COUNT = 3
 
 
 def digest_of(*parts: object) -> int:
-    """A number that depends on just the parts."""
+    """A number that depends only on the parts."""
     said = json.dumps(parts, sort_keys=True, default=str).encode()
     return int.from_bytes(hashlib.sha256(said).digest()[:8])
 
 
 @dataclass
 class Fenced:
-    """A prompt, parted into the document that it fences and what stands around."""
+    """A prompt, split into the fenced document and the text around it."""
 
     document: str
     around: str
 
 
 def part(prompt: str, tag: str | None = None, last: bool = False) -> Fenced:
-    """Parts a prompt at its fence: the longest block between matching tags, or those whose name fits `tag`.
+    """Splits a prompt at its fence: the longest block between matching tags (whose name matches `tag`).
 
-    The first closing tag ends a block, so that a document which writes one gets out; with `last`,
-    the last one does.
+    The first closing tag ends a block, so a document that contains one escapes; with `last`, the last
+    closing tag ends it.
     """
     best = (0, 0)
     for opening in OPENING.finditer(prompt):
@@ -65,7 +65,7 @@ def part(prompt: str, tag: str | None = None, last: bool = False) -> Fenced:
 
 
 def sentences_of(text: str) -> list[str]:
-    """The sentences of a text, each word for word as it stands there."""
+    """The sentences of a text, word for word."""
     found = [match[0].strip() for match in SENTENCE.finditer(text)]
     telling = [sentence for sentence in found if len(sentence) >= 20]
     return telling or found or [text.strip()[:200] or "nothing"]
@@ -81,12 +81,12 @@ def count_asked(prompt: str, schema: dict[str, Any]) -> int:
 
 @dataclass
 class Answerer:
-    """Makes answers; `obeyed` lists the orders that a gullible one has followed."""
+    """Creates answers; `obeyed` lists the orders that a gullible model has followed."""
 
     tag: str | None = None
     gullible: str = ""
-    """`outside`: obeys orders around the fence, which only its last closing tag ends. `closed`: the
-    first closing tag ends it, so that a document which writes one is obeyed."""
+    """`outside`: obeys orders around the fence, which ends at its last closing tag. `closed`: the fence
+    ends at the first closing tag, so a document that contains one is obeyed."""
     maker: Maker | None = None
     obeyed: list[str] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Message Batches: made, processed as time goes by, and read as JSON lines in no order."""
+"""Message Batches: created, processed over time, and read as JSON lines in no particular order."""
 
 import json
 import re
@@ -22,7 +22,7 @@ BATCH_BODY_LIMIT = 256 * 10**6
 
 
 def check_batch(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The requests of a batch; what each asks for is only looked at when it is processed."""
+    """The requests of a batch; each is validated only when it is processed."""
     if extra := set(body) - {"requests"}:
         raise ApiError(400, f"{min(extra)}: Extra inputs are not permitted")
     requests = body.get("requests")
@@ -50,13 +50,13 @@ class Times:
 
     processing: float
     hidden: float
-    """It answers 404 for so long after it was made."""
+    """It returns 404 for this many seconds after it was created."""
     expires: float
 
 
 @dataclass
 class ServedBatch:
-    """One batch; `results` are there once it has ended."""
+    """One batch; it has `results` once it has ended."""
 
     requests: list[dict[str, Any]]
     version: str
@@ -69,12 +69,12 @@ class ServedBatch:
 
     @property
     def ends(self) -> float:
-        """When it ends: all processed, expired, or stopped a little after it was canceled."""
+        """When it ends: all requests processed, expired, or a little after it was canceled."""
         ends = self.made + min(self.times.processing, self.times.expires)
         return ends if self.canceled is None else min(ends, self.canceled)
 
     def settle(self, process: Process) -> None:
-        """Makes the results if it has ended by now."""
+        """Creates the results if it has ended."""
         if self.results is not None or time.time() < self.ends:
             return
         took = self.ends - self.made
@@ -92,7 +92,7 @@ class ServedBatch:
         )
 
     def written(self, url: str) -> dict[str, Any]:
-        """The batch as the API writes it."""
+        """The batch in the API's format."""
         kinds = [line["result"]["type"] for line in self.results or []]
         counts = {kind: kinds.count(kind) for kind in RESULTS}
         ended = self.results is not None
@@ -118,25 +118,25 @@ PAGE = 20
 
 
 class Batches:
-    """The batches of an account, the newest first; call it under the server's lock."""
+    """The batches of an account, newest first; use it under the server's lock."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.all: dict[str, ServedBatch] = {}
 
     def settle(self) -> None:
-        """Makes the results of all that have ended."""
+        """Creates the results of all batches that have ended."""
         for batch in self.all.values():
             batch.settle(self.process)
 
     def create(self, body: dict[str, Any], version: str, times: Times) -> ServedBatch:
-        """Checks and takes the requests."""
+        """Checks and accepts the requests."""
         batch = ServedBatch(check_batch(body), version, times)
         self.all = {batch.id: batch, **self.all}
         return batch
 
     def get(self, batch_id: str) -> ServedBatch:
-        """Raises 404 where there is none, and for a while after it was made."""
+        """The batch. Raises 404 if it does not exist, and for a while after it was created."""
         batch = self.all.get(batch_id)
         if batch is None or time.time() < batch.made + batch.times.hidden:
             raise ApiError(404, f"Message Batch {batch_id} not found.")
@@ -151,7 +151,7 @@ class Batches:
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     def cancel(self, batch_id: str) -> ServedBatch:
-        """What was processed by now is kept; canceling an ended batch changes nothing."""
+        """Cancels a batch; requests already processed are kept. An ended batch is unchanged."""
         batch = self.get(batch_id)
         if batch.results is None and batch.canceled is None:
             batch.canceled = time.time()
@@ -166,7 +166,7 @@ class Batches:
         return {"id": batch_id, "type": "message_batch_deleted"}
 
     def page(self, query: dict[str, str], url: str) -> dict[str, Any]:
-        """A page of the list; a batch that still answers 404 is listed all the same."""
+        """A page of the list; it includes batches that still return 404."""
         self.settle()
         found = list(self.all.values())
         ids = [batch.id for batch in found]

@@ -1,4 +1,4 @@
-"""An error as the API answers it."""
+"""Errors in the API's format."""
 
 from typing import Any
 

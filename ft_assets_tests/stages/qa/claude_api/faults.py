@@ -1,7 +1,6 @@
-"""What can go wrong with an answer, each by name, drawn from a seed.
+"""Faults of answers, by name, drawn from a seed.
 
-A draw depends on the seed, the request and how often it has come: not on the order in which threads
-happen to run.
+A draw depends on the seed, the request and its attempt, not on the order in which threads run.
 """
 
 from typing import Any
@@ -22,30 +21,30 @@ REFUSED = {
     "bad_request": (400, "messages.0: this request is not one that can be processed"),
     "billing": (402, "Your account has a billing problem: update your payment method"),
 }
-"""Answered with an error before an answer is made: not billed."""
+"""Answered with an error before an answer is created: not billed."""
 LOST_BEFORE = {"closed_before", "timeout_before"}
-"""The connection closes before an answer is made, at once or after `slow_seconds`: not billed."""
+"""The connection closes before an answer is created, at once or after `slow_seconds`: not billed."""
 LOST_AFTER = {"closed_after", "timeout_after", "half_answer"}
-"""An answer is made and billed, and gets lost, the last one halfway."""
+"""An answer is created and billed, but lost; the last one halfway."""
 SLOW = {"slow"}
-"""An answer that comes `slow_seconds` late, whole."""
+"""A complete answer that is `slow_seconds` late."""
 CONTENT = {"invalid_json", "max_tokens", "refusal", "wrong_count", "ungrounded", "negative"}
-"""An answer that comes, is billed, and is of no use; or says no to all (`negative`)."""
+"""An answer that is delivered and billed, but unusable; or that rejects all pairs (`negative`)."""
 IN_BATCH = {"batch_errored", "batch_expired", "batch_refused"}
-"""What becomes of a single request of a batch."""
+"""Outcomes of a single request of a batch."""
 TRANSPORT = {*REFUSED, *LOST_BEFORE, *LOST_AFTER, *SLOW}
 FAULTS = {*TRANSPORT, *CONTENT, *IN_BATCH}
 
 
 def named(name: str) -> str:
-    """The name, if there is such a fault or it is empty."""
+    """Returns the name if it is a fault or empty."""
     if name and name not in FAULTS:
         raise ValueError(f"no such fault: {name}")
     return name
 
 
 def draw(rates: dict[str, float], allowed: set[str], seed: int, key: str, attempt: int) -> str:
-    """The fault of this attempt, or an empty string."""
+    """The fault of this attempt; "" if there is none."""
     at = digest_of(seed, key, attempt) / 2**64
     for name, rate in sorted(rates.items()):
         if named(name) in allowed:
@@ -56,14 +55,14 @@ def draw(rates: dict[str, float], allowed: set[str], seed: int, key: str, attemp
 
 
 def refuse(fault: str, retry_after: float) -> None:
-    """Raises what a fault of `REFUSED` answers."""
+    """Raises the error of a fault in `REFUSED`."""
     if fault in REFUSED:
         status, message = REFUSED[fault]
         raise ApiError(status, message, retry_after if status == 429 else None)
 
 
 def spoil(value: Any, fault: str) -> Any:
-    """An answer of the wrong count, with evidence that stands nowhere, or that says no to all."""
+    """An answer with a wrong count, with evidence that is not in the source, or that rejects all."""
     if fault == "wrong_count":
         return _each(value, lambda key, inner: inner[:-1] if isinstance(inner, list) else inner)
     if fault == "ungrounded":

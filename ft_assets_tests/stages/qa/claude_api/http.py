@@ -22,7 +22,7 @@ BATCHES = f"{MESSAGES}/batches"
 
 
 class LostError(Exception):
-    """The connection is to close without a whole answer; `half` of one is sent first."""
+    """Raised to close the connection without a complete answer; `half` of one is sent first."""
 
     def __init__(self, half: bytes = b"") -> None:
         self.half = half
@@ -37,7 +37,7 @@ class HttpServer(ThreadingHTTPServer):
     api: "ClaudeServer"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing where a client has gone away."""
+        """Ignores clients that have disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
     _headers_buffer: list[bytes]
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing: the record has it all."""
+        """Logs nothing: the record has everything."""
 
     def do_GET(self) -> None:
         self._serve()
@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         self._write(call.status, answer, extra)
 
     def _outcome(self, call: Call, body: bytes) -> tuple[Any, dict[str, str]]:
-        """The body of an answer and its headers; a LostError where there is to be none."""
+        """The body of an answer and its headers. Raises LostError if no answer is to be sent."""
         try:
             answer = self._answer(call, body)
             call.status = 200
@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, head, half)
 
     def _send(self, status: int, headers: dict[str, Any], body: bytes) -> None:
-        """Head and body in one write, so that no half of them waits for the other."""
+        """Sends head and body in one write, so that neither is delayed."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, str(value))
@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         return self._under(call, lambda: api.chat(call) if chat else api.message(call, "standard"))
 
     def _under(self, call: Call, make: Callable[[], Any]) -> Any:
-        """Makes an answer unless the call's fault comes before, and loses it if one comes after."""
+        """Creates an answer unless the fault occurs before it, and loses it if the fault occurs after."""
         behaviour = self.api.behaviour
         if call.fault in faults.LOST_BEFORE:
             time.sleep(behaviour.slow_seconds if call.fault == "timeout_before" else 0)
@@ -208,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
         raise ApiError(405, "Method Not Allowed")
 
     def _control(self, path: str, body: bytes) -> Any:
-        """What a test asks of a server that runs as a process of its own."""
+        """The control requests of a test to a server in its own process."""
         api = self.api
         if path == "/_behaviour":
             api.behave(**json.loads(body))
@@ -225,7 +225,7 @@ def _version(call: Call) -> str:
 
 
 def encoded(answer: Any) -> tuple[bytes, str]:
-    """The bytes of an answer and their kind; JSON lines come as a text."""
+    """The bytes of an answer and their content type; JSON lines are passed as a string."""
     if isinstance(answer, str):
         return answer.encode(), "application/binary"
     return json.dumps(answer, ensure_ascii=False).encode(), "application/json"

@@ -10,13 +10,13 @@ from ft_assets_tests.stages.qa.claude_api.record import Violation
 
 
 def stamp(seconds: float) -> str:
-    """A moment as the API writes it."""
+    """A time in the API's format."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 @dataclass
 class Bucket:
-    """So many units a minute; `burst` of them can be had at once."""
+    """A number of units per minute; `burst` of them are available at once."""
 
     per_minute: float
     burst: float
@@ -34,7 +34,7 @@ class Bucket:
         self.at = now
 
     def seconds_until(self, units: float) -> float:
-        """How long until so many units are there, or a full bucket where it holds fewer."""
+        """Seconds until that many units are available, or until the bucket is full if it has fewer."""
         return max(0.0, (min(units, self.burst) - self.level) * 60 / self.per_minute)
 
 
@@ -59,13 +59,13 @@ class Limits:
             bucket.level -= units.get(name, 0.0)
 
     def charge(self, name: str, units: float) -> None:
-        """Takes units that are only known afterwards, below nothing if need be."""
+        """Takes units that are known only afterwards; the level may become negative."""
         if name in self.buckets:
             self.buckets[name].refill()
             self.buckets[name].level -= units
 
     def headers(self) -> dict[str, str]:
-        """The anthropic-ratelimit headers of now."""
+        """The current anthropic-ratelimit headers."""
         found = {}
         for name, bucket in self.buckets.items():
             bucket.refill()
@@ -79,18 +79,18 @@ class Limits:
 
 @dataclass
 class RetryAfter:
-    """Who was told to wait, and came back too early."""
+    """Senders that were told to wait, and those that came back too early."""
 
     until: dict[str, float] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
 
     def told(self, key: str, seconds: float | None) -> None:
-        """Notes that the sender of a request was told to wait."""
+        """Records that the sender of a request was told to wait."""
         if seconds is not None:
             self.until[key] = time.monotonic() + seconds
 
     def came(self, key: str) -> None:
-        """Notes that a request has come, and whether that was too early."""
+        """Records a request, and whether it came too early."""
         early = self.until.pop(key, 0.0) - time.monotonic()
         if early > 0:
             self.violations.append(Violation(key, early, time.time()))

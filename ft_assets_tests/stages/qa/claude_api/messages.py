@@ -1,4 +1,4 @@
-"""An answered message as the API writes it: its blocks, its usage and what it costs."""
+"""An answer in the API's format: its blocks, its usage and its cost."""
 
 import hashlib
 import json
@@ -13,27 +13,27 @@ from ft_assets_tests.stages.qa.claude_api.faults import spoil
 from ft_assets_tests.stages.qa.claude_api.rules import Model, count_tokens
 
 Answer = Callable[[str, dict[str, Any] | None], Any]
-"""What the model says to (prompt, schema)."""
+"""The model's answer to (prompt, schema)."""
 CACHE_SECONDS = {"5m": 300.0, "1h": 3600.0}
 LONG_PROMPT = 100_000
 THINKING = {"low": 8, "medium": 60, "high": 200, "xhigh": 400, "max": 800}
-"""About how many tokens a thinking block has, by effort."""
+"""The approximate number of tokens in a thinking block, by effort."""
 
 
 def key_of(request: dict[str, Any]) -> str:
-    """What makes a request the same as another one: the digest of all that it says."""
+    """The identity of a request: the digest of its content."""
     said = json.dumps(request, sort_keys=True, ensure_ascii=True).encode()
     return hashlib.sha256(said).hexdigest()
 
 
 @dataclass
 class Cache:
-    """Prompt prefixes that were marked with cache_control, and until when each is kept."""
+    """Prompt prefixes marked with cache_control, each with its expiry time."""
 
     until: dict[str, float] = field(default_factory=dict)
 
     def split(self, request: dict[str, Any], model: Model) -> tuple[int, int, str]:
-        """Tokens (read from the cache, written to it), and the time to live of what was written."""
+        """Tokens (read from the cache, written to it), and the time to live of those written."""
         marks = [mark for mark in _marks(request) if mark[1] >= model.cache_minimum]
         now = time.monotonic()
         read = max((tokens for key, tokens, _ in marks if self.until.get(key, 0) > now), default=0)
@@ -69,7 +69,7 @@ def _contents(request: dict[str, Any]) -> list[list[dict[str, Any]]]:
 def make_message(
     request: dict[str, Any], model: Model, answer: Answer, cache: Cache, fault: str, tier: str
 ) -> dict[str, Any]:
-    """Answers a request that was checked; a fault of `CONTENT` makes the answer useless."""
+    """Answers a checked request; a fault of `CONTENT` makes the answer unusable."""
     form = (request.get("output_config") or {}).get("format")
     prompt = "\n\n".join(rules.texts_of(request))
     value = spoil(answer(prompt, form["schema"] if form else None), fault)

@@ -24,7 +24,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def error(said: ApiError) -> dict[str, Any]:
-    """An error as this API writes it."""
+    """An error in this API's format."""
     kind = {401: "invalid_request_error", 429: "rate_limit_exceeded", 500: "server_error"}
     codes = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
     return {
@@ -38,7 +38,7 @@ def error(said: ApiError) -> dict[str, Any]:
 
 
 def check(request: dict[str, Any]) -> int:
-    """The tokens of a request; raises ApiError unless the API would take it."""
+    """The tokens of a request. Raises ApiError if the API would refuse it."""
     try:
         return _check(request)
     except (TypeError, AttributeError, KeyError, IndexError) as error:
@@ -93,7 +93,7 @@ OPEN_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"pairs": {"type": "array", "items": {"type": "object", "properties": PAIR}}},
 }
-"""What a model makes of a prompt that asks for JSON without a schema."""
+"""A model's answer to a prompt that asks for JSON without a schema."""
 
 
 def complete(request: dict[str, Any], answer: Answer, fault: str) -> dict[str, Any]:

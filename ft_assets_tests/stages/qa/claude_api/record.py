@@ -1,4 +1,4 @@
-"""How the server is told to behave, and what it saw."""
+"""The server's configured behaviour, and its record of requests."""
 
 import secrets
 import time
@@ -11,12 +11,12 @@ DAY = 24 * 3600.0
 MESSAGES = "/v1/messages"
 CHAT = "/v1/chat/completions"
 ASKING = {MESSAGES, CHAT}
-"""The paths that ask a model for an answer, here and now."""
+"""The paths that ask a model for an immediate answer."""
 
 
 @dataclass
 class Behaviour:
-    """How the server behaves; every field can be changed while it runs."""
+    """The server's behaviour; every field can be changed while it runs."""
 
     api_key: str = KEY
     latency: float = 0.0
@@ -24,32 +24,32 @@ class Behaviour:
     per_minute: dict[str, float] = field(default_factory=dict)
     """Limits of requests, input_tokens, output_tokens."""
     burst_seconds: float = 60.0
-    """A full bucket holds what comes in so many seconds."""
+    """A full bucket contains the units of this many seconds."""
     faults: dict[str, float] = field(default_factory=dict)
-    """The rate of each fault, as `claude.faults` names them."""
+    """The rate of each fault, by the names in `claude_api/faults.py`."""
     first: list[str] = field(default_factory=list)
-    """The faults of the first requests, in the order in which they come; "" is none."""
+    """The faults of the first requests, in order of arrival; "" means no fault."""
     rigged: dict[str, str] = field(default_factory=dict)
-    """The fault of each request whose body holds this text."""
+    """Maps a text to the fault of requests whose body contains it."""
     seed: int = 0
     retry_after: float = 1.0
-    """What a `rate_limited` fault says."""
+    """The retry-after of a `rate_limited` fault, in seconds."""
     slow_seconds: float = 5.0
     credit_usd: float | None = None
-    """Once so much was billed, every request is refused for want of credit."""
+    """After this much was billed, every request is refused for lack of credit."""
     gullible: str = ""
-    """`outside` or `closed`: see `claude.answers.Answerer`."""
+    """`outside` or `closed`: see `Answerer` in `claude_api/answers.py`."""
     fence_tag: str | None = None
     """A pattern for the name of the tag that fences the document; without it, the longest block."""
     batch_seconds: float = 0.0
     batch_hidden_seconds: float = 0.0
-    """A batch answers 404 for so long after it was made."""
+    """A batch returns 404 for this many seconds after it was created."""
     batch_expires_seconds: float = DAY
 
 
 @dataclass
 class Call:
-    """What became of one request; a request inside a batch is a call of its own."""
+    """The outcome of one request; each request in a batch is a call."""
 
     key: str
     method: str
@@ -60,7 +60,7 @@ class Call:
     request_id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
     fault: str = ""
     status: int = 0
-    """0: the connection closed without a whole answer."""
+    """0: the connection closed without a complete answer."""
     billed: bool = False
     usage: dict[str, Any] | None = None
     usd: float = 0.0
@@ -70,13 +70,13 @@ class Call:
 
     @property
     def asks(self) -> bool:
-        """Whether a model was asked, be it in a batch."""
+        """Whether a model was asked, directly or in a batch."""
         return self.path in ASKING
 
 
 @dataclass
 class Violation:
-    """A request that came back before the retry-after it was given had passed."""
+    """A request that came back before its retry-after had passed."""
 
     key: str
     seconds_early: float
@@ -84,7 +84,7 @@ class Violation:
 
 
 class Record:
-    """What the server saw: the same in its process and out of it."""
+    """The server's record; the interface is the same inside and outside its process."""
 
     def calls(self) -> list[Call]:
         """All requests so far, in the order in which they ended."""
@@ -99,8 +99,8 @@ class Record:
         raise NotImplementedError
 
     def in_flight(self) -> int:
-        """How many requests have come and not ended: an answer to a client that was killed is made,
-        and billed, all the same."""
+        """The number of requests received and not ended. An answer to a killed client is created and
+        billed too."""
         raise NotImplementedError
 
     def asked(self) -> list[Call]:
@@ -108,11 +108,11 @@ class Record:
         return [call for call in self.calls() if call.asks]
 
     def billed(self) -> Counter[str]:
-        """How often an answer was made and billed for each key, whether or not it arrived."""
+        """How often an answer was created and billed for each key, even if it did not arrive."""
         return Counter(call.key for call in self.calls() if call.billed)
 
     def usd(self) -> float:
-        """What all this costs."""
+        """The cost of all answers in USD."""
         return sum(call.usd for call in self.calls())
 
     def wait_idle(self, seconds: float = 60.0) -> None:

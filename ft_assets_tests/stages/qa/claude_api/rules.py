@@ -1,6 +1,6 @@
 """What the API accepts: the fields of a request and the rules of each model.
 
-Faithful where a client could go wrong: what the API answers with 400 is answered with 400 here.
+A request for which the API returns 400 gets 400 here too.
 """
 
 import json
@@ -19,7 +19,7 @@ FIELDS = {
 }
 SAMPLING = {"temperature", "top_p", "top_k"}
 VERSIONS = ("2023-06-01", "2026-10-21")
-"""The later one, which SDK 2 sends, has no sampling parameters: not even at their defaults."""
+"""The later version, which SDK 2 sends, refuses sampling parameters, even at their defaults."""
 COUNTED = {
     *("cache_control", "messages", "model", "output_config", "speed", "system", "thinking"),
     *("tool_choice", "tools"),
@@ -31,7 +31,7 @@ CHARACTERS_PER_TOKEN = 3.5
 
 @dataclass(frozen=True)
 class Model:
-    """What a model allows, and what it costs in USD per million tokens."""
+    """A model's limits, and its prices in USD per million tokens."""
 
     context: int
     max_output: int
@@ -52,7 +52,7 @@ MODELS = {
 
 
 def count_tokens(text: str) -> int:
-    """The tokens of a text: a fixed number of characters each."""
+    """The number of tokens in a text, at a fixed number of characters each."""
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
 
 
@@ -91,7 +91,7 @@ def input_tokens(request: dict[str, Any]) -> int:
 
 
 def check_request(request: dict[str, Any], version: str, counted: bool = False) -> Model:
-    """Raises ApiError unless the API would take the request; `counted` is one to count_tokens."""
+    """Raises ApiError if the API would refuse the request; `counted`: a request to count_tokens."""
     try:
         return _check(request, version, counted)
     except (TypeError, AttributeError, KeyError, IndexError) as error:
@@ -244,7 +244,7 @@ def _check_thinking(request: dict[str, Any], model: Model) -> None:
 
 
 def thinks(request: dict[str, Any], model: Model) -> bool:
-    """Whether the answer has a thinking block: by default where the model is a 5.5."""
+    """Whether the answer has a thinking block: by default if the model is a 5.5."""
     kind = (request.get("thinking") or {}).get("type")
     return kind in ("enabled", "adaptive") or (kind is None and not model.samples)
 

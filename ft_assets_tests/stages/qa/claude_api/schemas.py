@@ -1,4 +1,4 @@
-"""The JSON schemas that structured output takes."""
+"""The JSON schemas that structured output accepts."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ COMBINED = {"anyOf", "allOf", "$ref"}
 
 
 def check_schema(schema: dict[str, Any]) -> None:
-    """Raises ApiError for what structured output does not take in a JSON schema."""
+    """Raises ApiError if structured output does not accept a JSON schema."""
     where = "output_config.format.schema"
     if not isinstance(schema, dict):
         raise ApiError(400, f"{where}: a schema should be an object")
