@@ -147,7 +147,7 @@ def test_a_damaged_cache_names_its_repair(tmp_path: Path, monkeypatch: pytest.Mo
     assert model_cache().state == "ok"
     (folder.parent / "boulder").mkdir()
     assert model_cache().state == "note"
-    assert "1 folders of an earlier version" in model_cache().cost
+    assert "1 folder of an earlier version" in model_cache().cost
     (folder / "a.txt").write_text("more")
     assert "pebble: the content of a.txt was changed" in model_cache().found
     assert REPAIR in model_cache().cost

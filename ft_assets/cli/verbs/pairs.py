@@ -50,6 +50,7 @@ def generate_qa(
 def _print_estimate(project: "Project", corpus: str, *, as_json: bool) -> None:
     """Says what the pairs would cost; the chunks, which cost nothing, are made first."""
     from ft_assets.engine.pairs import estimate_pairs
+    from ft_assets.engine.words import counted
     from ft_assets.stages.qa.money import cap_warning
 
     _make_chunks(project, corpus)
@@ -76,7 +77,7 @@ def _print_estimate(project: "Project", corpus: str, *, as_json: bool) -> None:
     print_rows(f"pairs of {corpus} still to be paid for", list(rows[0]), rows)
     lines = [f"spent on this corpus so far: ${ledger.usd:,.4f}; qa.max_usd ${qa.max_usd:,.4f}"]
     if waiting:
-        lines.append(f"{waiting:,} more requests are under way in batches")
+        lines.append(f"under way in batches: {counted(waiting, 'more request')}")
     lines.append(cap_warning(found, qa.send, ledger.making.usd, qa.max_usd))
     out.print("\n".join(filter(None, lines)), soft_wrap=True)
 
@@ -99,9 +100,10 @@ def qa_export(
 ) -> None:
     """Write the pairs of a corpus to a JSON Lines file for review."""
     from ft_assets.engine.pairs import export_pairs
+    from ft_assets.engine.words import counted
 
     count = export_pairs(project_with(corpus), corpus, file)
-    out.print(f"{count} pairs in {file}", soft_wrap=True)
+    out.print(f"{counted(count, 'pair')} in {file}", soft_wrap=True)
     out.print(
         'edit question and answer, or set "verdict" to "reject" (to "restore" to take a review '
         f"back); then: ft-assets qa import {corpus} {file}",
@@ -119,9 +121,10 @@ def qa_import(
     They also apply to pairs that are generated later.
     """
     from ft_assets.engine.pairs import import_reviews
+    from ft_assets.engine.words import counted
 
     new, target = import_reviews(project_with(corpus), corpus, file)
-    out.print(f"{new} new or changed reviews in {target}", soft_wrap=True)
+    out.print(f"{counted(new, 'new or changed review')} in {target}", soft_wrap=True)
     if new:
         out.print(f"to apply them (sends no request): ft-assets refresh {corpus}")
 
