@@ -103,6 +103,20 @@ def test_usage_errors_exit_2(cli: RunCLI) -> None:
     assert cli("fly").returncode == 2
 
 
+def test_a_wrong_value_is_said_in_plain_words(cli: RunCLI) -> None:
+    said = " ".join(cli("refresh", "--until", "adpter", COLUMNS="300").stderr.split())
+    assert "'--until': 'adpter' is not one of 'raw_documents'," in said
+    assert "did you mean 'adapter'?" in said
+
+
+def test_the_help_of_a_verb_fits_80_columns(cli: RunCLI) -> None:
+    said = cli("refresh", "--help", COLUMNS="80").stdout
+    assert "<bool>" not in said
+    assert "[OPTIONS] [CORPUS]..." in said
+    assert "formatted_dataset" in said
+    assert " CORPUS [ASSET] " in cli("lineage", "--help", COLUMNS="80").stdout
+
+
 def test_generate_qa_where_it_is_off(corpus: Corpus, cli: RunCLI) -> None:
     done = cli("generate-qa", "ferry")
     assert done.returncode == 1

@@ -7,11 +7,12 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_stored
 from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.verb import Verbs
 
 if TYPE_CHECKING:
     from ft_assets.engine.verify import Examined
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
@@ -64,7 +65,9 @@ def _print_damage(item: "Examined") -> None:
 @verbs.command()
 def prune(
     corpora: Corpora = None,
-    keep: Annotated[int, typer.Option(min=1, help="How many versions of each asset to keep.")] = 2,
+    keep: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="How many versions of each asset to keep.")
+    ] = 2,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, but remove nothing.")
     ] = False,

@@ -8,13 +8,14 @@ from rich.markup import escape
 
 from ft_assets.cli.arguments import AsJson
 from ft_assets.cli.console import out
+from ft_assets.cli.verb import Verbs
 
 if TYPE_CHECKING:
     from ft_assets.engine.doctor.line import Line
 
 _COLOURS = {"ok": "green", "missing": "red", "note": "yellow"}
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()

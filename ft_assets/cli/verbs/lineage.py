@@ -7,9 +7,10 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpus, project_with
 from ft_assets.cli.console import escape, left_out, out, print_rows
-from ft_assets.names import AssetName
+from ft_assets.cli.verb import Verbs
+from ft_assets.names import ASSET_NAMES, AssetName
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
@@ -17,7 +18,11 @@ def lineage(
     corpus: Corpus,
     asset: Annotated[
         AssetName | None,
-        typer.Argument(metavar="ASSET", help="Default: the last asset that was built."),
+        typer.Argument(
+            metavar="ASSET",
+            show_choices=False,
+            help=f"One of {', '.join(ASSET_NAMES)} (default: the last that was built).",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpus, Force, project_with
 from ft_assets.cli.console import err, out, print_rows
+from ft_assets.cli.verb import Verbs
 from ft_assets.cli.verbs.refresh import refresh_until
 from ft_assets.errors import UserError
 from ft_assets.names import SETTINGS_FILE
@@ -15,8 +16,8 @@ from ft_assets.names import SETTINGS_FILE
 if TYPE_CHECKING:
     from ft_assets.engine.project import Project
 
-verbs = typer.Typer()
-_review = typer.Typer(
+verbs = Verbs()
+_review = Verbs(
     help="Review question-answer pairs: export, edit or reject, import.", no_args_is_help=True
 )
 verbs.add_typer(_review, name="qa")

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
 from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.verb import Verbs
 from ft_assets.errors import in_words
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"fresh": "green", "stale": "yellow", "missing": "cyan", "blocked": "red"}
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()

@@ -8,13 +8,14 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
 from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.verb import Verbs
 from ft_assets.errors import in_words
 
 if TYPE_CHECKING:
     from ft_assets.engine.project import Project
     from ft_assets.engine.settings_files import Problem
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
