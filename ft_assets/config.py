@@ -160,7 +160,8 @@ class GateSettings(Section):
 def _template(value: str) -> str:
     names = ("tokenizer_default", "alpaca", "chatml")
     if value not in names and not value.endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed: {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file")
+        allowed = f"allowed: {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file"
+        raise ValueError(allowed + did_you_mean(value, names, "; "))
     return value
 
 

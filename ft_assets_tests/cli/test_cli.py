@@ -92,6 +92,7 @@ def test_an_unknown_corpus_and_an_empty_project(cli: RunCLI, corpus: Corpus) -> 
     assert done.returncode == 1
     assert "no corpus 'nowhere'" in done.stderr
     assert "ferry" in done.stderr
+    assert "did you mean 'ferry'?" in cli("status", "fery").stderr
     done = cli("status", FT_ASSETS_DATA="/no/such/folder")
     assert done.returncode == 1
     assert "holds no corpus" in done.stderr
