@@ -73,7 +73,10 @@ class Progress:
         if asset:
             self.failed[corpus, asset] = None
         end = "is not built yet:" if waits else "failed:"
-        what = f"{corpus}: {asset} {end}" if asset else f"{corpus}:"
+        own = f"{asset} of {corpus} "
+        if message.startswith(own):  # it says itself what became of the asset
+            end, message = "", message.removeprefix(own)
+        what = f"{corpus}: {asset} {end}".rstrip() if asset else f"{corpus}:"
         colour = "yellow" if waits else "red"
         self._err.print(f"[{colour}]{what}[/] {escape(message)}", soft_wrap=True)
 

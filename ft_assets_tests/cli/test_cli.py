@@ -146,6 +146,15 @@ def test_a_folder_with_no_usable_file_fails_and_says_which(corpus: Corpus, cli: 
     assert json.loads(done.stdout)["failed"] == [["ferry", "raw_documents"]]
 
 
+def test_a_folder_without_documents_is_the_users_input(corpus: Corpus, cli: RunCLI) -> None:
+    for path in corpus.folder.iterdir():
+        path.unlink()
+    assert "no documents yet" in cli("status", "ferry").stdout
+    done = cli("prepare-data", "ferry")
+    assert done.returncode == 1
+    assert "holds no documents: put " in done.stderr
+
+
 def test_prepare_data_then_nothing_to_do_then_status(corpus: Corpus, cli: RunCLI) -> None:
     names = ["raw_documents", "chunks", "qa_pairs", "formatted_dataset"]
     first = cli("prepare-data", "ferry", "--json")

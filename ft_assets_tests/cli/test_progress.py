@@ -1,7 +1,11 @@
 """What a refresh prints: counters that say something, and files that were left out with the reason."""
 
+import io
+
+from rich.console import Console
+
 from ft_assets.cli.console import left_out
-from ft_assets.cli.progress import counted
+from ft_assets.cli.progress import Progress, counted
 from ft_assets_tests.conftest import Corpus, RunCLI
 
 
@@ -15,6 +19,19 @@ def test_of_many_reasons_the_first_few_are_printed() -> None:
     assert len(lines) == 6
     assert lines[0] == "a.jsonl: left out: line 1: no answer"
     assert lines[-1] == "a.jsonl: left out: 3 more; all are in rejected.parquet"
+
+
+def test_what_became_of_an_asset_is_said_once() -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    progress = Progress(console, console)
+    progress.fail("ferry", "adapter", "adapter of ferry is blocked: a check failed")
+    progress.fail("ferry", "chunks", "the disk is full")
+    assert said.getvalue().splitlines() == [
+        "ferry: adapter is blocked: a check failed",
+        "ferry: chunks failed: the disk is full",
+    ]
+    assert list(progress.failed) == [("ferry", "adapter"), ("ferry", "chunks")]
 
 
 def test_a_rejected_file_is_named_with_its_reason(corpus: Corpus, cli: RunCLI) -> None:
