@@ -51,8 +51,19 @@ def test_only_a_missing_essential_thing_is_too_little() -> None:
     assert not report.is_enough([Line("a", "missing", "", "", essential=True)])
 
 
-def test_programs_are_found_or_missed(path: Path) -> None:
-    assert ocrmypdf().state == compiler().state == "missing"
+def test_the_verdict_names_what_is_missing() -> None:
+    fine = [Line("a", "ok", ""), Line("b", "note", ""), Line("c", "optional", "")]
+    assert report.verdict(fine) == "everything needed is there"
+    less = [*fine, Line("extras", "missing", "")]
+    assert report.verdict(less).endswith("works here, but something is missing: extras")
+    assert "cannot work here: d" in report.verdict([*less, Line("d", "missing", "", "", True)])
+
+
+def test_programs_are_found_or_missed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ft_assets.engine.doctor.programs.missing", lambda extra: ["llama_cpp"])
+    assert (ocrmypdf().state, compiler().state) == ("optional", "missing")
+    monkeypatch.setattr("ft_assets.engine.doctor.programs.missing", lambda extra: [])
+    assert compiler().state == "optional"
     assert "scanned PDFs are rejected" in ocrmypdf().cost
     _program(path, "ocrmypdf", "echo 16.0")
     _program(path, "g++", "exit 3")
@@ -64,9 +75,9 @@ def test_programs_are_found_or_missed(path: Path) -> None:
     ("script", "torch", "state"),
     [
         ("echo 'NVIDIA H100, 81559 MiB, 570.1'", "torch 2.13.0", "ok"),
-        ("echo 'NVIDIA H100, 81559 MiB, 570.1'", "torch 2.13.0+cpu", "missing"),
-        ('echo "couldn\'t communicate with the driver"; exit 9', "torch 2.13.0", "missing"),
-        (None, "torch 2.13.0", "note"),
+        ("echo 'NVIDIA H100, 81559 MiB, 570.1'", "torch 2.13.0+cpu", "note"),
+        ('echo "couldn\'t communicate with the driver"; exit 9', "torch 2.13.0", "note"),
+        (None, "torch 2.13.0", "optional"),
     ],
 )
 def test_a_gpu_counts_with_its_driver_and_a_torch_that_can_use_it(
