@@ -6,7 +6,8 @@ are refused. Training and LoRA keys are spelled as TRL and PEFT spell them.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache, partial
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
@@ -54,6 +55,13 @@ def section_in(field: FieldInfo) -> type[Section] | None:
     """The section that a field holds, also one that may be null; None for a setting."""
     kinds = (field.annotation, *get_args(field.annotation))
     return next((k for k in kinds if isinstance(k, type) and issubclass(k, Section)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """`did you mean 'adapter'?` if one of the known words is close, whatever its case; else nothing."""
+    names = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), names, n=1)
+    return f"{before}did you mean {names[close[0]]!r}?" if close else ""
 
 
 _LOGIN = re.compile(r"//[^/\s@]+@")
@@ -152,7 +160,8 @@ class GateSettings(Section):
 def _template(value: str) -> str:
     names = ("tokenizer_default", "alpaca", "chatml")
     if value not in names and not value.endswith(TEMPLATE_SUFFIX):
-        raise ValueError(f"allowed: {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file")
+        allowed = f"allowed: {', '.join(names)} or the name of a *{TEMPLATE_SUFFIX} file"
+        raise ValueError(allowed + did_you_mean(value, names, "; "))
     return value
 
 

@@ -54,7 +54,7 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("\ntraining: {seed: one}", 2, "training.seed", "'one'"),
         ("data: {template: llama}", 1, "data.template", "tokenizer_default, alpaca, chatml"),
         ("export: {gguf: [f16, Q3_K]}", 1, "export.gguf", "'Q3_K'"),
-        ("qa: {base_url: 'https://elsewhere'}", 1, "qa.base_url", "the owner's"),
+        ("qa: {base_url: 'https://elsewhere'}", 1, "qa.base_url", "only the shared settings"),
         ("qa: {prompt: house.txt}", 1, "qa.prompt", "*.jinja"),
         ("qa: {kinds: [riddle]}", 1, "qa.kinds", "'how-to'"),
         ("model: {load_in_4bit: true}", 1, "model.load_in_4bit", "not built yet"),
@@ -148,7 +148,32 @@ def test_a_mistake_of_the_owner_is_named_too(
 def test_a_corpus_has_not_its_owners_powers(tmp_path: Path, own: str, key: str) -> None:
     [error] = _errors(tmp_path, own)
     assert error.startswith(f"/c/finetune.yaml:1: {key}: ")
-    assert "/finetune.yaml, which is the owner's" in error
+    assert " the shared settings file /finetune.yaml may set this: move it there" in error or (
+        "lower it, or raise the cap in /finetune.yaml" in error
+    )
+
+
+def test_a_value_that_nobody_may_set_is_not_worth_moving(tmp_path: Path) -> None:
+    [error] = _errors(tmp_path, "compute: {target: runpod}")
+    assert error.endswith(
+        "'runpod' is not allowed: not built yet: the only value allowed is 'local'"
+    )
+    [error] = _errors(tmp_path, "qa: {prices: {input: 1.0}}")
+    assert error.endswith("qa.prices: output is missing")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "hint"),
+    [
+        ("training: {lr_scheduler_type: cosin}", "did you mean 'cosine'?"),
+        ("export: {gguf: [q4_k_m]}", "did you mean 'Q4_K_M'?"),
+        ("data: {template: alpacca}", "did you mean 'alpaca'?"),
+        ("automation: {until: adpter}", "did you mean 'adapter'?"),
+    ],
+)
+def test_the_value_that_is_meant_is_guessed(tmp_path: Path, yaml: str, hint: str) -> None:
+    [error] = _errors(tmp_path, yaml)
+    assert error.endswith(f"; {hint}")
 
 
 def test_what_the_owner_allows_is_allowed(tmp_path: Path) -> None:
@@ -251,6 +276,16 @@ def test_init_writes_the_defaults_and_changes_nothing(tmp_path: Path) -> None:
         line.removeprefix("#") for line in uncommented.split("\n") if ":" in line
     )
     assert "learning_rate: 0.0002" in uncommented
+
+
+def test_init_marks_what_the_file_of_a_corpus_may_not_set() -> None:
+    lines = commented_settings(FineTuneConfig()).splitlines()
+    [target] = [line for line in lines if line.strip("# ").startswith("target:")]
+    assert target.endswith("; only in data/finetune.yaml")
+    [cap] = [line for line in lines if line.strip("# ").startswith("max_usd:")]
+    assert cap.endswith("# at least 0; may only be lowered here")
+    [prices] = [line for line in lines if line.strip("# ").startswith("prices:")]
+    assert prices.endswith("null  # only in data/finetune.yaml")
 
 
 @given(st.dictionaries(st.sampled_from(["r", "lora_alpha"]), st.integers(1, 256), min_size=1))

@@ -13,6 +13,7 @@ import typer
 
 from ft_assets import __version__
 from ft_assets.cli.console import err, escape
+from ft_assets.cli.verb import Verbs
 from ft_assets.cli.verbs import (
     artifacts,
     chat,
@@ -37,7 +38,7 @@ EXIT_CODES = {
     130: "interrupted",
 }
 
-app = typer.Typer(
+app = Verbs(
     help="Make for fine-tuned models: a folder of documents in, a tuned model out.",
     epilog=f"Exit codes: {'; '.join(f'{code} {means}' for code, means in EXIT_CODES.items())}.",
     no_args_is_help=True,

@@ -55,8 +55,11 @@ def corpora_named(project: "Project", corpora: list[str] | None) -> list[str]:
 
 def corpora_stored(project: "Project", corpora: list[str] | None) -> list[str]:
     """The corpora that have artifacts, even if their documents are gone."""
+    from ft_assets.config import did_you_mean
+
     stored = project.storage.corpora()
     for corpus in corpora or []:
         if corpus not in stored:
-            raise UserError(f"there are no artifacts of {corpus!r} in {project.storage.root}")
+            hint = did_you_mean(corpus, stored, "; ")
+            raise UserError(f"there are no artifacts of {corpus!r} in {project.storage.root}{hint}")
     return corpora or stored

@@ -114,9 +114,11 @@ def _value(parameter: Any) -> str:
     """What may be given."""
     if getattr(parameter, "is_flag", False):
         return ""
-    if parameter.param_type_name == "option" and parameter.metavar:
-        return f"`{parameter.metavar}`"
-    kind = _kind(parameter.type_descriptor.annotation)
+    annotation = parameter.type_descriptor.annotation
+    named = parameter.param_type_name == "option" or get_origin(annotation) is Literal
+    if named and parameter.metavar and annotation is not int:
+        return "" if parameter.metavar == _label(parameter) else f"`{parameter.metavar}`"
+    kind = _kind(annotation)
     return f"{kind}, at least {parameter.min}" if parameter.min is not None else kind
 
 

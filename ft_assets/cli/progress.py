@@ -1,13 +1,14 @@
 """What a refresh prints while it runs, and its results."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 
 from ft_assets.cli.console import escape, left_out
+from ft_assets.cli.counts import in_words
 from ft_assets.engine.project import Made
-from ft_assets.manifest import sources_path
+from ft_assets.manifest import Manifest, sources_path
 from ft_assets.records import SourceDocument
 from ft_assets.stages.raw_documents import EVERY_FILE_READ
 from ft_assets.tables import read_table
@@ -25,12 +26,14 @@ class Progress:
 
     def __init__(self, out: Console, err: Console) -> None:
         self._out, self._err = out, err
+        self._planned: dict[str, list[str]] = {}
         self.materialized: dict[Name, None] = {}
         self.reused: dict[Name, None] = {}
         self.failed: dict[Name, None] = {}
 
     def plan(self, corpus: str, making: list[str]) -> None:
-        """Prints what will be built."""
+        """Prints what will be built; of that, what is found unchanged is said, too."""
+        self._planned[corpus] = making
         if making:
             self._out.print(f"[bold]{corpus}[/]: building {', '.join(making)}", soft_wrap=True)
         else:
@@ -48,10 +51,12 @@ class Progress:
         """Notes an artifact that was built or found unchanged."""
         name = (made.manifest.corpus, made.manifest.asset)
         (self.reused if made.reused else self.materialized)[name] = None
-        if made.reused:
-            return
         manifest = made.manifest
-        line = f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {counted(manifest.counts)}"
+        if made.reused:
+            if manifest.asset in self._planned.get(manifest.corpus, ()):
+                self._out.print(f"  {manifest.asset} {_unchanged(manifest)}", soft_wrap=True)
+            return
+        line = f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {in_words(manifest)}"
         self._out.print(line.rstrip(), soft_wrap=True)
         if manifest.cost and manifest.asset in _TELLING:
             costs = ", ".join(f"{name} {usd:.4f}" for name, usd in manifest.cost.items())
@@ -73,7 +78,10 @@ class Progress:
         if asset:
             self.failed[corpus, asset] = None
         end = "is not built yet:" if waits else "failed:"
-        what = f"{corpus}: {asset} {end}" if asset else f"{corpus}:"
+        own = f"{asset} of {corpus} "
+        if message.startswith(own):  # it says itself what became of the asset
+            end, message = "", message.removeprefix(own)
+        what = f"{corpus}: {asset} {end}".rstrip() if asset else f"{corpus}:"
         colour = "yellow" if waits else "red"
         self._err.print(f"[{colour}]{what}[/] {escape(message)}", soft_wrap=True)
 
@@ -95,18 +103,10 @@ class Progress:
         }
 
 
-def counted(counts: Mapping[str, float]) -> str:
-    """The counts of a manifest in one line. A counter that is 0 says nothing; a measured 0.0 does."""
-    shown = {
-        name.replace("_", " "): value
-        for name, value in counts.items()
-        if value or isinstance(value, float)
-    }
-    return ", ".join(f"{_number(value)} {name}" for name, value in shown.items())
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+def _unchanged(manifest: Manifest) -> str:
+    """What is said of an artifact that was found unchanged; of pairs that are off, that they are."""
+    said = in_words(manifest)
+    return said if said.startswith("off ") else "unchanged"
 
 
 def _warnings(made: Made) -> Iterator[str]:

@@ -10,11 +10,12 @@ import yaml
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
-from ft_assets.config import FineTuneConfig, Section
+from ft_assets.config import FineTuneConfig, Section, declaration
+from ft_assets.names import SETTINGS_FILE
 
 _HEAD = """\
 # Settings of this corpus. Every line is commented out and shows its default.
-# To change one, remove the # from its line and from the section above it.
+# To change one, remove the # from the line and from every section above it.
 """
 
 
@@ -36,8 +37,16 @@ def _keys(section: Section, depth: int) -> Iterator[str]:
             yield f"#{pad}{name}:"
             yield from _keys(value, depth + 1)
             continue
-        may_be = allowed(field)
-        yield f"#{pad}{name}: {as_yaml(value)}" + (f"  # {may_be}" if may_be else "")
+        notes = "; ".join(filter(None, (allowed(field), _limit(field))))
+        yield f"#{pad}{name}: {as_yaml(value)}" + (f"  # {notes}" if notes else "")
+
+
+def _limit(field: FieldInfo) -> str:
+    """What a corpus's own file may not do with a key; empty if it may set any value."""
+    said = declaration(field)
+    if said.whose == "owner":
+        return f"only in data/{SETTINGS_FILE}"
+    return "may only be lowered here" if said.cap else ""
 
 
 def as_yaml(value: Any) -> str:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from ft_assets.engine.graph import GRAPH, upstream
 from ft_assets.engine.project import Project
+from ft_assets.engine.words import counted
 from ft_assets.errors import in_words
 from ft_assets.stages.qa.batches import APPEARS, LOST_AFTER
 from ft_assets.stages.qa.ledger.batch_log import Batch, BatchLog
@@ -51,22 +52,20 @@ def build_batch_sensor(seconds: int = _SECONDS) -> dg.SensorDefinition:
 
 def _why_it_waits(project: Project, corpus: str, batches: list[Batch]) -> str:
     """Why a run would find out no more about batches that are under way; empty if it would."""
-    qa = project.config(corpus).qa
+    qa, count = project.config(corpus).qa, counted(len(batches), "batch", "batches")
     if not project.config(corpus).automation.spend:
         return (
-            f"has {len(batches)} pending batches: automation.spend is false in the owner's "
-            f"finetune.yaml, so run ft-assets generate-qa {corpus} to collect them"
+            f"has {count} to collect: automation.spend is false in the shared finetune.yaml, so "
+            f"run ft-assets generate-qa {corpus}"
         )
     if not qa.enabled or ":" in qa.model:
-        return (
-            f"has {len(batches)} pending batches: set qa.enabled and qa.model back to collect them"
-        )
+        return f"has {count} pending: set qa.enabled and qa.model back to collect them"
     service = ClaudeBatches(qa.base_url, ONCE, timeout=_TIMEOUT_SECONDS)
     try:
         news = all(_has_news(service, batch) for batch in batches)
     except UnreachableError as error:
-        return f"waits for {len(batches)} batches, whose state cannot be read now ({error})"
-    return "" if news else f"waits for {len(batches)} batches"
+        return f"waits for {count}, whose state cannot be read now ({error})"
+    return "" if news else f"waits for {count}"
 
 
 def _has_news(service: ClaudeBatches, batch: Batch) -> bool:

@@ -25,6 +25,7 @@ from ft_assets.defs.tags import (
 )
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
+from ft_assets.engine.verdicts import naming_files
 from ft_assets.errors import StageError, UserError, WaitingError, exit_code
 
 wait_quietly_for_pools()
@@ -89,7 +90,7 @@ def materialize(
             **(pictures(folder) if pictures else {}),
             **common_metadata(project.storage, made.manifest, reused=made.reused),
         },
-        check_results=list(check_results(made.manifest)),
+        check_results=list(check_results(naming_files(project.storage, made.manifest))),
     )
 
 

@@ -20,12 +20,15 @@ from ft_assets.stages.qa.judge import DEFAULT_JUDGE_PROMPT
 from ft_assets.stages.qa.prompt import DEFAULT_PROMPT
 from ft_assets.stages.templates.chat import check_custom_template
 
-_BASE = ("model.base", "model.revision")
+BASE = ("model.base", "model.revision")
+"""The settings that name the base model."""
+MODEL_IDENTITY = "model.identity"
+"""What the content of the base model is called among the settings read."""
 READS: dict[str, tuple[str, ...]] = {
     "raw_documents": ("data.loaders",),
     "chunks": ("langchain",),
     "qa_pairs": ("qa",),
-    "formatted_dataset": ("data", "-data.loaders", "augment", "training.max_length", *_BASE),
+    "formatted_dataset": ("data", "-data.loaders", "augment", "training.max_length", *BASE),
     "adapter": ("model", "training"),
     "evaluation": ("evaluation",),
     "merged_model": (),
@@ -38,7 +41,7 @@ is added there is read too; a minus takes out what the asset does not read of it
 def keys_read(asset: str, config: FineTuneConfig) -> tuple[str, ...]:
     """The keys that an asset reads under these settings: some matter only beside others."""
     if asset == "chunks" and config.langchain.splitter == "token":
-        return (*READS[asset], *_BASE)
+        return (*READS[asset], *BASE)
     if asset == "qa_pairs" and not config.qa.enabled:
         return ("qa.enabled",)
     return READS[asset]
@@ -129,7 +132,7 @@ def _asks(read: Mapping[str, SettingValue]) -> bool:
 
 FILES = (
     _File(
-        "model.identity",
+        MODEL_IDENTITY,
         ("chunks", "formatted_dataset", "adapter"),
         "shapes",
         model_identity,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ft_assets.config import FineTuneConfig
+from ft_assets.config import FineTuneConfig, did_you_mean
 from ft_assets.engine.digest_cache import DigestCache
 from ft_assets.engine.settings_files import load_config
 from ft_assets.errors import StageError, UserError
@@ -87,9 +87,10 @@ class DataFolder:
         """Raises UserError if there is no such corpus."""
         if corpus not in self.corpora():
             known = ", ".join(self.corpora()) or "none"
+            hint = did_you_mean(corpus, self.corpora())
             raise UserError(
-                f"there is no corpus {corpus!r} in {self.data} (there: {known}); a corpus is a "
-                "folder there, named in letters, digits, - and _"
+                f"there is no corpus {corpus!r} in {self.data} (there: {known}); "
+                + (hint or "a corpus is a folder there, named in letters, digits, - and _")
             )
 
     def config(self, corpus: str) -> FineTuneConfig:

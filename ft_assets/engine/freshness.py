@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ft_assets.engine.asset_settings import not_null
+from ft_assets.engine.asset_settings import BASE, MODEL_IDENTITY, not_null
 from ft_assets.engine.data_folder import files_version
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH
 from ft_assets.manifest import Manifest, SettingValue, digest
@@ -49,8 +49,8 @@ def plan(
 ) -> dict[str, AssetState]:
     """The state of each asset of one corpus, from its manifests, its files and its settings.
 
-    `settings` maps each asset to its `settings_read`, `unusable` each
-    asset whose manifest cannot be used to why: it counts as missing.
+    `settings` maps each asset to its `settings_read`, `unusable` each asset whose manifest cannot be
+    used to why: it counts as missing.
     """
     states: dict[str, AssetState] = {}
     versions = {CORPUS_FILES: files_version(files)}
@@ -63,7 +63,13 @@ def plan(
         states[asset] = _state(asset, manifests, own, states)
         if reason := (unusable or {}).get(asset):
             states[asset] = replace(states[asset], causes=[reason])
+    first = states["raw_documents"]
+    if not files and first.causes == [_NEVER]:
+        states["raw_documents"] = replace(first, causes=["no documents yet"])
     return states
+
+
+_NEVER = "never built"
 
 
 def _state(
@@ -75,7 +81,9 @@ def _state(
     manifest = manifests[asset]
     above = [name for name in GRAPH[asset].inputs if name in GRAPH]
     own = bool(own_causes)
-    causes = own_causes + [f"upstream {name}" for name in above if states[name].state != "fresh"]
+    changed = [name for name in above if states[name].state != "fresh"]
+    inputs = "inputs" if len(changed) > 1 else "input"
+    causes = own_causes + ([f"{inputs} changed: {', '.join(changed)}"] if changed else [])
     version = manifest.version if manifest else None
     if manifest and not causes:
         return AssetState("fresh", [], False, version)
@@ -83,7 +91,7 @@ def _state(
     if blocked:
         return AssetState("blocked", blocked, own, version)
     if manifest is None:
-        return AssetState("missing", ["never built"], True, None)
+        return AssetState("missing", [_NEVER], True, None)
     return AssetState("stale", causes, own, version)
 
 
@@ -92,15 +100,25 @@ def _blocks(
     manifests: Mapping[str, Manifest | None],
     states: Mapping[str, AssetState],
 ) -> list[str]:
-    """Why an asset may not be made: a gate that failed in an input that is as it should be."""
-    reasons = []
-    for name in above:
-        manifest = manifests[name]
-        if states[name].state == "fresh" and manifest:
-            reasons += manifest.failed_gates()
-        elif states[name].state == "blocked":
-            reasons.append(f"upstream {name} is blocked")
-    return reasons
+    """Why an asset may not be made: a gate that failed in an input that is as it should be.
+
+    What an input is blocked by is said there, and here only which asset that is.
+    """
+    blocked = [name for name in above if states[name].state == "blocked"]
+    said = {name for asset in blocked for name in GRAPH[asset].inputs}
+    gates = [
+        gate
+        for name in above
+        if states[name].state == "fresh" and name not in said and (manifest := manifests[name])
+        for gate in manifest.failed_gates()
+    ]
+    if not blocked:
+        return gates
+    [first, *_] = states[blocked[0]].causes
+    return [first if first.startswith(_WITH) else f"{_WITH}{blocked[0]}", *gates]
+
+
+_WITH = "blocked with "
 
 
 def own_causes(
@@ -122,6 +140,8 @@ def own_causes(
             causes.append(f"{name} was rebuilt")
     before, now = not_null(manifest.settings), not_null(settings)
     for key in sorted({*before, *now}):
+        if key == MODEL_IDENTITY and any(before.get(name) != now.get(name) for name in BASE):
+            continue  # another base model has other files
         if key not in manifest.settings:
             causes.append(f"{key} is now read")
         elif key not in settings:
@@ -135,6 +155,8 @@ def own_causes(
 
 def _change(key: str, before: SettingValue, now: SettingValue) -> str:
     """A setting that changed, in words; of a file's text or digest there is nothing to be read."""
+    if key == MODEL_IDENTITY:
+        return "the base model's files changed"
     if any(isinstance(value, str) and len(value) > _READABLE for value in (before, now)):
         return f"{key} changed"
     return f"{key} {_short(before)} → {_short(now)}"

@@ -9,6 +9,7 @@ from ft_assets.config import FineTuneConfig
 from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt
 from ft_assets.engine.lineage import require_made
 from ft_assets.engine.project import Project
+from ft_assets.engine.words import counted
 from ft_assets.errors import UserError
 from ft_assets.files import write_atomically
 from ft_assets.manifest import Manifest
@@ -53,10 +54,10 @@ def cost_line(project: Project, corpus: str) -> str | None:
     if batches := BatchLog(project.storage.keep(corpus, _QA)).under_way:
         told = ", ".join(f"{one.id or 'not confirmed'} ({one.requests:,})" for one in batches)
         return f"pairs: waiting for batches of requests: {told}"
-    counted = f"ft-assets generate-qa {corpus} --dry-run"
+    command = f"ft-assets generate-qa {corpus} --dry-run"
     chunks = project.storage.current(corpus, "chunks")
     if chunks is None:
-        return f"what the pairs cost: {counted}, once there are chunks"
+        return f"what the pairs cost: {command}, once there are chunks"
     writer = recipe_of(config.qa, qa_prompt(project, corpus, config))
     judge_text = qa_judge_prompt(project, corpus, config) if config.qa.judge else None
     judge = judge_recipe(config.qa, judge_text)
@@ -64,8 +65,8 @@ def cost_line(project: Project, corpus: str) -> str | None:
     most = _typical(config, writer, judge, price_of(writer.model, config.qa.prices)) * count
     cap = dollars(config.qa.max_usd)
     return (
-        f"pairs of all {count:,} chunks: {most}; what the ledger has costs nothing; qa.max_usd {cap}; "
-        f"counted by {counted}"
+        f"pairs of all {counted(count, 'chunk')}: {most}; what the ledger has costs nothing; qa.max_usd {cap}; "
+        f"counted by {command}"
     )
 
 

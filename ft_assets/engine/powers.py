@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ft_assets.config import FineTuneConfig, all_settings, declaration, settings_below, shown
+from ft_assets.names import SETTINGS_FILE
 from ft_assets.stages.models.base_model import is_local
 
 Refusal = tuple[str, str]
@@ -18,7 +19,8 @@ Refusal = tuple[str, str]
 
 def refusals(own: Mapping[str, object], owner: FineTuneConfig, data: Path) -> Iterator[Refusal]:
     """What of a corpus's own settings is refused. `own` is the content of its file, sections nested."""
-    theirs = f"set it in {data / 'finetune.yaml'}, which is the owner's"
+    shared = data / SETTINGS_FILE
+    only = f"only the shared settings file {shared} may set this: move it there"
     section = ""
     for key, field in all_settings():
         said = declaration(field)
@@ -27,12 +29,15 @@ def refusals(own: Mapping[str, object], owner: FineTuneConfig, data: Path) -> It
             continue
         if said.whose == "owner":
             section = key
-            yield key, f"a corpus may not set this: {theirs}"
+            yield key, only
         elif said.cap and _raises(value, _cap(owner, key)):
             most = shown(_cap(owner, key))
-            yield key, f"{shown(value)} is more than {most}, the owner's cap: lower it, or {theirs}"
+            yield (
+                key,
+                f"{shown(value)} is more than {most}, the cap: lower it, or raise the cap in {shared}",
+            )
         elif (refuse := _REFUSED.get(key)) and (why := refuse(value, owner, data)):
-            yield key, f"{why}: {theirs}"
+            yield key, f"{why}; {only}"
 
 
 def _value(content: Mapping[str, object], key: str) -> tuple[bool, object]:
@@ -62,7 +67,7 @@ def _model(value: object, owner: FineTuneConfig, data: Path) -> str:
     provider, colon, _ = str(value).partition(":")
     if not colon or provider == owner.qa.model.partition(":")[0]:
         return ""
-    return f"{shown(value)} would send to the provider {provider!r}, which the owner does not use"
+    return f"{shown(value)} would send to {provider!r}, which the shared settings do not use"
 
 
 def _base(value: object, owner: FineTuneConfig, data: Path) -> str:
@@ -75,7 +80,7 @@ def _base(value: object, owner: FineTuneConfig, data: Path) -> str:
         base.is_relative_to(each.expanduser().resolve()) for each in allowed
     ):
         return ""
-    return f"{shown(value)} is outside the data folder; name it in model.local_bases"
+    return f"{shown(value)} is outside the data folder and not in model.local_bases"
 
 
 _REFUSED: dict[str, Callable[[object, FineTuneConfig, Path], str]] = {

@@ -26,6 +26,7 @@ from ft_assets.engine.freshness import AssetState, fingerprint, own_causes, plan
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH, run_stage
 from ft_assets.engine.lease import IsOver, Lease, holder
 from ft_assets.engine.storage import DamagedError, Storage
+from ft_assets.engine.verdicts import naming_files
 from ft_assets.errors import StageError
 from ft_assets.manifest import FileDigest, Manifest
 from ft_assets.stages.job import Job, Outcome, Previous, Report
@@ -87,7 +88,8 @@ class Project(DataFolder):
         damaged: dict[str, str] = {}
         for asset in GRAPH:
             try:
-                manifests[asset] = self.storage.current(corpus, asset)
+                manifest = self.storage.current(corpus, asset)
+                manifests[asset] = manifest and naming_files(self.storage, manifest)
             except DamagedError as error:
                 manifests[asset], damaged[asset] = None, str(error)
         settings = {asset: settings_read(self, corpus, asset, config) for asset in GRAPH}
@@ -156,7 +158,7 @@ class Project(DataFolder):
         manifest, reused = self._make_settled(request)
         folder = self.storage.folder(corpus, asset, manifest.version)
         made = Made(manifest, folder, reused, time.monotonic() - began)
-        self._on_made(made)
+        self._on_made(replace(made, manifest=naming_files(self.storage, manifest)))
         return made
 
     def _make_settled(self, request: "_Request") -> tuple[Manifest, bool]:
@@ -189,7 +191,8 @@ class Project(DataFolder):
         if request.reuse_only:
             raise ChangedError(f"{asset} of {corpus} changed since this run began: refresh again")
         if not request.force:
-            _hold_at_gates(corpus, asset, [above[name] for name in job.inputs])
+            inputs_now = [naming_files(self.storage, above[name]) for name in job.inputs]
+            _hold_at_gates(corpus, asset, inputs_now)
             if same := self._made_before(corpus, asset, key):
                 self.storage.use_again(held, same)
                 return same, True

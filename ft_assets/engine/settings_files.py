@@ -4,7 +4,7 @@
 Every error names file, line, key, the value and what is allowed, and all are reported at once.
 """
 
-import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ft_assets.config import FineTuneConfig, Section, all_settings, shown
+from ft_assets.config import FineTuneConfig, Section, all_settings, did_you_mean, shown
 from ft_assets.engine.bounded_yaml import UnreadableYAMLError, read_yaml
 from ft_assets.engine.powers import refusals
 from ft_assets.errors import UserError
@@ -148,8 +148,7 @@ def _unknown(key: Key) -> str:
     if places := _places(key[-1]):
         return f"unknown setting; it belongs at {' or '.join(places)}"
     known = _known_keys(key)
-    close = difflib.get_close_matches(key[-1], known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(known)}"
+    hint = did_you_mean(key[-1], known) or f"allowed are {', '.join(known)}"
     return f"unknown setting; {hint}"
 
 
@@ -166,7 +165,14 @@ def _describe(key: Key, error: Any) -> str:
         return f"{shown(error['input'])} is not allowed: settings of its own belong below it"
     if isinstance(error["input"], dict | BaseModel):
         return str(message)
-    return f"{shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}"
+    hint = _nearest(error["input"], error) if error["type"] == "literal_error" else ""
+    return f"{shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}{hint}"
+
+
+def _nearest(value: Any, error: Any) -> str:
+    """Which of the allowed values is likely to be meant."""
+    allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    return did_you_mean(str(value), allowed, "; ")
 
 
 def _problems(error: ValidationError, lines: dict[Key, tuple[Path, int]]) -> list[Problem]:
@@ -202,18 +208,23 @@ def load_config(data: Path, corpus: str) -> FineTuneConfig:
     content, own_lines, own_problems = _read_yaml(own)
     problems = common_problems + own_problems
     lines = {key: (owners, line) for key, line in common_lines.items()}
-    refused = {
-        tuple(key.split(".")): Problem(own, own_lines.get(tuple(key.split("."))), key, why)
+    refused = [
+        Problem(own, own_lines.get(tuple(key.split("."))), key, why)
         for key, why in refusals(content, _owners_config(common), data)
-    }
+    ]
     lines |= {key: (own, line) for key, line in own_lines.items()}
     try:
         merged = _without_empty(_merge(common, content), FineTuneConfig)
         config = FineTuneConfig.model_validate(merged)
     except ValidationError as error:
         found = _problems(error, lines)
-        problems += [each for each in found if tuple((each.key or "").split(".")) not in refused]
-    problems += refused.values()
+        problems += found
+        wrong = [f"{each.key}." for each in found]
+        # A value that nobody may set is not worth moving to another file.
+        refused = [
+            each for each in refused if not any(key.startswith(f"{each.key}.") for key in wrong)
+        ]
+    problems += refused
     if problems:
         raise SettingsError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
     return config

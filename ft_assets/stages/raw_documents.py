@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ft_assets.config import LoaderSettings
-from ft_assets.errors import StageError
+from ft_assets.errors import StageError, UserError
 from ft_assets.files import hash_file, local_name
 from ft_assets.manifest import SOURCES, Verdict, sources_path
 from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument, SourceDocument
@@ -98,8 +98,8 @@ def load_documents(
     """Parses `files` (paths inside `source`) into the tables in `output`.
 
     Returns a row for each file. A file that is unchanged since `previous` is not parsed again, and files
-    with the same bytes are read once. Raises StageError if no file could be read, or if a file changed
-    while it was read.
+    with the same bytes are read once. Raises UserError if there are no files, StageError if no file could
+    be read, or if a file changed while it was read.
     """
     known = _known(previous)
     to_read = {_key(file): file for file in reversed(files) if _key(file) not in known}
@@ -119,6 +119,10 @@ def load_documents(
     for line in sources:
         for reason in line.rejected[:_SHOWN_REASONS]:
             report(f"{line.path}: {reason}")
+    if not sources:
+        raise UserError(
+            f"{source} holds no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
+        )
     if not any(line.text_id for line in sources):
         raise StageError(_nothing_left(source, sources))
     return sources
@@ -170,8 +174,6 @@ def _rejected(sources: list[SourceDocument]) -> list[RejectedDocument]:
 
 
 def _nothing_left(source: Path, sources: list[SourceDocument]) -> str:
-    if not sources:
-        return f"{source} has no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
     reasons = [f"  {line.path}: {reason}" for line in sources for reason in line.rejected]
     return "\n".join([f"{source} has no file that could be read:", *reasons[:20]])
 

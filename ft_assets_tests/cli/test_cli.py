@@ -92,6 +92,7 @@ def test_an_unknown_corpus_and_an_empty_project(cli: RunCLI, corpus: Corpus) -> 
     assert done.returncode == 1
     assert "no corpus 'nowhere'" in done.stderr
     assert "ferry" in done.stderr
+    assert "did you mean 'ferry'?" in cli("status", "fery").stderr
     done = cli("status", FT_ASSETS_DATA="/no/such/folder")
     assert done.returncode == 1
     assert "holds no corpus" in done.stderr
@@ -101,6 +102,20 @@ def test_usage_errors_exit_2(cli: RunCLI) -> None:
     assert cli("refresh", "--until", "nothing").returncode == 2
     assert cli("train").returncode == 2
     assert cli("fly").returncode == 2
+
+
+def test_a_wrong_value_is_said_in_plain_words(cli: RunCLI) -> None:
+    said = " ".join(cli("refresh", "--until", "adpter", COLUMNS="300").stderr.split())
+    assert "'--until': 'adpter' is not one of 'raw_documents'," in said
+    assert "did you mean 'adapter'?" in said
+
+
+def test_the_help_of_a_verb_fits_80_columns(cli: RunCLI) -> None:
+    said = cli("refresh", "--help", COLUMNS="80").stdout
+    assert "<bool>" not in said
+    assert "[OPTIONS] [CORPUS]..." in said
+    assert "formatted_dataset" in said
+    assert " CORPUS [ASSET] " in cli("lineage", "--help", COLUMNS="80").stdout
 
 
 def test_generate_qa_where_it_is_off(corpus: Corpus, cli: RunCLI) -> None:
@@ -129,6 +144,15 @@ def test_a_folder_with_no_usable_file_fails_and_says_which(corpus: Corpus, cli: 
     assert "a.pdf" in done.stderr
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout)["failed"] == [["ferry", "raw_documents"]]
+
+
+def test_a_folder_without_documents_is_the_users_input(corpus: Corpus, cli: RunCLI) -> None:
+    for path in corpus.folder.iterdir():
+        path.unlink()
+    assert "no documents yet" in cli("status", "ferry").stdout
+    done = cli("prepare-data", "ferry")
+    assert done.returncode == 1
+    assert "holds no documents: put " in done.stderr
 
 
 def test_prepare_data_then_nothing_to_do_then_status(corpus: Corpus, cli: RunCLI) -> None:

@@ -11,6 +11,9 @@ def test_the_report_is_printed_and_nothing_secret_in_it(cli: RunCLI) -> None:
     for part in ("Python", "isolation", "file locks", "ANTHROPIC_API_KEY"):
         assert part in done.stdout
     assert "canary" not in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith(
+        ("everything needed is there", "the project works")
+    )
 
 
 def test_the_report_as_json(cli: RunCLI) -> None:

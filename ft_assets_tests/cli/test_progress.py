@@ -1,13 +1,77 @@
-"""What a refresh prints: useful counters, and the files left out with the reason."""
+"""What a refresh prints: counts in words, and files that were left out with the reason."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
 
 from ft_assets.cli.console import left_out
-from ft_assets.cli.progress import counted
-from ft_assets_tests.conftest import Corpus, RunCLI
+from ft_assets.cli.counts import in_words
+from ft_assets.cli.progress import Progress
+from ft_assets.engine.project import Made
+from ft_assets_tests.conftest import Corpus, RunCLI, made_of
+
+COUNTS: list[tuple[str, dict[str, int | float], str]] = [
+    (
+        "raw_documents",
+        {"files": 4, "files_read": 2, "files_with_rejects": 3, "pages": 1200, "records": 0},
+        "2 of 4 files read, 2 left out, 1 read in part, 1,200 pages",
+    ),
+    (
+        "raw_documents",
+        {"files": 1, "files_read": 1, "files_with_rejects": 0, "pages": 1, "unsound_texts": 1},
+        "1 file read, 1 page, 1 text looks damaged",
+    ),
+    ("chunks", {"chunks": 11}, "11 chunks"),
+    (
+        "qa_pairs",
+        {"pairs": 31, "kept_rate": 0.886, "requested": 12, "answered": 11, "invalid": 1},
+        "31 pairs, 89% kept, 12 requests, 1 invalid",
+    ),
+    (
+        "formatted_dataset",
+        {"origins": 2, "train_rows": 1, "train_tokens": 48, "eval_rows": 1, "dropped_rows": 0},
+        "1 training row (48 tokens), 1 eval row",
+    ),
+    (
+        "adapter",
+        {"steps": 12, "train_rows": 9, "first_loss": 3.2149, "last_loss": 0.0},
+        "12 steps, loss 3.21 → 0",
+    ),
+    (
+        "evaluation",
+        {"eval_rows": 1, "base_eval_loss": 3.0, "tuned_eval_loss": 2.5}
+        | {"questions": 8, "base_key_facts": 0, "tuned_key_facts": 7},
+        "eval loss 3 → 2.5 on 1 row, key facts 0 → 7 of 8",
+    ),
+    ("merged_model", {"max_logit_change": 0.000012}, "largest change of a logit 1.2e-05"),
+    ("gguf", {"f16_megabytes": 270.88, "Q4_K_M_megabytes": 0.3}, "f16 270.9 MB, Q4_K_M 300.0 kB"),
+    ("gguf", {}, ""),
+]
 
 
-def test_a_counter_of_zero_is_not_printed_but_a_measured_zero_is() -> None:
-    counts = {"train_rows": 1200, "tokens_cut_by_max_length": 0, "base_key_facts": 0.0}
-    assert counted(counts) == "1,200 train rows, 0 base key facts"
+@pytest.mark.parametrize(("asset", "counts", "says"), COUNTS)
+def test_counts_worth_a_line_are_said_in_words(
+    asset: str, counts: dict[str, int | float], says: str
+) -> None:
+    assert in_words(replace(made_of("ferry", asset), counts=counts)) == says
+
+
+def test_what_was_planned_and_is_unchanged_is_said() -> None:
+    said = io.StringIO()
+    progress = Progress(Console(file=said, width=200), Console(file=said))
+    progress.plan("ferry", ["chunks", "qa_pairs"])
+    pairs = replace(made_of("ferry", "qa_pairs"), settings={"qa.enabled": False})
+    for manifest in (made_of("ferry", "raw_documents"), made_of("ferry", "chunks"), pairs):
+        progress.made(Made(manifest, Path(), reused=True, seconds=0.0))
+    assert said.getvalue().splitlines() == [
+        "ferry: building chunks, qa_pairs",
+        "  chunks unchanged",
+        "  qa_pairs off (qa.enabled is false)",
+    ]
+    assert ["chunks" in name for name in progress.lists()["reused"]] == [False, True, False]
 
 
 def test_of_many_reasons_the_first_few_are_printed() -> None:
@@ -15,6 +79,19 @@ def test_of_many_reasons_the_first_few_are_printed() -> None:
     assert len(lines) == 6
     assert lines[0] == "a.jsonl: left out: line 1: no answer"
     assert lines[-1] == "a.jsonl: left out: 3 more; all are in rejected.parquet"
+
+
+def test_what_became_of_an_asset_is_said_once() -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    progress = Progress(console, console)
+    progress.fail("ferry", "adapter", "adapter of ferry is blocked: a check failed")
+    progress.fail("ferry", "chunks", "the disk is full")
+    assert said.getvalue().splitlines() == [
+        "ferry: adapter is blocked: a check failed",
+        "ferry: chunks failed: the disk is full",
+    ]
+    assert list(progress.failed) == [("ferry", "adapter"), ("ferry", "chunks")]
 
 
 def test_a_rejected_file_is_named_with_its_reason(corpus: Corpus, cli: RunCLI) -> None:

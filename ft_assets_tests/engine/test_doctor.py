@@ -51,8 +51,19 @@ def test_only_a_missing_essential_thing_is_too_little() -> None:
     assert not report.is_enough([Line("a", "missing", "", "", essential=True)])
 
 
-def test_programs_are_found_or_missed(path: Path) -> None:
-    assert ocrmypdf().state == compiler().state == "missing"
+def test_the_verdict_names_what_is_missing() -> None:
+    fine = [Line("a", "ok", ""), Line("b", "note", ""), Line("c", "optional", "")]
+    assert report.verdict(fine) == "everything needed is there"
+    less = [*fine, Line("extras", "missing", "")]
+    assert report.verdict(less).endswith("works here, but something is missing: extras")
+    assert "cannot work here: d" in report.verdict([*less, Line("d", "missing", "", "", True)])
+
+
+def test_programs_are_found_or_missed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ft_assets.engine.doctor.programs.missing", lambda extra: ["llama_cpp"])
+    assert (ocrmypdf().state, compiler().state) == ("optional", "missing")
+    monkeypatch.setattr("ft_assets.engine.doctor.programs.missing", lambda extra: [])
+    assert compiler().state == "optional"
     assert "scanned PDFs are rejected" in ocrmypdf().cost
     _program(path, "ocrmypdf", "echo 16.0")
     _program(path, "g++", "exit 3")
@@ -64,9 +75,9 @@ def test_programs_are_found_or_missed(path: Path) -> None:
     ("script", "torch", "state"),
     [
         ("echo 'NVIDIA H100, 81559 MiB, 570.1'", "torch 2.13.0", "ok"),
-        ("echo 'NVIDIA H100, 81559 MiB, 570.1'", "torch 2.13.0+cpu", "missing"),
-        ('echo "couldn\'t communicate with the driver"; exit 9', "torch 2.13.0", "missing"),
-        (None, "torch 2.13.0", "note"),
+        ("echo 'NVIDIA H100, 81559 MiB, 570.1'", "torch 2.13.0+cpu", "note"),
+        ('echo "couldn\'t communicate with the driver"; exit 9', "torch 2.13.0", "note"),
+        (None, "torch 2.13.0", "optional"),
     ],
 )
 def test_a_gpu_counts_with_its_driver_and_a_torch_that_can_use_it(
@@ -147,7 +158,7 @@ def test_a_damaged_cache_names_its_repair(tmp_path: Path, monkeypatch: pytest.Mo
     assert model_cache().state == "ok"
     (folder.parent / "boulder").mkdir()
     assert model_cache().state == "note"
-    assert "1 folders of an earlier version" in model_cache().cost
+    assert "1 folder of an earlier version" in model_cache().cost
     (folder / "a.txt").write_text("more")
     assert "pebble: the content of a.txt was changed" in model_cache().found
     assert REPAIR in model_cache().cost

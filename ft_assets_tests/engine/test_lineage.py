@@ -1,12 +1,15 @@
 """Lineage: from a model to its documents, from a document to its models, and after a removal."""
 
 import json
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from ft_assets.engine.graph import GRAPH, upstream
-from ft_assets.engine.lineage import documents_behind, impact
+from ft_assets.engine.impact import impact
+from ft_assets.engine.lineage import documents_behind
 from ft_assets.errors import UserError
 from ft_assets.manifest import SOURCES
 from ft_assets.records import Example, SourceDocument
@@ -47,7 +50,7 @@ def _paths(corpus: Corpus, asset: str) -> set[str]:
 
 def _found(corpus: Corpus, file: str) -> dict[str, list[bool]]:
     found: dict[str, list[bool]] = {}
-    for item in impact(corpus.project, file):
+    for item in impact(corpus.project, file).artifacts:
         found.setdefault(item.asset, []).append(item.current)
     return found
 
@@ -118,7 +121,7 @@ def test_after_a_refresh_no_row_of_a_removed_document_is_left(built: Corpus) -> 
         assert all(row.text_id != goat for row in read_table(folder / f"{split}.parquet", Example))
     for asset in GRAPH:
         assert "goat.md" not in _paths(built, asset)
-    assert not any(item.current for item in impact(built.project, "ferry/goat.md"))
+    assert not any(item.current for item in impact(built.project, "ferry/goat.md").artifacts)
 
 
 def test_a_renamed_document_has_its_new_name(built: Corpus) -> None:
@@ -142,4 +145,86 @@ def test_one_document_in_two_corpora_is_found_in_both(built: Corpus, pico_model:
     second.write("copy.txt", PROSE)
     second.settings(f"model: {{base: '{pico_model}'}}")
     build(second)
-    assert {item.corpus for item in impact(built.project, "ferry/ferry.txt")} == {"ferry", "second"}
+    found = impact(built.project, "ferry/ferry.txt").artifacts
+    assert {item.corpus for item in found} == {"ferry", "second"}
+
+
+def test_a_path_inside_a_corpus_is_enough(built: Corpus, pico_model: Path) -> None:
+    assert _found(built, "goat.md") == _found(built, "ferry/goat.md")
+    second = Corpus(built.project, "second")
+    second.write("goat.md", "Another goat, which is white and is called Rusk.")
+    second.settings(f"model: {{base: '{pico_model}'}}")
+    second.project.make("second", "raw_documents")
+    found = impact(built.project, "goat.md").artifacts
+    assert {item.corpus for item in found} == {"ferry", "second"}
+    assert len({item.document_id for item in found}) == 2
+    (second.folder / "goat.md").unlink()
+    assert _found(built, "ferry/goat.md")["gguf"] == [True]
+    assert {item.corpus for item in impact(built.project, "goat.md").artifacts} >= {"second"}
+
+
+def test_the_beginning_of_an_id_is_enough(built: Corpus) -> None:
+    [goat] = [file.sha256 for file in built.project.files("ferry") if file.path == "goat.md"]
+    assert _found(built, goat[:6]) == _found(built, "ferry/goat.md")
+    with pytest.raises(UserError, match="6 digits or more of an id"):
+        impact(built.project, goat[:5])
+
+
+def test_the_beginning_of_two_ids_is_refused(built: Corpus) -> None:
+    seen: dict[str, str] = {}
+    for number in count():
+        text = f"This is note {number} of the harbour master."
+        begins = sha256(text.encode()).hexdigest()[:6]
+        if begins in seen:
+            break
+        seen[begins] = text
+    built.write("one.txt", seen[begins])
+    built.write("two.txt", text)
+    built.project.make("ferry", "raw_documents")
+    with pytest.raises(UserError, match=f"{begins} is the beginning of 2 document ids"):
+        impact(built.project, begins)
+
+
+def test_rows_say_whether_a_document_was_learned_from_or_only_held_out(
+    built: Corpus, cli: RunCLI
+) -> None:
+    built.settings(f"{(built.folder / 'finetune.yaml').read_text()}\ndata: {{eval_fraction: 0.5}}")
+    build(built)
+    dataset = built.project.storage.current("ferry", "formatted_dataset")
+    assert dataset
+    for line in sources(built.project, dataset):
+        [row] = [
+            item
+            for item in impact(built.project, f"ferry/{line.path}").artifacts
+            if item.asset == "formatted_dataset" and item.current
+        ]
+        assert (row.train_rows, row.eval_rows) == (line.train_rows, line.eval_rows)
+        said = cli("impact", line.path, COLUMNS="200").stdout
+        assert ("held out for evaluation only" in said) == (not line.train_rows)
+    raw, *_ = impact(built.project, "ferry/crates.json").artifacts
+    assert (raw.asset, raw.train_rows) == ("raw_documents", None)
+
+
+def test_a_document_that_was_left_out_says_so(built: Corpus, cli: RunCLI) -> None:
+    built.write("broken.pdf", b"%PDF-1.4 nothing")
+    build(built)
+    [found] = impact(built.project, "broken.pdf").left_out
+    assert (found.corpus, found.path) == ("ferry", "broken.pdf")
+    said = cli("impact", "broken.pdf", COLUMNS="200").stdout
+    assert said.startswith(f"broken.pdf: it was left out of ferry: {found.reasons[0]}")
+    told = json.loads(cli("impact", "broken.pdf", "--json").stdout)
+    assert (told["artifacts"], told["left_out"][0]["corpus"]) == ([], "ferry")
+
+
+def test_tables_fit_80_columns(built: Corpus, cli: RunCLI) -> None:
+    built.write("a/long/way/to/a/file/that/has/quite/a/name/for/a/document.txt", PROSE[:90])
+    build(built)
+    for command in (("lineage", "ferry", "formatted_dataset"), ("impact", "ferry/ferry.txt")):
+        lines = cli(*command, COLUMNS="80").stdout.splitlines()
+        assert max(map(len, lines)) <= 80
+        ids = [file.sha256[:12] for file in built.project.files("ferry")]
+        assert any(id_ in line for id_ in ids for line in lines)
+    said = cli("lineage", "ferry", "raw_documents", COLUMNS="80").stdout
+    assert "train" not in said
+    first, *_ = cli("impact", "ferry.txt", COLUMNS="80").stdout.splitlines()
+    assert first.startswith("ferry.txt, corpus ferry, document ")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -81,7 +82,8 @@ def test_causes_in_words(corpus: Corpus) -> None:
     corpus.settings("data: {seed: 18}")
     states = corpus.project.status("ferry")
     assert states["raw_documents"].causes == ["new.md is new", "ferry.txt changed"]
-    assert states["chunks"].causes == ["upstream raw_documents"]
+    assert states["chunks"].causes == ["input changed: raw_documents"]
+    assert "inputs changed: raw_documents, chunks, qa_pairs" in states["formatted_dataset"].causes
     assert not states["chunks"].own
     assert "data.seed 17 → 18" in states["formatted_dataset"].causes
     assert states["adapter"].state == "missing"
@@ -98,8 +100,37 @@ def test_a_failed_gate_blocks_what_would_be_built_on_it(corpus: Corpus) -> None:
     state = corpus.project.status("ferry")["adapter"]
     assert state.state == "blocked"
     assert "they are not" in state.causes[0]
+    states = corpus.project.status("ferry")
+    for asset in ("evaluation", "merged_model", "gguf"):
+        assert states[asset].state == "blocked"
+        assert states[asset].causes == ["blocked with adapter"]
     with pytest.raises(StageError, match=r"blocked: .*they are not"):
         corpus.project.make("ferry", "adapter")
+
+
+def test_a_change_of_the_base_model_is_said_once_and_in_words(
+    corpus: Corpus, pico_model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(pico_model, tmp_path / "own")
+    corpus.settings(f"model: {{base: '{model}'}}")
+    _make_all(corpus)
+    (model / "notes.txt").write_text("another file")
+    assert "the base model's files changed" in _why(corpus)
+    corpus.settings(f"model: {{base: '{pico_model}'}}")
+    [cause] = [each for each in _why(corpus) if "base" in each or "identity" in each]
+    assert cause.startswith("model.base ")
+
+
+def _why(corpus: Corpus) -> list[str]:
+    return corpus.project.status("ferry")["formatted_dataset"].causes
+
+
+def test_a_corpus_without_documents_says_so(corpus: Corpus) -> None:
+    for path in corpus.folder.iterdir():
+        path.unlink()
+    states = corpus.project.status("ferry")
+    assert states["raw_documents"].causes == ["no documents yet"]
+    assert states["chunks"].causes == ["never built"]
 
 
 def test_a_forced_artifact_stays_in_use_past_the_gate(corpus: Corpus) -> None:

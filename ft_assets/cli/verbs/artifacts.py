@@ -7,11 +7,12 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_stored
 from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.verb import Verbs
 
 if TYPE_CHECKING:
     from ft_assets.engine.verify import Examined
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
@@ -22,6 +23,7 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """
     from ft_assets.engine.project import Project
     from ft_assets.engine.verify import verify as examined
+    from ft_assets.engine.words import counted, size_of
 
     project = Project.from_environment()
     found = [
@@ -42,10 +44,11 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     if as_json:
         return
     out.print(
-        f"[green]ok[/] {len(checked)} artifacts, {size / 1e6:.1f} MB: all match their manifests"
+        f"[green]ok[/] {counted(len(checked), 'artifact')}, {size_of(size)}: all match their "
+        "manifests"
     )
     if old := len(found) - len(checked):
-        out.print(f"{old} artifacts of an earlier version of ft-assets were not checked")
+        out.print(f"not checked: {counted(old, 'artifact')} of an earlier version of ft-assets")
 
 
 def _print_damage(item: "Examined") -> None:
@@ -62,7 +65,9 @@ def _print_damage(item: "Examined") -> None:
 @verbs.command()
 def prune(
     corpora: Corpora = None,
-    keep: Annotated[int, typer.Option(min=1, help="How many versions of each asset to keep.")] = 2,
+    keep: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="How many versions of each asset to keep.")
+    ] = 2,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, but remove nothing.")
     ] = False,
@@ -74,6 +79,7 @@ def prune(
     """
     from ft_assets.engine.project import Project
     from ft_assets.engine.prune import prune as prune_corpus
+    from ft_assets.engine.words import counted, size_of
 
     project = Project.from_environment()
     gone: list[Any] = []
@@ -88,6 +94,6 @@ def prune(
         print(json.dumps(said))
         return
     for item in gone:
-        out.print(f"  {item.corpus}/{item.asset}/{item.version}  {item.bytes / 1e6:.1f} MB")
+        out.print(f"  {item.corpus}/{item.asset}/{item.version}  {size_of(item.bytes)}")
     removed, and_freed = ("would remove", "free") if dry_run else ("removed", "freed")
-    out.print(f"{removed} {len(gone)} versions and {and_freed} {freed / 1e6:.1f} MB")
+    out.print(f"{removed} {counted(len(gone), 'version')} and {and_freed} {size_of(freed)}")

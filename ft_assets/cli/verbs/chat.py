@@ -7,8 +7,9 @@ import typer
 
 from ft_assets.cli.arguments import Corpus, project_with
 from ft_assets.cli.console import out, print_answers
+from ft_assets.cli.verb import Verbs
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from ft_assets.cli.console import escape, out, print_answers
+from ft_assets.cli.verb import Verbs
 from ft_assets.cli.verbs.refresh import refresh_until
 from ft_assets.errors import StageError, UserError
 from ft_assets.names import QUESTIONS_FILE
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 _CORPUS = "lighthouse"
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()

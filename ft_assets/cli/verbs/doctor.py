@@ -8,13 +8,14 @@ from rich.markup import escape
 
 from ft_assets.cli.arguments import AsJson
 from ft_assets.cli.console import out
+from ft_assets.cli.verb import Verbs
 
 if TYPE_CHECKING:
     from ft_assets.engine.doctor.line import Line
 
-_COLOURS = {"ok": "green", "missing": "red", "note": "yellow"}
+_COLOURS = {"ok": "green", "missing": "red", "note": "yellow", "optional": "cyan"}
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
@@ -23,7 +24,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Exits with 1 if the project cannot work here.
     """
-    from ft_assets.engine.doctor.report import is_enough, report
+    from ft_assets.engine.doctor.report import is_enough, report, verdict
 
     lines = report()
     enough = is_enough(lines)
@@ -32,11 +33,12 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         for line in lines:
             _print_line(line)
+        out.print(f"\n{escape(verdict(lines))}", soft_wrap=True)
     if not enough:
         raise typer.Exit(1)
 
 
 def _print_line(line: "Line") -> None:
-    state = f"[{_COLOURS[line.state]}]{line.state:8}[/]"
+    state = f"[{_COLOURS[line.state]}]{line.state:9}[/]"
     cost = f" [dim]→[/] {escape(line.cost)}" if line.cost else ""
     out.print(f"{state}{line.name:17} {escape(line.found)}{cost}", soft_wrap=True)

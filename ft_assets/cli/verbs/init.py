@@ -1,13 +1,12 @@
 """`init`: a settings file to start from."""
 
-import typer
-
 from ft_assets.cli.arguments import Corpus
 from ft_assets.cli.console import out
+from ft_assets.cli.verb import Verbs
 from ft_assets.errors import UserError
 from ft_assets.names import SETTINGS_FILE
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()

@@ -1,15 +1,19 @@
 """`lineage` and `impact`: from an artifact to its documents, and from a document to artifacts."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ft_assets.cli.arguments import AsJson, Corpus, project_with
 from ft_assets.cli.console import escape, left_out, out, print_rows
-from ft_assets.names import AssetName
+from ft_assets.cli.verb import Verbs
+from ft_assets.names import ASSET_NAMES, AssetName
 
-verbs = typer.Typer()
+if TYPE_CHECKING:
+    from ft_assets.engine.impact import Learned
+
+verbs = Verbs()
 
 
 @verbs.command()
@@ -17,7 +21,11 @@ def lineage(
     corpus: Corpus,
     asset: Annotated[
         AssetName | None,
-        typer.Argument(metavar="ASSET", help="Default: the last asset that was built."),
+        typer.Argument(
+            metavar="ASSET",
+            show_choices=False,
+            help=f"One of {', '.join(ASSET_NAMES)} (default: the last that was built).",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +50,8 @@ def lineage(
         for line in documents
         if line["text_id"]
     ]
-    print_rows(title, [name for name in COLUMNS if name != "text_id"], rows)
+    columns = [name for name in COLUMNS if name != "text_id" and any(row.get(name) for row in rows)]
+    print_rows(title, columns or ["path"], rows)
     for row in found:
         for line in left_out(row.path, row.rejected):
             out.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
@@ -50,21 +59,61 @@ def lineage(
 
 @verbs.command()
 def impact(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A path or a document id.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A path (from here, from the data folder or from a corpus folder), or at least 6 "
+            "digits of a document id.",
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """List the artifacts, current and old, that learned from a document."""
-    from ft_assets.engine.lineage import impact as impact_of
+    """List the artifacts, current and old, that were made from a document.
+
+    Shows the training rows that the document gave, or that it was only held out for evaluation. A
+    document that was left out is reported with the reason.
+    """
+    from ft_assets.engine.impact import impact as impact_of
     from ft_assets.engine.project import Project
 
     found = impact_of(Project.from_environment(), file)
     if as_json:
-        print(json.dumps({"file": file, "artifacts": [vars(item) for item in found]}))
+        said = {name: [vars(item) for item in items] for name, items in vars(found).items()}
+        print(json.dumps({"file": file, **said}))
         return
-    if not found:
-        out.print(f"no artifact learned from {escape(file)}", soft_wrap=True)
-        return
-    rows = [{**vars(item), "current": "current" if item.current else "old"} for item in found]
-    for row in rows:
-        row["document_id"] = row["document_id"][:12]
-    print_rows(file, ["corpus", "asset", "version", "current", "document_id"], rows)
+    for item in found.left_out:
+        where = f"{escape(item.path)}: it was left out of {item.corpus}: "
+        out.print(where + escape("; ".join(item.reasons)), soft_wrap=True)
+    if found.artifacts:
+        _print_impact(file, [_impact_row(item) for item in found.artifacts])
+    elif not found.left_out:
+        out.print(f"no artifact was made from {escape(file)}", soft_wrap=True)
+
+
+def _print_impact(file: str, rows: list[dict[str, Any]]) -> None:
+    """Prints the artifacts; a corpus or an id that all have in common is in the title."""
+    columns = ["corpus", "asset", "version", "current", "document_id", "rows"]
+    title = [file]
+    for name in ("corpus", "document_id"):
+        if len({row[name] for row in rows}) == 1:
+            columns.remove(name)
+            title.append(f"{name.removesuffix('_id')} {rows[0][name]}")
+    print_rows(", ".join(title), columns, rows)
+
+
+def _impact_row(item: "Learned") -> dict[str, Any]:
+    current = "current" if item.current else "old"
+    short = {"version": item.version[:8], "document_id": item.document_id[:12]}
+    return {**vars(item), **short, "current": current, "rows": _rows(item)}
+
+
+def _rows(item: "Learned") -> str:
+    """What an artifact has of a document; empty above the dataset, where there are no rows."""
+    from ft_assets.engine.words import counted
+
+    if item.train_rows is None:
+        return ""
+    if item.train_rows:
+        return counted(item.train_rows, "training row")
+    return "held out for evaluation only" if item.eval_rows else "none"

@@ -8,6 +8,7 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpus, Force, project_with
 from ft_assets.cli.console import err, out, print_rows
+from ft_assets.cli.verb import Verbs
 from ft_assets.cli.verbs.refresh import refresh_until
 from ft_assets.errors import UserError
 from ft_assets.names import SETTINGS_FILE
@@ -15,8 +16,8 @@ from ft_assets.names import SETTINGS_FILE
 if TYPE_CHECKING:
     from ft_assets.engine.project import Project
 
-verbs = typer.Typer()
-_review = typer.Typer(
+verbs = Verbs()
+_review = Verbs(
     help="Review question-answer pairs: export, edit or reject, import.", no_args_is_help=True
 )
 verbs.add_typer(_review, name="qa")
@@ -50,6 +51,7 @@ def generate_qa(
 def _print_estimate(project: "Project", corpus: str, *, as_json: bool) -> None:
     """Says what the pairs would cost; the chunks, which cost nothing, are made first."""
     from ft_assets.engine.pairs import estimate_pairs
+    from ft_assets.engine.words import counted
     from ft_assets.stages.qa.money import cap_warning
 
     _make_chunks(project, corpus)
@@ -76,7 +78,7 @@ def _print_estimate(project: "Project", corpus: str, *, as_json: bool) -> None:
     print_rows(f"pairs of {corpus} still to be paid for", list(rows[0]), rows)
     lines = [f"spent on this corpus so far: ${ledger.usd:,.4f}; qa.max_usd ${qa.max_usd:,.4f}"]
     if waiting:
-        lines.append(f"{waiting:,} more requests are under way in batches")
+        lines.append(f"under way in batches: {counted(waiting, 'more request')}")
     lines.append(cap_warning(found, qa.send, ledger.making.usd, qa.max_usd))
     out.print("\n".join(filter(None, lines)), soft_wrap=True)
 
@@ -99,9 +101,10 @@ def qa_export(
 ) -> None:
     """Write the pairs of a corpus to a JSON Lines file for review."""
     from ft_assets.engine.pairs import export_pairs
+    from ft_assets.engine.words import counted
 
     count = export_pairs(project_with(corpus), corpus, file)
-    out.print(f"{count} pairs in {file}", soft_wrap=True)
+    out.print(f"{counted(count, 'pair')} in {file}", soft_wrap=True)
     out.print(
         'edit question and answer, or set "verdict" to "reject" (to "restore" to take a review '
         f"back); then: ft-assets qa import {corpus} {file}",
@@ -119,9 +122,10 @@ def qa_import(
     They also apply to pairs that are generated later.
     """
     from ft_assets.engine.pairs import import_reviews
+    from ft_assets.engine.words import counted
 
     new, target = import_reviews(project_with(corpus), corpus, file)
-    out.print(f"{new} new or changed reviews in {target}", soft_wrap=True)
+    out.print(f"{counted(new, 'new or changed review')} in {target}", soft_wrap=True)
     if new:
         out.print(f"to apply them (sends no request): ft-assets refresh {corpus}")
 

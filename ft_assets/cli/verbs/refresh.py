@@ -8,17 +8,22 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpora, Corpus, Force, corpora_named
 from ft_assets.cli.console import err, out
-from ft_assets.names import AssetName
+from ft_assets.cli.verb import Verbs
+from ft_assets.names import ASSET_NAMES, AssetName
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
 def refresh(
     corpora: Corpora = None,
-    until: Annotated[AssetName, typer.Option(help="Build up to this asset.")] = "gguf",
+    until: Annotated[
+        AssetName,
+        typer.Option(metavar="ASSET", help=f"Build up to this asset: {', '.join(ASSET_NAMES)}."),
+    ] = "gguf",
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Corpora to refresh at once.")
+        int,
+        typer.Option("--jobs", "-j", min=1, metavar="NUMBER", help="Corpora to refresh at once."),
     ] = 1,
     force: Force = False,
     as_json: AsJson = False,

@@ -4,10 +4,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
 from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.verb import Verbs
 from ft_assets.errors import in_words
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"fresh": "green", "stale": "yellow", "missing": "cyan", "blocked": "red"}
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
@@ -49,7 +50,13 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
 
 def _print_states(states: "dict[str, dict[str, AssetState]]") -> None:
     for corpus, of in states.items():
-        table = Table("asset", "state", "why", title=corpus, title_justify="left")
+        table = Table(
+            Column("asset", no_wrap=True),
+            Column("state", no_wrap=True),
+            "why",
+            title=corpus,
+            title_justify="left",
+        )
         for asset, state in of.items():
             colour = _COLOURS[state.state]
             table.add_row(asset, f"[{colour}]{state.state}[/]", escape("; ".join(state.causes)))

@@ -4,14 +4,22 @@ from typing import Annotated
 
 import typer
 
-verbs = typer.Typer()
+from ft_assets.cli.verb import Verbs
+
+verbs = Verbs()
 
 
 @verbs.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 3000,
+    port: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Port to listen on; 0 picks a free one.")
+    ] = 3000,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; anything but loopback needs --behind-proxy.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on; anything but loopback needs --behind-proxy.",
+        ),
     ] = "127.0.0.1",
     behind_proxy: Annotated[
         list[str] | None,

@@ -8,13 +8,14 @@ import typer
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
 from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.verb import Verbs
 from ft_assets.errors import in_words
 
 if TYPE_CHECKING:
     from ft_assets.engine.project import Project
     from ft_assets.engine.settings_files import Problem
 
-verbs = typer.Typer()
+verbs = Verbs()
 
 
 @verbs.command()
@@ -60,6 +61,7 @@ def _print_verdict(
     project: "Project", corpus: str, problems: "list[Problem]", left_out: "list[Problem]"
 ) -> None:
     """Prints every problem of a corpus; files that would be left out are warnings."""
+    from ft_assets.engine.words import counted, size_of
     from ft_assets.stages.models.base_model import is_hub_id
 
     for problem in problems:
@@ -74,7 +76,7 @@ def _print_verdict(
     base = project.config(corpus).model.base
     looked_up = " (on the model hub; not looked up)" if is_hub_id(base) else ""
     out.print(
-        f"[green]ok[/] {corpus}: {len(files)} files{warning}, "
-        f"{sum(file.size for file in files) / 1000:.0f} kB, base model {base}{looked_up}",
+        f"[green]ok[/] {corpus}: {counted(len(files), 'file')}{warning}, "
+        f"{size_of(sum(file.size for file in files))}, base model {base}{looked_up}",
         soft_wrap=True,
     )

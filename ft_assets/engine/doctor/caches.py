@@ -1,6 +1,7 @@
 """The cached packages and models, compared with their seals."""
 
 from ft_assets.engine.doctor.line import Line
+from ft_assets.engine.words import counted
 from ft_assets.stages.models.pinned_packages import cache_folder
 from ft_assets.stages.models.sealed import REPAIR
 from ft_assets.stages.models.sealed_cache import cached, is_left_over
@@ -18,6 +19,6 @@ def model_cache() -> Line:
         return Line(name, "missing", "; ".join(damaged), f"they are not used; to repair: {REPAIR}")
     found = f"{len(folders)} in {cache_folder()}, unchanged"
     if left_over := len(everything) - len(folders):
-        cost = f"{left_over} folders of an earlier version only take up space; to remove them: {REPAIR}"
+        cost = f"{counted(left_over, 'folder')} of an earlier version: only taking up space; to remove: {REPAIR}"
         return Line(name, "note", found, cost)
     return Line(name, "ok", found)

@@ -57,7 +57,7 @@ def gpu() -> Line:
     program = shutil.which("nvidia-smi")
     torch = _torch()
     if program is None:
-        return Line("GPU", "note", "no NVIDIA driver", f"training runs on the CPU ({torch})")
+        return Line("GPU", "optional", "no NVIDIA driver", f"training runs on the CPU ({torch})")
     query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     done = subprocess.run([program, *query], capture_output=True, text=True, timeout=_SECONDS)
     found = "; ".join(done.stdout.strip().splitlines())
@@ -65,13 +65,13 @@ def gpu() -> Line:
         said = (done.stdout + done.stderr).strip().splitlines()
         return Line(
             "GPU",
-            "missing",
+            "note",
             f"nvidia-smi failed: {said[0] if said else 'no message'}",
             "training runs on the CPU until the driver works",
         )
     if torch.endswith("+cpu"):
         cost = f"training runs on the CPU: {torch} is the CPU build; install the CUDA build"
-        return Line("GPU", "missing", found, cost)
+        return Line("GPU", "note", found, cost)
     return Line("GPU", "ok", f"{found}; {torch}")
 
 

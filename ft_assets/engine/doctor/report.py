@@ -40,6 +40,17 @@ def _line(find: Callable[[], Line]) -> Line:
         return Line(name, "note", f"could not be checked ({type(error).__name__}: {error})")
 
 
+def verdict(lines: list[Line]) -> str:
+    """What all lines come to, in one."""
+    needed = [line.name for line in lines if line.state == "missing" and line.essential]
+    useful = [line.name for line in lines if line.state == "missing" and not line.essential]
+    if needed:
+        return f"the project cannot work here: {', '.join(needed)}"
+    if useful:
+        return f"the project works here, but something is missing: {', '.join(useful)}"
+    return "everything needed is there"
+
+
 def is_enough(lines: list[Line]) -> bool:
     """Whether the project can work here."""
     return not any(line.essential and line.state == "missing" for line in lines)

@@ -1,9 +1,10 @@
 """The checks of a dataset, which block training by the settings under `data.gates`.
 
-Their messages contain ids, not paths, because renaming a file does not create a new dataset; the checks
-of `raw_documents` name the files.
+Their messages contain ids, not paths, because renaming a file does not create a new dataset.
+`engine/verdicts.py` replaces them by paths if a verdict is shown.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ft_assets.config import GateSettings
@@ -11,12 +12,14 @@ from ft_assets.manifest import Verdict
 from ft_assets.records import RejectedDocument
 from ft_assets.stages.dataset.rows import FAULT
 from ft_assets.stages.dataset.split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Decisions
-from ft_assets.stages.dataset.writer import NAMED, DatasetWriter
+from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.job import Check, Job
 from ft_assets.tables import read_batches, read_table, values
 
 _SHORT = 12
-"""The number of characters of an id that a verdict shows."""
+"""Characters of an id that a verdict shows."""
+_NAMED = 3
+"""Rows or documents that a verdict names."""
 
 DOCUMENTS_ARE_READ = Check("documents_are_read", "Few documents were rejected.")
 TEXT_IS_SOUND = Check("text_is_sound", "Little text is from documents that look damaged.")
@@ -72,10 +75,15 @@ def _gate(
     return check.verdict(share <= allowed, message)
 
 
-def _names(ids: list[str], more: int = 0) -> str:
-    """The first few ids, shortened, and "…" if there are more."""
-    shown = ", ".join(each[:_SHORT] for each in ids[:NAMED])
-    return f": {shown}{', …' if len(ids) > NAMED or more > len(ids) else ''}" if ids else ""
+def _names(names: list[str], found: int = 0) -> str:
+    """A few of so many names, and how many more there are."""
+    more = max(found, len(names)) - _NAMED
+    shown = ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return f": {shown}" if names else ""
+
+
+def _short(ids: Iterable[str]) -> list[str]:
+    return [each[:_SHORT] for each in ids]
 
 
 def _documents_are_read(folder: Path, allowed: float) -> Verdicts:
@@ -91,7 +99,7 @@ def _documents_are_read(folder: Path, allowed: float) -> Verdicts:
         allowed,
         "rejected_documents",
         what,
-        _names(ids),
+        _names(_short(ids)),
     )
 
 
@@ -105,21 +113,20 @@ def _text_is_sound(folder: Path, allowed: float) -> Verdicts:
             if problem:
                 unsound += count
                 named.append(f"{text_id[:_SHORT]} ({problem})")
-    shown = f": {', '.join(named[:NAMED])}" if named else ""
     what = "characters are from texts that look damaged"
-    return _gate(TEXT_IS_SOUND, unsound, characters, allowed, "unsound_text", what, shown)
+    return _gate(TEXT_IS_SOUND, unsound, characters, allowed, "unsound_text", what, _names(named))
 
 
 def _few_duplicates(origins: int, writer: DatasetWriter, allowed: float) -> Verdicts:
     reasons = [REASONS[EQUAL], REASONS[NEAR]]
     found = sum(writer.dropped[reason] for reason in reasons)
-    named = _names([each for reason in reasons for each in writer.named[reason]], found)
+    named = _names(_short(each for reason in reasons for each in writer.named[reason]), found)
     what = "rows are duplicates of another and were left out"
     return _gate(FEW_DUPLICATES, found, origins, allowed, "duplicate_rows", what, named)
 
 
 def _eval_is_apart(decisions: Decisions, writer: DatasetWriter, allowed: float) -> Verdicts:
-    named = _names(writer.named[REASONS[LEAKED]], decisions.leaked)
+    named = _names(_short(writer.named[REASONS[LEAKED]]), decisions.leaked)
     what = "eval rows share passages with training rows"
     return _gate(
         EVAL_IS_APART, decisions.leaked, decisions.judged, allowed, "eval_overlap", what, named
@@ -130,7 +137,7 @@ def _questions_are_apart(writer: DatasetWriter) -> Verdicts:
     found = writer.dropped[REASONS[ASKS]]
     message = f"{found} rows ask a question from questions.jsonl and were left out"
     return QUESTIONS_ARE_APART.verdict(
-        not found, message + _names(writer.named[REASONS[ASKS]], found)
+        not found, message + _names(_short(writer.named[REASONS[ASKS]]), found)
     )
 
 

@@ -186,7 +186,11 @@ def test_what_is_planted_is_found_named_and_keeps_training_away(corpus: Corpus) 
         assert f"check {name} failed" in reason
     assert "scan.pdf" in raw.checks["every_file_read"]["message"]
     assert "glued.txt" in raw.checks["text_is_sound"]["message"]
-    assert corpus.project.status(corpus.name)["adapter"].state == "blocked"
+    state = corpus.project.status(corpus.name)["adapter"]
+    assert state.state == "blocked"
+    for said in (reason, "\n".join(state.causes)):  # what people read has paths
+        assert "documents could not be read (2.7%: scan.pdf)" in said
+        assert ": glued.txt (" in said
 
 
 def scan(path: Path) -> None:

@@ -457,7 +457,7 @@ def test_the_sensor_goes_on_once_a_batch_has_ended(corpus: Corpus, server: Claud
     server.behave(batch_seconds=0.6)
     with pytest.raises(WaitingError):
         make(corpus)
-    assert "waits for 1 batches" in tick(corpus).skip_message
+    assert "waits for 1 batch" in tick(corpus).skip_message
     time.sleep(0.7)
     first, again = tick(corpus)[0], tick(corpus)[0]
     assert first.run_key == again.run_key

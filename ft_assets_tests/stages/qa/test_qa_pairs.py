@@ -606,7 +606,7 @@ def test_the_command_line_prices_makes_and_takes_reviews(
     assert (rejected["verdict"], rejected["question"]) == ("reject", lines[0]["question"])
     second.write_text(json.dumps(rejected | {"verdict": "restore"}))
     done = cli("qa", "import", "lamps", str(second))
-    assert done.stdout.startswith("1 new or changed reviews"), done.stderr
+    assert done.stdout.startswith("1 new or changed review in"), done.stderr
     make_pairs(qa_corpus)
     assert lines[0]["question"] in {pair.question for pair in published_pairs(qa_corpus)}
     second.write_text(json.dumps(rejected | {"verdict": "reject"}))

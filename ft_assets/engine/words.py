@@ -1,0 +1,25 @@
+"""Numbers in words: counted things and sizes, as messages say them."""
+
+_UNITS = ("kB", "MB", "GB", "TB")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number of things: `1 file`, `1,200 files`; `many` is for words without a plural in -s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def size_of(count: int) -> str:
+    """A number of bytes in the largest unit of which there is one: `312 bytes`, `4.2 kB`."""
+    if count < 1_000:
+        return counted(count, "byte")
+    value, units = count / 1_000, [*_UNITS]
+    while value >= 999.95 and len(units) > 1:
+        value /= 1_000
+        units.pop(0)
+    return f"{value:.1f} {units[0]}"
+
+
+def listed(names: list[str], shown: int) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
