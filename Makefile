@@ -45,10 +45,11 @@ demo: setup
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
+# Three at once on two cores: many of these tests wait for a sensor or a server.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow
 
-# The kills of `make test-slow` at every point, where it takes a sample: 25 minutes.
+# The kills of `make test-slow` at every point, where it takes a sample.
 test-kills: $(STAMP)
 	FT_ASSETS_TEST_KILLS=all $(BIN)/python -m pytest -n 2 -rP -m slow ft_assets_tests/engine/test_crashes.py ft_assets_tests/stages/qa/test_crashes.py
 

@@ -211,5 +211,5 @@ def test_a_model_without_the_asked_for_modules_says_so(
     )
     done = cli("train", "ferry")
     assert done.returncode == 1
-    assert "the base model has no 'nowhere'" in done.stderr
+    assert "the base model has no module 'nowhere'" in done.stderr
     assert "Traceback" not in done.stderr
