@@ -1,6 +1,7 @@
 """Training: the same loss as TRL's own, on the completion only, and the same in every run."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def test_only_the_completion_is_trained(dataset: Path, tokenizer: Any) -> None:
 def test_the_knobs_turn(nano_model: Path, dataset: Path, tmp_path: Path, change: Any) -> None:
     history = _train(nano_model, dataset, tmp_path, **change)
     assert len(history) == 3
+
+
+def test_no_deprecated_argument_is_passed_on(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        arguments = sft.training_arguments(TrainingConfig(gradient_checkpointing=True), tmp_path)
+    assert arguments.activation_checkpointing
 
 
 def test_fp16_needs_a_gpu(nano_model: Path, dataset: Path, tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def training_arguments(settings: TrainingConfig, folder: Path) -> "SFTConfig":
 
     own = settings.model_dump()
     dtype = precision_of(own.pop("precision"))
+    # The name in transformers 5; the one that everybody knows ends with version 6.
+    own["activation_checkpointing"] = own.pop("gradient_checkpointing")
     return SFTConfig(
         output_dir=str(folder),
         bf16=dtype is torch.bfloat16,
