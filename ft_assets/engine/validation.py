@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from ft_assets.config import FineTuneConfig, QAConfig
 from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt, template_text
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.settings_files import Problem, SettingsError, locate
+from ft_assets.engine.words import counted
 from ft_assets.errors import UserError
 from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, TEMPLATE_SUFFIX
+from ft_assets.stages.loaders.formats import UNKNOWN
 from ft_assets.stages.loaders.ocr import check_installed
 from ft_assets.stages.models.base_model import find_base_model
 from ft_assets.stages.qa.money import price_of
@@ -39,7 +42,7 @@ def problems(folder: DataFolder, corpus: str) -> list[Problem]:
             else:
                 found.append(_placed(error))
     if not folder.files(corpus):
-        found.append(Problem(folder.data / corpus, None, None, "holds no documents"))
+        found.append(Problem(folder.data / corpus, None, None, "has no documents"))
     return found
 
 
@@ -67,20 +70,48 @@ def _qa_probes(folder: DataFolder, corpus: str, config: FineTuneConfig) -> Itera
     yield "qa.judge", lambda: rendered(qa_judge_prompt)
 
 
-def unusable_files(folder: DataFolder, corpus: str) -> tuple[list[Problem], bool]:
-    """What of the files could not be used, by reading them all; and whether anything is left.
+@dataclass(frozen=True)
+class Reading:
+    """What reading all files of a corpus gives: what would be left out, and the documents by outcome."""
 
-    Raises SettingsError if the settings are wrong.
+    left_out: list[Problem]
+    read: int
+    rejected: int
+    warnings: list[str]
+
+
+def read_all(folder: DataFolder, corpus: str) -> Reading:
+    """Reads all files of a corpus. Raises SettingsError if the settings are wrong.
+
+    Files of an unknown type are left out, but do not count as documents, as in the dataset's check.
     """
-    settings = folder.config(corpus).data.loaders
-    found, anything = [], False
+    config = folder.config(corpus)
+    settings = config.data.loaders
+    found: list[Problem] = []
+    read, rejected = set(), set()
     with tempfile.TemporaryDirectory(prefix="ft-assets-validate-") as scratch:
         files = folder.files(corpus)
         for file, parsed in read_files(files, folder.data / corpus, settings, Path(scratch)):
             path = folder.data / corpus / file.path
             found += [Problem(path, None, None, reason) for reason in parsed.rejected]
-            anything = anything or parsed.text_id is not None
-    return sorted(found, key=lambda problem: problem.file), anything
+            if parsed.text_id is not None:
+                read.add(parsed.text_id)
+            elif parsed.media_type != UNKNOWN:
+                rejected.add(file.sha256)
+    found.sort(key=lambda problem: problem.file)
+    allowed = config.data.gates.rejected_documents
+    warnings = _warnings(len(rejected), len(read) + len(rejected), allowed)
+    return Reading(found, len(read), len(rejected), warnings)
+
+
+def _warnings(rejected: int, documents: int, allowed: float) -> list[str]:
+    """What will block training once the data is built."""
+    if not documents or rejected / documents <= allowed:
+        return []
+    return [
+        f"{rejected:,} of {counted(documents, 'document')} cannot be read ({rejected / documents:.0%}): "
+        f"training is blocked above {allowed:.0%} (data.gates.rejected_documents)"
+    ]
 
 
 def _placed(error: UserError) -> Problem:

@@ -121,7 +121,7 @@ def load_documents(
             report(f"{line.path}: {reason}")
     if not sources:
         raise UserError(
-            f"{source} holds no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
+            f"{source} has no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
         )
     if not any(line.text_id for line in sources):
         raise StageError(_nothing_left(source, sources))

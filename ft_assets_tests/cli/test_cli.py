@@ -65,6 +65,9 @@ def test_validate_names_files_that_would_be_left_out(corpus: Corpus, cli: RunCLI
     assert done.returncode == 0
     assert "left out: " in done.stderr
     assert "broken.pdf: " in done.stderr
+    assert "1 of 3 documents cannot be read (33%): training is blocked above 10%" in done.stderr
+    corpus.settings("data: {gates: {rejected_documents: 0.5}}")
+    assert "is blocked" not in cli("validate").stderr
     (corpus.folder / "ferry.txt").unlink()
     (corpus.folder / "crates.json").unlink()
     assert cli("validate").returncode == 1
@@ -152,7 +155,7 @@ def test_a_folder_without_documents_is_the_users_input(corpus: Corpus, cli: RunC
     assert "no documents yet" in cli("status", "ferry").stdout
     done = cli("prepare-data", "ferry")
     assert done.returncode == 1
-    assert "holds no documents: put " in done.stderr
+    assert "has no documents: put " in done.stderr
 
 
 def test_prepare_data_then_nothing_to_do_then_status(corpus: Corpus, cli: RunCLI) -> None:
