@@ -248,7 +248,7 @@ def known_damage(project: Project) -> list[str]:
     found = []
     for verdict in verify(project.storage, "ferry"):
         if verdict.damage:
-            found += [*verdict.damage, f"{verdict.asset}: version {verdict.version} is not there"]
+            found += [*verdict.damage, f"{verdict.asset}: version {verdict.version} is missing"]
     return found
 
 
