@@ -8,6 +8,7 @@ import shutil
 import stat
 import tempfile
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def hash_file(path: Path) -> str:
         raise OSError(errno.EINVAL, "it is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(folder: Path, paths: Iterable[Path]) -> str:
+    """The sha256 over the names and bytes of files in `folder`, in whatever order they are given."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(folder)}\0{hash_file(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def portable_name(path: str) -> str:

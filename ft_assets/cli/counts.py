@@ -14,11 +14,23 @@ _UNANSWERED = ("refused", "truncated", "invalid", "failed", "unknown", "pending"
 """States of requests that a person may want to know of."""
 
 
+_OFF = "off (qa.enabled is false)"
+
+
+def unchanged(manifest: Manifest) -> str:
+    """What is said of an artifact that was found unchanged."""
+    return _OFF if _is_off(manifest) else "unchanged"
+
+
+def _is_off(manifest: Manifest) -> bool:
+    return manifest.asset == "qa_pairs" and manifest.settings.get("qa.enabled") is False
+
+
 def in_words(manifest: Manifest) -> str:
-    """What an artifact has, in one line; nothing that there is none of."""
+    """What an artifact contains, in one line; counts of zero are left out."""
     counts, asset = manifest.counts, manifest.asset
-    if asset == "qa_pairs" and manifest.settings.get("qa.enabled") is False:
-        return "off (qa.enabled is false)"
+    if _is_off(manifest):
+        return _OFF
     return ", ".join(_PHRASES[asset](counts)) if counts else ""
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 
 from ft_assets.cli.console import escape, left_out
-from ft_assets.cli.counts import in_words
+from ft_assets.cli.counts import in_words, unchanged
 from ft_assets.engine.project import Made
-from ft_assets.manifest import Manifest, sources_path
+from ft_assets.manifest import sources_path
 from ft_assets.records import SourceDocument
 from ft_assets.stages.raw_documents import EVERY_FILE_READ
 from ft_assets.tables import read_table
@@ -54,7 +54,7 @@ class Progress:
         manifest = made.manifest
         if made.reused:
             if manifest.asset in self._planned.get(manifest.corpus, ()):
-                self._out.print(f"  {manifest.asset} {_unchanged(manifest)}", soft_wrap=True)
+                self._out.print(f"  {manifest.asset} {unchanged(manifest)}", soft_wrap=True)
             return
         line = f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {in_words(manifest)}"
         self._out.print(line.rstrip(), soft_wrap=True)
@@ -101,12 +101,6 @@ class Progress:
             "reused": [name for name in self.reused if name not in self.materialized],
             "failed": list(self.failed),
         }
-
-
-def _unchanged(manifest: Manifest) -> str:
-    """What is said of an artifact that was found unchanged; of pairs that are off, that they are."""
-    said = in_words(manifest)
-    return said if said.startswith("off ") else "unchanged"
 
 
 def _warnings(made: Made) -> Iterator[str]:

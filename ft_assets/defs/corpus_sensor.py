@@ -13,6 +13,7 @@ from ft_assets.defs.tags import SETTLED_TAG
 from ft_assets.engine.data_folder import SlowError
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH, upstream
 from ft_assets.engine.project import Project
+from ft_assets.engine.words import counted
 from ft_assets.errors import in_words
 from ft_assets.files import visible
 from ft_assets.manifest import digest
@@ -105,8 +106,9 @@ class _Tick:
         """What was seen of each corpus in which something was, and of the others how many there are."""
         if not self._unchanged:
             return "; ".join(self._said) or "the data folder has no corpus"
-        rest = "1 corpus is" if self._unchanged == 1 else f"{self._unchanged} corpora are"
-        return "; ".join([*self._said, f"{rest} unchanged"])
+        rest = counted(self._unchanged, "corpus", "corpora")
+        verb = "is" if self._unchanged == 1 else "are"
+        return "; ".join([*self._said, f"{rest} {verb} unchanged"])
 
     def _say(self, corpus: str, what: str) -> None:
         self._said.append(f"{corpus} {what}")

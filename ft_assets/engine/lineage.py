@@ -55,7 +55,7 @@ def documents_behind(storage: Storage, manifest: Manifest) -> Iterator[SourceDoc
 def told(row: SourceDocument) -> dict[str, object]:
     """A document as `lineage` shows it: its values in the order of COLUMNS, and what was left out.
 
-    Counts of rows are missing above the formatted dataset, where there are no rows yet. `rejected` has
+    Row counts are left out before the formatted dataset, because there are no rows yet. `rejected` has
     the reasons why the document, or a part of it, could not be used.
     """
     found = {key: getattr(row, key) for key in COLUMNS}

@@ -109,7 +109,7 @@ def _impact_row(item: "Learned") -> dict[str, Any]:
 
 
 def _rows(item: "Learned") -> str:
-    """What an artifact has of a document; empty above the dataset, where there are no rows."""
+    """The rows of a document in an artifact; empty before the dataset, because there are no rows yet."""
     from ft_assets.engine.words import counted
 
     if item.train_rows is None:

@@ -4,7 +4,6 @@
 inside that package. No code that comes with a model is ever run, and no pickle is read.
 """
 
-import hashlib
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from ft_assets.children import here, python, run
 from ft_assets.errors import StageError, UserError
+from ft_assets.files import hash_files
 from ft_assets.stages.models.gguf_tokenizer import write_tokenizer
 from ft_assets.stages.models.hub_cache import check_snapshot
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder, fetch_package
@@ -79,13 +79,10 @@ def find_base_model(base: str) -> None:
 
 def folder_digest(folder: Path) -> str:
     """The sha256 over the names and bytes of a local model's files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.expanduser().iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.name}\0{content}\n".encode())
-    return digest.hexdigest()
+    own = folder.expanduser()
+    return hash_files(
+        own, (path for path in own.iterdir() if path.is_file() and not path.name.startswith("."))
+    )
 
 
 def fetch_base_model(base: str, revision: str | None, *, weights: bool = True) -> BaseModel:
@@ -173,8 +170,10 @@ def _has_safetensors(base: str, folder: Path, weights: bool) -> bool:
     """
     from huggingface_hub import HfApi
 
-    if weights or list(folder.glob(_WEIGHTS)):
-        return bool(list(folder.glob(_WEIGHTS)))
+    if any(folder.glob(_WEIGHTS)):
+        return True
+    if weights:
+        return False
     with suppress(Exception):  # whatever the network does
         return any(
             name.endswith(".safetensors")

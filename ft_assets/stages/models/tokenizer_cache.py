@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.children import python, run
 from ft_assets.errors import UserError
-from ft_assets.files import hash_file
+from ft_assets.files import hash_files
 from ft_assets.stages.models.light_tokenizer import LightTokenizer
 from ft_assets.stages.models.pinned_packages import cache_folder
 from ft_assets.stages.models.saved_tokenizer import REFUSED
@@ -61,18 +61,12 @@ def _origin(folder: Path) -> Origin:
     from importlib.metadata import version
 
     tools = [f"{name} {version(name)}" for name in ("transformers", "tokenizers")]
-    return Origin("tokenizer", ", ".join([*tools, f"form {_FORM}"]), _digest(folder))
-
-
-def _digest(folder: Path) -> str:
-    """The sha256 over the names and bytes of all files but the weights."""
-    digest = hashlib.sha256()
-    for path in sorted(_files(folder)):
-        digest.update(f"{path.relative_to(folder)}\0{hash_file(path)}\n".encode())
-    return digest.hexdigest()
+    made_by = ", ".join([*tools, f"form {_FORM}"])
+    return Origin("tokenizer", made_by, hash_files(folder, _files(folder)))
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """All files of a model but its weights."""
     for path in (*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")):
         if path.is_file() and not path.name.startswith(".") and path.suffix not in _WEIGHTS:
             yield path

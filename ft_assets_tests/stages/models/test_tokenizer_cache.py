@@ -1,4 +1,4 @@
-"""Tokenizers that transformers saved: made once, kept under seal, made again for another tokenizer."""
+"""The cache of tokenizers: each is saved by transformers once, sealed, and saved again if its model changes."""
 
 import json
 import shutil
