@@ -1,18 +1,28 @@
 """The record types that flow through the stages, and the Arrow schemas of their tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 class Message(TypedDict):
-    """One turn of a conversation, in the format of chat templates."""
+    """One turn of a conversation, in the format of chat templates.
 
-    role: Literal["system", "user", "assistant"]
+    `trained` is False for an assistant's turn that carries no loss; missing or None means True.
+    `tool_calls` is the JSON text of a list of calls, each `{"id", "type": "function", "function": {"name",
+    "arguments": {…}}}`, in an assistant's turn; its `content` may then be empty. A `tool` turn is the
+    result of a call: `name` is the function, `tool_call_id` the call's id. Missing and None are equal.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    trained: NotRequired[bool | None]
+    tool_calls: NotRequired[str | None]
+    name: NotRequired[str | None]
+    tool_call_id: NotRequired[str | None]
 
 
 class Heading(TypedDict):
@@ -23,6 +33,13 @@ class Heading(TypedDict):
     title: str
 
 
+class KeyCount(TypedDict):
+    """A key of records, and the number of records that have it."""
+
+    key: str
+    records: int
+
+
 @dataclass(frozen=True)
 class Document:
     """One page or section of a document.
@@ -31,7 +48,8 @@ class Document:
     with the same text changes no row. `sources.parquet` says which files contain a text. `start` and
     `end` are character offsets into the document's whole text: its rows' texts joined by `PAGE_BREAK`.
     `page` counts from 1; a format without pages has one row, page 1. `headings` are those that start
-    on the page, in order.
+    on the page, in order. `sample` is true for a text of a file of records, which is a sample of its own:
+    no chunk crosses its borders.
     """
 
     text_id: str
@@ -40,6 +58,7 @@ class Document:
     start: int
     end: int
     headings: list[Heading]
+    sample: bool = False
 
 
 PAGE_BREAK = "\n\n"
@@ -48,11 +67,12 @@ PAGE_BREAK = "\n\n"
 
 @dataclass(frozen=True)
 class InstructionRecord:
-    """One conversation found in a JSON file; its last message is the assistant's.
+    """One conversation found in a file of records; its last message is the assistant's.
 
     `number` counts the entries of the file from 1. `input` is the second field of Alpaca records (the
     text that an instruction is about); it is separate from `messages` because the Alpaca template has
-    its own place for it.
+    its own place for it. `tools` is the JSON text of the list of functions that the assistant may call,
+    in the format of chat templates; None without tools.
     """
 
     record_id: str
@@ -60,6 +80,7 @@ class InstructionRecord:
     number: int
     messages: list[Message]
     input: str | None
+    tools: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +90,9 @@ class SourceDocument:
     `document_id` is the sha256 of the file's bytes, empty if it could not be read; `path` is its POSIX
     path in the corpus folder. `text_id` is None if nothing in the file is usable; `rejected` has the
     reasons, also those of parts that were left out. `pages_without_text` counts pages that have a
-    picture and no text. The last four count its rows and tokens in the formatted dataset; None in
-    earlier artifacts.
+    picture and no text. `train_rows` and the three after it count its rows and tokens in the formatted
+    dataset; None in earlier artifacts. `records_rejected` counts the records that were left out, and
+    `unused_keys` the records that have a key which no reader uses.
     """
 
     document_id: str
@@ -89,6 +111,8 @@ class SourceDocument:
     train_tokens: int | None = None
     eval_rows: int | None = None
     eval_tokens: int | None = None
+    records_rejected: int = 0
+    unused_keys: list[KeyCount] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -284,6 +308,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "start": "int64",
         "end": "int64",
         "headings": "headings",
+        "sample": "bool",
     },
     InstructionRecord: {
         "record_id": "string",
@@ -291,6 +316,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "number": "int32",
         "messages": "messages",
         "input": "string",
+        "tools": "string",
     },
     SourceDocument: {
         "document_id": "string",
@@ -309,6 +335,8 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "train_tokens": "int64",
         "eval_rows": "int32",
         "eval_tokens": "int64",
+        "records_rejected": "int32",
+        "unused_keys": "key_counts",
     },
     RejectedDocument: {
         "document_id": "string",
@@ -407,7 +435,8 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "tuned_hit": "bool",
     },
 }
-"""The Arrow type of each column, by pyarrow's alias; `messages`, `headings` and `strings` are lists."""
+"""The Arrow type of each column, by pyarrow's alias; `messages`, `headings`, `strings` and `key_counts`
+are lists."""
 
 
 @cache
@@ -415,12 +444,22 @@ def schema_of(record: type) -> "pa.Schema":
     """The Arrow schema of a record type's table."""
     import pyarrow as pa
 
-    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    turn = pa.struct(
+        [
+            ("role", pa.string()),
+            ("content", pa.string()),
+            ("trained", pa.bool_()),
+            ("tool_calls", pa.string()),
+            ("name", pa.string()),
+            ("tool_call_id", pa.string()),
+        ]
+    )
     heading = pa.struct([("start", pa.int64()), ("level", pa.int32()), ("title", pa.string())])
     nested: dict[str, pa.DataType] = {
         "messages": pa.list_(turn),
         "headings": pa.list_(heading),
         "strings": pa.list_(pa.string()),
+        "key_counts": pa.list_(pa.struct([("key", pa.string()), ("records", pa.int32())])),
     }
     return pa.schema(
         [
