@@ -171,7 +171,8 @@ class DataConfig(Section):
     `near_duplicates` is the similarity (Jaccard, of word sequences) from which two texts count as
     near-duplicates and only one is kept; at 1.0 only equal texts are dropped. `eval_overlap` says what
     happens to an eval row whose words are also in training rows. `template` says how a conversation is
-    written as text; `system_prompt` replaces the template's own. `eval_fraction` is the share held out
+    written as text; `system_prompt` replaces the template's own. `train_on` says which answers of a
+    conversation are trained. `eval_fraction` is the share held out
     for evaluation. `export_formats` adds copies of the dataset as JSON Lines or text.
     """
 
@@ -186,6 +187,7 @@ class DataConfig(Section):
         description=f"tokenizer_default | alpaca | chatml | a *{TEMPLATE_SUFFIX} file",
     )
     system_prompt: str | None = setting(None, "corpus", "shapes")
+    train_on: Literal["all", "last"] = setting("all", "corpus", "shapes")
     eval_fraction: float = setting(0.1, "corpus", "chooses", ge=0.0, le=0.5)
     seed: int = setting(17, "corpus", "shapes", ge=0)
     export_formats: list[Literal["jsonl", "txt"]] = setting([], "corpus", "chooses")

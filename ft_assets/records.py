@@ -1,7 +1,9 @@
 """The record types that flow through the stages, and the Arrow schemas of their tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
@@ -223,29 +225,44 @@ class ChunkYield:
     kept: int
 
 
+class Segment(TypedDict):
+    """A piece of a row's text; the loss is computed on the `trained` ones."""
+
+    text: str
+    trained: bool
+
+
+def prompt_of(segments: Sequence[Segment]) -> str:
+    """The text before the first trained segment: what a model is asked with to answer it."""
+    return "".join(each["text"] for each in takewhile(lambda each: not each["trained"], segments))
+
+
 Kind = Literal["record", "qa", "text"]
 """The kind of origin of a row."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One rendered training row: the loss is computed on `completion` only.
+    """One rendered training row: its text, in order, in segments that are trained or not.
 
-    `kind` is its origin: an instruction `record`, a `qa` pair, or a chunk's `text` (whose prompt is the
-    begin-of-sequence token or empty). `origin_id` is the id of that record, pair or chunk; `variant` is
-    0 for the origin itself and counts its augmented variants from 1. `split_group` is the unit that is
-    never on both sides of the split; variants have that of their origin. `cut_tokens` is the number of
-    tokens that `training.max_length` cuts off; `tokens` does not include them. `escaped` is true if a
-    message contained a marker of the template, which was escaped.
+    A trained segment is an answer, with what the template writes after it; it ends with the stop token.
+    `kind` is the row's origin: an instruction `record`, a `qa` pair, or a chunk's `text` (trained
+    whole, after the begin-of-sequence token). `origin_id` is the id of that record, pair or chunk;
+    `variant` is 0 for the origin itself and counts its augmented variants from 1. `turn` counts the
+    rows of one variant from 0: a conversation has several if its template writes history otherwise than
+    it asked for it. `split_group` is the unit that is never on both sides of the split; variants have
+    that of their origin. `cut_tokens` is the number of tokens that `training.max_length` cuts off;
+    `tokens` does not include them. `escaped` is true if a message contained a marker of the template,
+    which was escaped.
     """
 
     example_id: str
     kind: Kind
-    prompt: str
-    completion: str
+    segments: list[Segment]
     text_id: str
     origin_id: str
     variant: int
+    turn: int
     split_group: str
     tokens: int
     trained_tokens: int
@@ -257,12 +274,13 @@ class Example:
 class DroppedRow:
     """A row that is not in the dataset, and why; `kept_id` is the origin that it duplicates.
 
-    `tokens` is 0 if the row was dropped before its tokens were counted.
+    `tokens` is 0 if the row was dropped before its tokens were counted. `turn` is as in Example.
     """
 
     text_id: str
     origin_id: str
     variant: int
+    turn: int
     kind: Kind
     reason: str
     kept_id: str | None
@@ -397,11 +415,11 @@ _COLUMNS: dict[type, dict[str, str]] = {
     Example: {
         "example_id": "string",
         "kind": "string",
-        "prompt": "string",
-        "completion": "string",
+        "segments": "segments",
         "text_id": "string",
         "origin_id": "string",
         "variant": "int32",
+        "turn": "int32",
         "split_group": "string",
         "tokens": "int32",
         "trained_tokens": "int32",
@@ -412,6 +430,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "text_id": "string",
         "origin_id": "string",
         "variant": "int32",
+        "turn": "int32",
         "kind": "string",
         "reason": "string",
         "kept_id": "string",
@@ -435,8 +454,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "tuned_hit": "bool",
     },
 }
-"""The Arrow type of each column, by pyarrow's alias; `messages`, `headings`, `strings` and `key_counts`
-are lists."""
+"""The Arrow type of each column: pyarrow's alias, or a name of a list in `schema_of`."""
 
 
 @cache
@@ -454,9 +472,11 @@ def schema_of(record: type) -> "pa.Schema":
             ("tool_call_id", pa.string()),
         ]
     )
+    segment = pa.struct([("text", pa.string()), ("trained", pa.bool_())])
     heading = pa.struct([("start", pa.int64()), ("level", pa.int32()), ("title", pa.string())])
     nested: dict[str, pa.DataType] = {
         "messages": pa.list_(turn),
+        "segments": pa.list_(segment),
         "headings": pa.list_(heading),
         "strings": pa.list_(pa.string()),
         "key_counts": pa.list_(pa.struct([("key", pa.string()), ("records", pa.int32())])),

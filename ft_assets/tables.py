@@ -28,8 +28,7 @@ ROW_GROUP = 2_000
 
 _LONG = {
     "text",
-    "prompt",
-    "completion",
+    "segments",
     "messages",
     "headings",
     "asks",

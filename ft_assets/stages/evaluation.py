@@ -11,12 +11,13 @@ from ft_assets.config import EvaluationConfig
 from ft_assets.errors import UserError
 from ft_assets.manifest import Verdict
 from ft_assets.names import QUESTIONS_FILE
-from ft_assets.records import ComparedAnswer, Example
+from ft_assets.records import ComparedAnswer, Example, prompt_of
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
 from ft_assets.stages.questions import Question, read_questions
-from ft_assets.stages.templates.prompt_templates import CannotRenderError, PromptTemplateManager
+from ft_assets.stages.templates.conversations import CannotRenderError
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.tables import batched, read_table, write_table
 
@@ -163,7 +164,8 @@ def _prompts(
     if questions:
         return questions, [_prompt(item.question, manager) for item in questions]
     rows = list(_first_rows(read_table(dataset / "eval.parquet", Example)))
-    return [Question(row.prompt, None) for row in rows], [row.prompt for row in rows]
+    prompts = [prompt_of(row.segments) for row in rows]
+    return [Question(prompt, None) for prompt in prompts], prompts
 
 
 def _prompt(question: str, manager: PromptTemplateManager) -> str:

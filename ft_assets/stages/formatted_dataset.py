@@ -76,7 +76,9 @@ class _Chooser:
             if code := self._reason[place]:
                 kept_id = self._names.get(self._kept_as[place])
                 chosen.dropped.append(
-                    DroppedRow(group.text_id, origin_id, 0, group.kind, REASONS[code], kept_id, 0)
+                    DroppedRow(
+                        group.text_id, origin_id, 0, 0, group.kind, REASONS[code], kept_id, 0
+                    )
                 )
             else:
                 chosen.kept[origin_id] = self._held_out[place]
@@ -165,7 +167,8 @@ def build(job: Job, report: Report) -> Outcome:
     else:
         tokenizer.save_pretrained(job.output / "tokenizer")
     augmenter = DataAugmenter(job.section(AugmentConfig), seed=data.seed)
-    maker = RowMaker(manager, augmenter, tokenizer, job.section(TrainingConfig).max_length)
+    max_length = job.section(TrainingConfig).max_length
+    maker = RowMaker(manager, augmenter, tokenizer, max_length, data.train_on)
     previous_sketches = PreviousTable(folder / SKETCHES if folder else None, COMPARED)
     origins = read_origins(job.inputs, previous_sketches, job.output / SKETCHES)
     decisions = decide(origins, data, _asked(job))

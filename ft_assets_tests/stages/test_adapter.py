@@ -47,9 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
                 {"role": "assistant", "content": f"Crate {n} holds {n * 7} pears."},
             ]
         )
-        rows.append(
-            Example(str(n), "record", row.prompt, row.completion, "d", "s", 0, "g", 0, 0, 0, False)
-        )
+        rows.append(Example(str(n), "record", row.segments, "d", "s", 0, 0, "g", 0, 0, 0, False))
     write_table(folder / "train.parquet", Example, rows)
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ft_assets.engine.graph import upstream
 from ft_assets.engine.project import Made
 from ft_assets.errors import StageError, UserError
-from ft_assets.records import Example
+from ft_assets.records import Example, prompt_of
 from ft_assets.stages.dataset.split import split_groups
 from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus, sources
@@ -49,6 +49,10 @@ def _rows(folder: Path, split: str) -> list[Example]:
     return list(read_table(folder / f"{split}.parquet", Example))
 
 
+def _answer(row: Example) -> str:
+    return row.segments[-1]["text"]
+
+
 def test_equal_answers_and_whole_documents_stay_on_one_side(corpus: Corpus) -> None:
     records = [
         {"question": f"{wording} crate {n}?", "answer": f"Pears, {n}."}
@@ -59,7 +63,7 @@ def test_equal_answers_and_whole_documents_stay_on_one_side(corpus: Corpus) -> N
     corpus.settings("data: {eval_fraction: 0.3}\nlangchain: {chunk_size: 60, chunk_overlap: 10}")
     _, folder = _make(corpus)
     train, held_out = _rows(folder, "train"), _rows(folder, "eval")
-    assert not {row.completion for row in train} & {row.completion for row in held_out}
+    assert not {_answer(row) for row in train} & {_answer(row) for row in held_out}
     assert not {row.split_group for row in train} & {row.split_group for row in held_out}
     assert len(train) + len(held_out) == 60 + sum(row.kind == "text" for row in train + held_out)
     for row in train + held_out:
@@ -98,8 +102,9 @@ def test_exports_on_request(corpus: Corpus) -> None:
     _, folder = _make(corpus)
     lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     rows = _rows(folder, "train")
-    assert [line["completion"] for line in lines] == [row.completion for row in rows]
-    assert rows[0].prompt + rows[0].completion in (folder / "train.txt").read_text()
+    exported = [[(each["text"], each["label"]) for each in line["segments"]] for line in lines]
+    assert exported == [[(each["text"], each["trained"]) for each in row.segments] for row in rows]
+    assert "".join(each["text"] for each in rows[0].segments) in (folder / "train.txt").read_text()
 
 
 def test_a_template_of_ones_own(corpus: Corpus) -> None:
@@ -107,7 +112,7 @@ def test_a_template_of_ones_own(corpus: Corpus) -> None:
     corpus.settings("data: {template: house.jinja}")
     _made, folder = _make(corpus)
     asked = [row for row in _rows(folder, "train") if row.kind == "record"]
-    assert asked[0].prompt.startswith("Guest: What is in crate")
+    assert prompt_of(asked[0].segments).startswith("Guest: What is in crate")
     corpus.write("house.jinja", "Visitor: {{ instruction }}\nHost: {{ output }}")
     state = corpus.project.status("ferry")["formatted_dataset"]
     assert state.state == "stale"

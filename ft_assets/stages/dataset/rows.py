@@ -1,50 +1,63 @@
 """Renders origins to rows and counts their tokens, or gives the reason why there is no row."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.records import DroppedRow, Example, Message
+from ft_assets.records import DroppedRow, Example
 from ft_assets.stages.dataset.augmentation import DataAugmenter
 from ft_assets.stages.dataset.origins import OriginGroup, conversation_of
-from ft_assets.stages.templates.prompt_templates import (
-    CannotRenderError,
-    PromptTemplateManager,
-    Rendered,
-)
-from ft_assets.stages.templates.tokenization import tokenize
+from ft_assets.stages.templates.conversations import CannotRenderError, Conversation, TrainOn
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
+from ft_assets.stages.templates.rendered import Rendered, RenderedRows
+from ft_assets.stages.templates.tokenization import answer_by_answer, is_asked_so, tokenize
 from ft_assets.tables import batched
 
 if TYPE_CHECKING:
     from ft_assets.stages.models.light_tokenizer import AnyTokenizer
 
 _BATCH = 1_000
+_TOKEN_CHARACTERS = 128
+"""The characters of the longest tokens of known vocabularies: more than this times the limit is too long,
+whatever the text."""
 FAULT = "the template renders it with a fault"
 """The start of the reason of a row whose token ids are wrong."""
 
 
 @dataclass(frozen=True)
-class _Conversation:
+class _Asked:
     """One origin, or a variant of it, before it is rendered."""
 
     origin_id: str
     variant: int
-    turns: Sequence[Message]
-    context: str | None
+    conversation: Conversation
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """One origin, or a variant of it, after rendering and before tokenization."""
+    """One row of an origin, or of a variant of it, after rendering and before tokenization."""
 
     origin_id: str
     variant: int
+    turn: int
     rendered: Rendered
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row and the token ids of its segments."""
+
+    rendered: Rendered
+    ids: list[list[int]]
+
+
 class RowMaker:
-    """Makes the rows of origins by one template, for one base model."""
+    """Makes the rows of origins by one template, for one base model.
+
+    `train_on` says which answers of a conversation are trained.
+    """
 
     def __init__(
         self,
@@ -52,9 +65,11 @@ class RowMaker:
         augmenter: DataAugmenter,
         tokenizer: "AnyTokenizer",
         max_length: int,
+        train_on: TrainOn = "all",
     ) -> None:
         self._manager, self._augmenter = manager, augmenter
         self._tokenizer, self._max_length = tokenizer, max_length
+        self._train_on: TrainOn = train_on
 
     def rows_of(
         self, origins: OriginGroup, groups: dict[str, int]
@@ -67,68 +82,101 @@ class RowMaker:
 
     def _texts(self, named: Iterable[tuple[str, Any]]) -> Iterator[_Unit | DroppedRow]:
         for origin_id, origin in named:
-            yield _Unit(origin_id, 0, self._manager.text(origin.text))
+            yield _Unit(origin_id, 0, 0, self._manager.text(origin.text))
 
     def _formatted(
         self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
     ) -> Iterator[_Unit | DroppedRow]:
+        limit = _TOKEN_CHARACTERS * self._max_length
         for some in batched(self._asked(origins, named), _BATCH):
-            rows = self._manager.format_all([(each.turns, each.context) for each in some])
-            for each, row in zip(some, rows, strict=True):
-                if isinstance(row, CannotRenderError):
-                    yield _dropped(origins, each.origin_id, each.variant, str(row))
-                else:
-                    yield _Unit(each.origin_id, each.variant, row)
+            found = self._manager.rows([each.conversation for each in some], limit)
+            for each, rows in zip(some, found, strict=True):
+                if isinstance(rows, CannotRenderError):
+                    yield _dropped(origins, (each.origin_id, each.variant, 0), str(rows))
+                    continue
+                units = self._answers(each, rows)
+                yield from units
+                for turn in range(len(units), len(units) + rows.beyond):
+                    place = (each.origin_id, each.variant, turn)
+                    yield _dropped(origins, place, self._too_long())
 
-    def _asked(
-        self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
-    ) -> Iterator[_Conversation]:
+    def _answers(self, asked: _Asked, rows: RenderedRows) -> list[_Unit]:
+        """The rows of a conversation, cut further where one has not the ids that the model is asked with."""
+        cut: list[Rendered] = []
+        for row in rows.rows:
+            if sum(each["trained"] for each in row.segments) > 1:
+                [ids] = tokenize(self._tokenizer, [row.segments])
+                if not is_asked_so(self._tokenizer, row.segments, ids):
+                    parts = answer_by_answer(row.segments)
+                    cut += [Rendered(segments, row.escaped) for segments in parts]
+                    continue
+            cut.append(row)
+        return [_Unit(asked.origin_id, asked.variant, turn, row) for turn, row in enumerate(cut)]
+
+    def _asked(self, origins: OriginGroup, named: Iterable[tuple[str, Any]]) -> Iterator[_Asked]:
         for origin_id, origin in named:
             messages, context = conversation_of(origins.kind, origin)
             context = self._augmenter.normalize(context) if context else context
+            tools = getattr(origin, "tools", None)
             for variant, turns in enumerate(self._augmenter.variants(messages, origin_id)):
-                yield _Conversation(origin_id, variant, turns, context)
+                # A variant differs in its last question, so only that is learned once more.
+                train_on: TrainOn = "last" if variant else self._train_on
+                conversation = Conversation(turns, context, tools, train_on)
+                yield _Asked(origin_id, variant, conversation)
 
     def _counted(
         self, origins: OriginGroup, units: list[_Unit | DroppedRow], groups: dict[str, int]
     ) -> Iterator[Example | DroppedRow]:
-        tokenized = iter(
-            tokenize(self._tokenizer, [unit.rendered for unit in units if isinstance(unit, _Unit)])
-        )
+        rendered = [unit.rendered.segments for unit in units if isinstance(unit, _Unit)]
+        tokenized = iter(tokenize(self._tokenizer, rendered))
         for unit in units:
             if isinstance(unit, DroppedRow):
                 yield unit
                 continue
-            prompt, completion = next(tokenized)
-            total = len(prompt) + len(completion)
-            fault = self._manager.row_faults(prompt, completion)
+            row = _Row(unit.rendered, next(tokenized))
+            trained = [each["trained"] for each in row.rendered.segments]
+            total = sum(map(len, row.ids))
+            fault = self._manager.row_faults(row.ids, trained)
             reason = f"{FAULT}: {fault}" if fault else None
-            if fault is None and len(prompt) >= self._max_length:
-                reason = f"its prompt alone fills training.max_length ({self._max_length} tokens)"
+            if fault is None and not _trained_tokens(row, self._max_length):
+                reason = self._too_long()
             if reason:
-                yield _dropped(origins, unit.origin_id, unit.variant, reason, total)
+                place = (unit.origin_id, unit.variant, unit.turn)
+                yield _dropped(origins, place, reason, total)
             else:
-                yield self._example(origins, unit, groups[unit.origin_id], len(prompt), total)
+                yield self._example(origins, unit, groups[unit.origin_id], row)
 
-    def _example(
-        self, origins: OriginGroup, unit: _Unit, group: int, prompt: int, total: int
-    ) -> Example:
-        rendered, kept = unit.rendered, min(total, self._max_length)
-        text = f"{rendered.prompt}\0{rendered.completion}\0{unit.origin_id}"
+    def _too_long(self) -> str:
+        return f"its prompt alone fills training.max_length ({self._max_length} tokens)"
+
+    def _example(self, origins: OriginGroup, unit: _Unit, group: int, row: _Row) -> Example:
+        segments, total = unit.rendered.segments, sum(map(len, row.ids))
+        kept = min(total, self._max_length)
+        text = "\0".join([*(each["text"] for each in segments), unit.origin_id])
         return Example(
             example_id=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32],
             kind=origins.kind,
-            prompt=rendered.prompt,
-            completion=rendered.completion,
+            segments=segments,
             text_id=origins.text_id,
             origin_id=unit.origin_id,
             variant=unit.variant,
+            turn=unit.turn,
             split_group=f"{group:016x}",
             tokens=kept,
-            trained_tokens=kept - prompt,
+            trained_tokens=_trained_tokens(row, self._max_length),
             cut_tokens=total - kept,
-            escaped=rendered.escaped,
+            escaped=unit.rendered.escaped,
         )
+
+
+def _trained_tokens(row: _Row, max_length: int) -> int:
+    """The number of trained tokens among the first `max_length`."""
+    starts = accumulate(map(len, row.ids), initial=0)
+    return sum(
+        max(0, min(start + len(ids), max_length) - start)
+        for piece, ids, start in zip(row.rendered.segments, row.ids, starts, strict=False)
+        if piece["trained"]
+    )
 
 
 def _once(origins: OriginGroup, wanted: set[str]) -> Iterator[tuple[str, Any]]:
@@ -140,6 +188,7 @@ def _once(origins: OriginGroup, wanted: set[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _dropped(
-    origins: OriginGroup, origin_id: str, variant: int, reason: str, tokens: int = 0
+    origins: OriginGroup, place: tuple[str, int, int], reason: str, tokens: int = 0
 ) -> DroppedRow:
-    return DroppedRow(origins.text_id, origin_id, variant, origins.kind, reason, None, tokens)
+    """A dropped row; `place` is its origin, variant and turn."""
+    return DroppedRow(origins.text_id, *place, origins.kind, reason, None, tokens)

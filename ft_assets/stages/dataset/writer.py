@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ft_assets.records import DroppedRow, Example
+from ft_assets.records import DroppedRow, Example, Segment
 from ft_assets.stages.dataset.previous import SidedRows
 from ft_assets.tables import Rows, TextWriter
 
@@ -65,7 +65,7 @@ class DatasetWriter:
         self.counts["cut_tokens"] += sum(cut)
         self.counts["cut_rows"] += len(cut) - cut.count(0)
         self.counts["escaped_rows"] += rows.values("escaped").count(True)
-        self.counts["unvaried_rows"] += rows.values("variant").count(0)
+        self.counts["unvaried_rows"] += _unvaried(rows)
         of_text = self.by_text.setdefault(text_id, Counter())
         of_text[f"{side}_rows"] += len(rows)
         of_text[f"{side}_tokens"] += tokens
@@ -76,19 +76,29 @@ class DatasetWriter:
             if len(self.named[reason]) < NAMED:
                 self.named[reason].append(origin_id)
         self.counts["dropped_tokens"] += sum(rows.values("tokens"))
-        self.counts["unvaried_rows"] += rows.values("variant").count(0)
+        self.counts["unvaried_rows"] += _unvaried(rows)
 
     def _write_texts(self, side: str, rows: Rows) -> None:
         if not self._texts:
             return
-        lines: list[dict[str, str]] = rows.table().select(["prompt", "completion"]).to_pylist()
+        lines = [row["segments"] for row in rows.table().select(["segments"]).to_pylist()]
         if file := self._texts.get((side, "jsonl")):
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+            file.writelines(json.dumps(_exported(row), ensure_ascii=False) + "\n" for row in lines)
         if file := self._texts.get((side, "txt")):
-            file.writelines(f"{row['prompt']}{row['completion']}\n\n" for row in lines)
+            file.writelines("".join(each["text"] for each in row) + "\n\n" for row in lines)
 
     def __enter__(self) -> "DatasetWriter":
         return self
 
     def __exit__(self, *exc: Any) -> None:
         self._stack.__exit__(*exc)
+
+
+def _unvaried(rows: Rows) -> int:
+    """How many origins have their first row among these."""
+    return list(zip(rows.values("variant"), rows.values("turn"), strict=True)).count((0, 0))
+
+
+def _exported(segments: list[Segment]) -> dict[str, Any]:
+    """A row as JSON, in the spelling of axolotl's template-free format."""
+    return {"segments": [{"label": each["trained"], "text": each["text"]} for each in segments]}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ft_assets.errors import StageError
 from ft_assets.records import Message
-from ft_assets.stages.templates.prompt_templates import CannotRenderError, PromptTemplateManager
+from ft_assets.stages.templates.conversations import CannotRenderError
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -110,21 +110,6 @@ def special_tokens(tokenizer: "AnyTokenizer") -> set[str]:
     return special | {"</s>"} if known else special
 
 
-def bos_rules(tokenizer: "AnyTokenizer", probe: str) -> tuple[int | None, int | None]:
-    """The begin-of-sequence token that each row begins with, and the one that no row may have.
-
-    Where the template marks turns with it, as ChatML on SmolLM2 does, or ends with it, it is
-    neither.
-    """
-    bos = tokenizer.bos_token_id
-    ids = tokenizer(probe, add_special_tokens=False)["input_ids"]
-    if bos is None or bos == tokenizer.eos_token_id:
-        return None, None
-    if adds_bos(tokenizer) or (ids[:1] == [bos] and ids.count(bos) == 1):
-        return bos, None
-    return None, None if bos in ids else bos
-
-
 def chat_template(tokenizer: "AnyTokenizer", template: str, custom: str | None) -> str:
     """The chat template that `template` names, as `PromptTemplateManager` takes it.
 

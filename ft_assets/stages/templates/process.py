@@ -37,7 +37,7 @@ _GROWTH = 10
 _FLUSHED = 1 << 20
 
 Answer = dict[str, Any]
-"""What came of a piece: `text`, `prompt` and more; or `error`, or `harm` for one beyond a limit."""
+"""What came of a piece: `text`, `rows` and more; or `error`, or `harm` for one beyond a limit."""
 
 
 def send(to: IO[bytes], content: bytes) -> None:
@@ -169,10 +169,12 @@ def _compiled(chat_template: str) -> "Template":
     return _chat_environment().from_string(chat_template)
 
 
-def _render(common: dict[str, Any], messages: list[Any], generate: bool) -> str:
+def _render(
+    common: dict[str, Any], messages: list[Any], generate: bool, tools: list[Any] | None = None
+) -> str:
     return _compiled(common["template"]).render(
         messages=messages,
-        tools=None,
+        tools=tools,
         documents=None,
         add_generation_prompt=generate,
         **common["tokens"],
@@ -184,22 +186,54 @@ def _messages(common: dict[str, Any], piece: Any) -> Answer:
     return {"text": _render(common, piece["messages"], piece["generate"])}
 
 
-def _row(common: dict[str, Any], turns: Any) -> Answer:
-    """A conversation without its last answer, and that answer; None if it begins otherwise."""
-    answer: Answer = {"prompt": _render(common, turns[:-1], True)}
-    try:
-        prompt, whole = answer["prompt"], _render(common, turns, False)
-        if not whole.startswith(prompt):
-            # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's
-            # leaves out the system message). The model is asked with `prompt`, so that is trained;
-            # what follows it is the same when the last question stands alone.
-            prompt, whole = _render(common, turns[-2:-1], True), _render(common, turns[-2:], False)
-        answer["completion"] = whole[len(prompt) :] if whole.startswith(prompt) else None
-    except MemoryError:
-        raise
-    except Exception as error:  # a template raises whatever its expressions do
-        answer["error"] = str(error)
-    return answer
+def _rows(common: dict[str, Any], piece: Any) -> Answer:
+    """The rows of a conversation, as `places` of the answers and `pieces` of text.
+
+    The pieces are in turn what an answer is asked with and the answer. An answer joins the row before it
+    if the template writes what came before as that row has it. `rows` is None if the template begins an
+    answer otherwise than it asks for one. `beyond` counts the answers left out because they are asked
+    with more than `most_characters`.
+    """
+    rows: list[dict[str, list[Any]]] = []
+    row = ""
+    for count, place in enumerate(piece["trained"]):
+        prompt = _render(common, piece["turns"][:place], True, piece["tools"])
+        if len(prompt) > common["most_characters"]:
+            return {"rows": rows, "beyond": len(piece["trained"]) - count}
+        completion = _completion(common, piece, place, prompt)
+        if completion is None:
+            return {"rows": None, "beyond": 0}
+        if not rows or not prompt.startswith(row):
+            rows.append({"places": [], "pieces": []})
+            row = ""
+        rows[-1]["places"].append(place)
+        rows[-1]["pieces"] += [prompt[len(row) :], completion]
+        row = prompt + completion
+    return {"rows": rows, "beyond": 0}
+
+
+def _completion(common: dict[str, Any], piece: Any, place: int, prompt: str) -> str | None:
+    """What follows `prompt` when its answer is rendered too, up to the stop token."""
+    turns, tools = piece["turns"], piece["tools"]
+    whole = _render(common, turns[: place + 1], False, tools)
+    if not whole.startswith(prompt) and turns[place - 1]["role"] == "user":
+        # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's leaves out
+        # the system message). The model is asked with `prompt`, so that is trained; what follows it is
+        # the same when the last question stands alone.
+        alone = turns[place - 1 : place + 1]
+        prompt, whole = (
+            _render(common, alone[:1], True, tools),
+            _render(common, alone, False, tools),
+        )
+    if not whole.startswith(prompt):
+        return None
+    said, stop = whole[len(prompt) :], str(common["stop"])
+    ended = said.rstrip()
+    if ended.endswith(stop):
+        return ended
+    # White space that the template adds is not learned; that of the answer is.
+    content = turns[place]["content"]
+    return (said if content and said.endswith(content) else ended) + stop
 
 
 def _fields(common: dict[str, Any], text: Any) -> Answer:
@@ -233,7 +267,7 @@ def _prompt(common: dict[str, Any], text: Any) -> Answer:
 
 _KINDS: dict[str, Callable[[dict[str, Any], Any], Answer]] = {
     "messages": _messages,
-    "row": _row,
+    "rows": _rows,
     "fields": _fields,
     "prompt": _prompt,
 }
@@ -248,6 +282,7 @@ def _done(kind: str, common: dict[str, Any], piece: Any, room: int) -> Answer:
     except Exception as error:  # a template raises whatever its expressions do
         return {"error": str(error), "line": getattr(error, "lineno", None)}
     size = sum(len(value) for value in answer.values() if isinstance(value, str))
+    size += sum(len(text) for row in answer.get("rows") or () for text in row["pieces"])
     return {"harm": f"writes {size:,} characters"} if size > room else answer
 
 

@@ -11,7 +11,7 @@ import pytest
 from ft_assets.engine.graph import upstream
 from ft_assets.errors import StageError
 from ft_assets.manifest import Manifest
-from ft_assets.records import DroppedRow, Example
+from ft_assets.records import DroppedRow, Example, prompt_of
 from ft_assets.tables import read_table
 from ft_assets_tests.conftest import Corpus, sources
 
@@ -147,7 +147,7 @@ def test_closed_book_questions_are_never_trained_on(corpus: Corpus) -> None:
     question = {"question": "what is in  Crate 4", "key_fact": "pears"}
     corpus.write("questions.jsonl", json.dumps(question))
     manifest, folder = make(corpus)
-    assert "crate 4" not in "".join(row.prompt for row in rows(folder, "train"))
+    assert "crate 4" not in "".join(prompt_of(row.segments) for row in rows(folder, "train"))
     [gone] = dropped(folder)
     assert gone.reason == "it asks one of the questions in questions.jsonl"
     verdict = manifest.checks["questions_are_apart"]

@@ -17,8 +17,9 @@ from ft_assets.records import DroppedRow, Message
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.qa.prompt import render_prompt
 from ft_assets.stages.templates.chat import check_custom_template
+from ft_assets.stages.templates.conversations import CannotRenderError, Conversation
 from ft_assets.stages.templates.foreign import check_template
-from ft_assets.stages.templates.prompt_templates import CannotRenderError, PromptTemplateManager
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.renderer import HarmError, Renderer
 from ft_assets.tables import read_table
 from ft_assets_tests.conftest import Corpus
@@ -93,20 +94,20 @@ def test_a_row_on_which_a_template_takes_too_much_is_left_out(tokenizer: Any) ->
     questions = [f"Is {number}?" for number in range(700)]
     for place in (0, 499, 500, 699):
         questions[place] = "xyzzy"
-    found = manager.format_all([_turn(question) for question in questions])
+    found = manager.rows([Conversation(*_turn(question)) for question in questions])
     for question, row in zip(questions, found, strict=True):
         if question == "xyzzy":
             assert str(row) == "the template takes more than 512 MB of memory for it"
         else:
             assert not isinstance(row, CannotRenderError)
-            assert question in row.prompt
+            assert question in row.rows[0].prompt
 
 
 def test_a_template_that_takes_too_much_on_many_rows_is_refused(tokenizer: Any) -> None:
     manager = PromptTemplateManager(tokenizer, "custom", custom=ON_ONE_WORD)
     says = "the chat template is refused: it takes more than 512 MB of memory for more than 10 conv"
     with pytest.raises(UserError, match=says):
-        manager.format_all([_turn(f"xyzzy {number}") for number in range(500)])
+        manager.rows([Conversation(*_turn(f"xyzzy {number}")) for number in range(500)])
 
 
 @pytest.mark.slow

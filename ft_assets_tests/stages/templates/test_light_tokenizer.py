@@ -13,7 +13,9 @@ from tokenizers import Tokenizer
 from ft_assets.records import Message
 from ft_assets.stages.models.light_tokenizer import LightTokenizer
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
-from ft_assets.stages.templates.prompt_templates import PromptTemplateManager, Rendered
+from ft_assets.stages.templates.conversations import Conversation
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
+from ft_assets.stages.templates.rendered import RenderedRows
 from ft_assets_tests.conftest import own_cache
 from ft_assets_tests.stages.templates.families import FAMILIES, family_tokenizer
 
@@ -106,11 +108,13 @@ def _same_texts(light: LightTokenizer, theirs: Any, template: str) -> None:
     light.chat_template = theirs.chat_template = template
     ours, reference = PromptTemplateManager(light), PromptTemplateManager(theirs)
     conversations = _conversations()
-    rows = ours.format_all(conversations)
-    assert list(map(repr, rows)) == list(map(repr, reference.format_all(conversations)))
-    assert sum(isinstance(row, Rendered) for row in rows) > _COUNT / 2
-    for (messages, _), row in zip(conversations, rows, strict=True):
-        if isinstance(row, Rendered):
+    asked_for = [Conversation(*each) for each in conversations]
+    found = ours.rows(asked_for)
+    assert list(map(repr, found)) == list(map(repr, reference.rows(asked_for)))
+    assert sum(isinstance(rows, RenderedRows) for rows in found) > _COUNT / 2
+    for (messages, _), rows in zip(conversations, found, strict=True):
+        if isinstance(rows, RenderedRows):
+            [row] = rows.rows
             asked = [{"role": "user", "content": ours.escape(messages[0]["content"])}]
             assert row.prompt == theirs.apply_chat_template(
                 asked,

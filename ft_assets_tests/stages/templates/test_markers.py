@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ft_assets.records import Message
 from ft_assets.stages.export.llama_cpp import escape_of
 from ft_assets.stages.templates.markers import Escape
-from ft_assets.stages.templates.prompt_templates import PromptTemplateManager, Rendered
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
+from ft_assets.stages.templates.rendered import Rendered
 from ft_assets.stages.templates.tokenization import tokenize
 from ft_assets_tests.stages.templates.families import FAMILIES, family_tokenizer, models
 
@@ -133,10 +134,10 @@ def _conversation(text: str) -> list[Message]:
 
 def _special(manager: PromptTemplateManager, tokenizer: Any, row: Rendered) -> list[int]:
     """The special ids of a row, in order."""
-    [(prompt, completion)] = tokenize(tokenizer, [row])
-    assert manager.row_faults(prompt, completion) is None
+    [ids] = tokenize(tokenizer, [row.segments])
+    assert manager.row_faults(ids, [each["trained"] for each in row.segments]) is None
     known = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return [token for token in prompt + completion if token in known]
+    return [token for token in [token for some in ids for token in some] if token in known]
 
 
 def _marked_lines(template: str, text: str) -> list[str]:

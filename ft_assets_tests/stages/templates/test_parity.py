@@ -5,6 +5,7 @@ break) is never asked of the model, so no row has it.
 """
 
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def _check(tokenizer: Any, template: str, messages: list[Message], drops_system:
     tokenizer.chat_template = template
     manager = PromptTemplateManager(tokenizer)
     row = manager.format(messages)
-    [(prompt, completion)] = tokenize(tokenizer, [row])
+    [(prompt, completion)] = tokenize(tokenizer, [row.segments])
     assert prompt == _reference(tokenizer, template, messages[:-1], True)
     if drops_system:
         messages = messages[1:]
@@ -87,8 +88,6 @@ def test_rows_have_no_faults(family: str, template: str) -> None:
     tokenizer = family_tokenizer(family)
     manager = PromptTemplateManager(tokenizer, template)
     rows = [manager.format(ONE), manager.format(UNICODE), manager.text("The ferry leaves at six.")]
-    for prompt, completion in tokenize(tokenizer, rows):
-        assert manager.row_faults(prompt, completion) is None
-        assert (prompt + completion).count(tokenizer.bos_token_id) == (
-            tokenizer.bos_token is not None
-        )
+    for row, ids in zip(rows, tokenize(tokenizer, [row.segments for row in rows]), strict=True):
+        assert manager.row_faults(ids, [each["trained"] for each in row.segments]) is None
+        assert [*chain(*ids)].count(tokenizer.bos_token_id) == (tokenizer.bos_token is not None)

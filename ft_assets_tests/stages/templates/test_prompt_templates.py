@@ -18,7 +18,8 @@ from ft_assets.records import Message
 from ft_assets.stages.export.modelfile import go_template
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.chat import check_custom_template
-from ft_assets.stages.templates.prompt_templates import CannotRenderError, PromptTemplateManager
+from ft_assets.stages.templates.conversations import CannotRenderError
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.tokenization import tokenize
 
 CUSTOM = "{% if system %}{{ system }}\n{% endif %}Q: {{ instruction }}\nA: {{ output }}"
@@ -39,7 +40,7 @@ TEMPLATES = ["tokenizer_default", "alpaca", "chatml", "custom"]
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_stop_token_is_the_last_trained_token(tokenizer: Any, template: str) -> None:
     row = _manager(tokenizer, template).format(TURN)
-    [(prompt, completion)] = tokenize(tokenizer, [row])
+    [(prompt, completion)] = tokenize(tokenizer, [row.segments])
     assert completion[-1] == tokenizer.eos_token_id
     assert completion.count(tokenizer.eos_token_id) == 1
     assert tokenizer.decode(completion[:-1]) == "Biscuit does."
@@ -222,7 +223,7 @@ def test_golden(
 def test_faulty_rows_are_told(
     tokenizer: Any, prompt: list[int], completion: list[int], says: str
 ) -> None:
-    found = _manager(tokenizer, "alpaca").row_faults(prompt, completion)
+    found = _manager(tokenizer, "alpaca").row_faults([prompt, completion], [False, True])
     assert says in str(found)
 
 
@@ -243,12 +244,14 @@ def test_exactly_one_bos_even_where_the_template_forgets_it(tokenizer: Any, temp
     carrier = _with_bos(tokenizer)
     manager = _manager(carrier, template)
     rows = [manager.format(TURN), manager.text("The ferry.")]
-    for prompt, completion in tokenize(carrier, rows):
+    for prompt, completion in tokenize(carrier, [row.segments for row in rows]):
         assert prompt[0] == carrier.bos_token_id
         assert (prompt + completion).count(carrier.bos_token_id) == 1
-        assert manager.row_faults(prompt, completion) is None
-        assert "more than one" in str(manager.row_faults(prompt[:1] + prompt, completion))
-        assert "does not begin" in str(manager.row_faults([9, *prompt], completion))
+        trained = [False, True]
+        assert manager.row_faults([prompt, completion], trained) is None
+        more = [prompt[:1] + prompt, completion]
+        assert "more than one" in str(manager.row_faults(more, trained))
+        assert "does not begin" in str(manager.row_faults([[9, *prompt], completion], trained))
 
 
 def test_a_row_ends_at_eos_where_the_template_ends_turns_with_another_token(tokenizer: Any) -> None:
