@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ft_assets.records import Example
+from ft_assets.records import Example, Segment
 from ft_assets.tables import Rows, TextWriter, read_batches, read_texts, to_table
 
 ROWS = 1_000_000
 _BATCH = 1_000
+
+
+def _segments(number: int) -> list[Segment]:
+    asked = f"<|im_start|>user\nWhat is in crate {number}?<|im_end|>\n"
+    said = f"Crate {number} holds {number * 7} pears.<|im_end|>" * 4
+    return [{"text": asked, "trained": False}, {"text": said, "trained": True}]
 
 
 def _tables(text_id: str, rows: int) -> Iterator[Rows]:
@@ -23,11 +29,11 @@ def _tables(text_id: str, rows: int) -> Iterator[Rows]:
                     Example(
                         example_id=f"{text_id[:16]}{number:016x}",
                         kind="record",
-                        prompt=f"<|im_start|>user\nWhat is in crate {number}?<|im_end|>\n",
-                        completion=f"Crate {number} holds {number * 7} pears.<|im_end|>" * 4,
+                        segments=_segments(number),
                         text_id=text_id,
                         origin_id=f"{number:016x}{text_id[:16]}",
                         variant=0,
+                        turn=0,
                         split_group=f"{number:016x}",
                         tokens=60,
                         trained_tokens=40,
@@ -65,7 +71,7 @@ def a_million_rows() -> dict[str, Any]:
         figures["megabytes_on_disk"] = round(
             sum(path.stat().st_size for path in table.iterdir()) / 1e6, 1
         )
-    figures["arrow_peak_mib"] = round(pool.max_memory() / 2**20, 1)
+    figures["arrow_peak_mib"] = round((pool.max_memory() or 0) / 2**20, 1)
     return figures
 
 

@@ -5,7 +5,12 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.records import Example, prompt_of
+from ft_assets.stages.models.base_model import BaseModel, fetch_base_model
+from ft_assets.tables import read_table
 from ft_assets.worker import quiet_libraries
 
 quiet_libraries()
@@ -26,15 +31,12 @@ SETTINGS: dict[str, Any] = {
 
 
 def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) -> float:
-    """Trains as TRL's documentation shows, on prompt and completion; returns seconds of training."""
+    """Trains as TRL's documentation shows, on prompt and completion; returns tokens a second."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    rows = Dataset.from_parquet(
-        [str(part) for part in sorted((dataset / "train.parquet").glob("*.parquet"))]
-    ).select_columns(["prompt", "completion"])
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base, dtype="float32"),
         args=SFTConfig(
@@ -46,7 +48,7 @@ def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) 
             max_steps=STEPS,
             **settings,
         ),
-        train_dataset=rows,
+        train_dataset=Dataset.from_list(_pairs(dataset)),
         processing_class=AutoTokenizer.from_pretrained(dataset / "tokenizer"),
         peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
     )
@@ -55,34 +57,46 @@ def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) 
     return _rate(trainer, began)
 
 
+def _pairs(dataset: Path) -> list[dict[str, str]]:
+    """The rows of one answer, as TRL wants them."""
+    rows = read_table(dataset / "train.parquet", Example)
+    return [
+        {"prompt": prompt_of(row.segments), "completion": row.segments[-1]["text"]} for row in rows
+    ]
+
+
 def ours(base: Path, dataset: Path, settings: dict[str, Any], output: Path) -> float:
-    """Trains with the project's own function; returns seconds of training."""
-    from ft_assets.stages import adapter
-    from ft_assets.stages.models.base_model import BaseModel
+    """Trains with the project's own function; returns tokens a second."""
+    from ft_assets.stages.training import sft
+    from ft_assets.stages.training.cpu_loss import cpu_trainer
 
     rates: list[float] = []
-    arguments = adapter.training_arguments
-    trainers: list[Any] = []
-    trainer_class = adapter._cpu_trainer()
+    arguments, trainer_class = sft.training_arguments, cpu_trainer()
 
     class Timed(trainer_class):  # type: ignore[misc, valid-type]
         def train(self, *args: Any, **kwargs: Any) -> Any:
-            trainers.append(self)
             began = time.monotonic()
             result = super().train(*args, **kwargs)
             rates.append(_rate(self, began))
             return result
 
-    def limited(own: dict[str, Any], folder: Path) -> Any:
+    def limited(own: TrainingConfig, folder: Path) -> Any:
         made = arguments(own, folder)
         made.max_steps = STEPS
         return made
 
-    adapter.training_arguments = limited
-    adapter._cpu_trainer = lambda: Timed
-    model = BaseModel(str(base), "benchmark", base)
-    own = {**settings, "precision": "fp32"}
-    adapter.train(model, dataset, LORA, own, output, lambda line: None)
+    with (
+        mock.patch.object(sft, "training_arguments", limited),
+        mock.patch.object(sft, "cpu_trainer", lambda: Timed),
+    ):
+        sft.train(
+            BaseModel(str(base), "benchmark", base),
+            dataset,
+            LoraSettings.model_validate(LORA),
+            TrainingConfig.model_validate({**settings, "precision": "fp32"}),
+            output,
+            lambda line: None,
+        )
     return rates[0]
 
 
@@ -92,8 +106,6 @@ def _rate(trainer: Any, began: float) -> float:
 
 def main() -> None:
     """Runs what the arguments name: `ours` or `bare_trl`, the dataset's folder, packing 0 or 1."""
-    from ft_assets.stages.models.base_model import fetch_base_model
-
     name, dataset, packing = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "1"
     size = 2 if packing else 16
     settings = {**SETTINGS, "packing": packing, "per_device_train_batch_size": size}

@@ -62,6 +62,7 @@ SETTINGS: dict[str, object] = {
     "data.gates.cut_tokens": 0.5,
     "data.template": "alpaca",
     "data.system_prompt": "Be brief.",
+    "data.train_on": "last",
     "data.eval_fraction": 0.3,
     "data.seed": 18,
     "data.export_formats": ["jsonl"],
