@@ -87,7 +87,7 @@ def ours(base: Path, dataset: Path, settings: dict[str, Any], output: Path) -> f
 
     with (
         mock.patch.object(sft, "training_arguments", limited),
-        mock.patch.object(sft, "cpu_trainer", lambda: Timed),
+        mock.patch.object(sft, "cpu_trainer", return_value=Timed),
     ):
         sft.train(
             BaseModel(str(base), "benchmark", base),

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from ft_assets.engine.graph import upstream
 from ft_assets.engine.project import Made
 from ft_assets.errors import StageError, UserError
-from ft_assets.records import Example, prompt_of
+from ft_assets.records import DroppedRow, Example, prompt_of
 from ft_assets.stages.dataset.split import split_groups
+from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.templates.tokenization import IGNORED, tokenized_rows
 from ft_assets.tables import read_table
 from ft_assets_tests.conftest import PROSE, Corpus, sources
 
@@ -128,3 +130,49 @@ def test_the_same_inputs_give_the_same_bytes(corpus: Corpus) -> None:
     again = corpus.project.make("ferry", "formatted_dataset", force=True)
     assert not again.reused
     assert {name: item["sha256"] for name, item in again.manifest.files.items()} == first
+
+
+def _conversation(answers: int) -> dict[str, object]:
+    turns = []
+    for n in range(answers):
+        turns.append({"role": "user", "content": f"What is in crate {n}?"})
+        turns.append({"role": "assistant", "content": f"Crate {n} holds {n * 7} pears."})
+    return {"messages": turns}
+
+
+def test_every_answer_of_a_conversation_is_trained_once_and_counted(corpus: Corpus) -> None:
+    corpus.write("crates.json", json.dumps([_conversation(4)]))
+    corpus.settings("data: {eval_fraction: 0, near_duplicates: 1.0}")
+    made, folder = _make(corpus)
+    [row] = [row for row in _rows(folder, "train") if len(row.segments) == 8]
+    trained = [each["text"] for each in row.segments if each["trained"]]
+    assert trained == [f"Crate {n} holds {n * 7} pears.<|im_end|>" for n in range(4)]
+    assert made.manifest.counts["train_trained_tokens"] == sum(
+        sum(label != IGNORED for label in each["labels"])
+        for each in tokenized_rows(folder / "train.parquet", tokenizer_of(folder / "tokenizer"))
+    )
+    corpus.settings("data: {eval_fraction: 0, near_duplicates: 1.0, train_on: last}")
+    _, folder = _make(corpus)
+    [row] = [row for row in _rows(folder, "train") if "crate 3" in prompt_of(row.segments)]
+    assert [each["text"] for each in row.segments if each["trained"]] == trained[-1:]
+
+
+@pytest.mark.parametrize("template", ["alpaca", "chatml"])
+def test_a_conversation_cut_by_max_length_keeps_its_first_answers(
+    corpus: Corpus, template: str
+) -> None:
+    corpus.write("crates.json", json.dumps([_conversation(30)]))
+    corpus.settings(
+        f"data: {{eval_fraction: 0, template: {template}, system_prompt: ''}}\n"
+        "training: {max_length: 128}"
+    )
+    made, folder = _make(corpus)
+    dropped = list(read_table(folder / "dropped.parquet", DroppedRow))
+    if template == "alpaca":
+        assert any("room for one question" in row.reason for row in dropped)
+        return
+    assert not any("prompt alone" in row.reason for row in dropped)
+    [row] = [row for row in _rows(folder, "train") if row.cut_tokens]
+    assert row.tokens == 128
+    assert 30 < row.trained_tokens < 128
+    assert made.manifest.checks["rows_add_up"]["passed"]
