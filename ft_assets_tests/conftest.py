@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -263,9 +264,13 @@ def workers_of(project: Project) -> list[int]:
 RunCLI = Callable[..., subprocess.CompletedProcess[str]]
 
 
+_IN_PROCESS = {"impact", "init", "lineage", "prune", "show", "status", "validate", "verify"}
+"""The verbs that need no Dagster: run here, a test saves the start of a process."""
+
+
 @pytest.fixture
 def cli(project: Project, tmp_path: Path) -> RunCLI:
-    """Runs `ft-assets` as a user does, in its own process."""
+    """Runs `ft-assets` as a user does: in a process of its own if the verb runs the graph."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {
@@ -274,10 +279,13 @@ def cli(project: Project, tmp_path: Path) -> RunCLI:
             "DAGSTER_HOME": str(tmp_path / "dagster"),
             "COLUMNS": "200",
             "NO_COLOR": "1",
+            **environment,
         }
+        if arguments and arguments[0] in _IN_PROCESS:
+            return _run_here(list(arguments), own, tmp_path)
         return subprocess.run(
             [sys.executable, "-m", "ft_assets.cli", *arguments],
-            env={**os.environ, **own, **environment},
+            env={**os.environ, **own},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -285,3 +293,27 @@ def cli(project: Project, tmp_path: Path) -> RunCLI:
         )
 
     return run
+
+
+def _run_here(
+    arguments: list[str], environment: dict[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """What a process would give that runs `ft-assets` with these arguments in `folder`."""
+    from ft_assets.cli import main
+    from ft_assets.cli.console import err, out
+
+    said, complained, code = StringIO(), StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(complained):
+        patch.setenv("FT_ASSETS_DEBUG", "")  # the command line sets it: it is set back here
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["ft-assets", *arguments])
+        for console in (out, err):
+            patch.setattr(console, "width", int(environment["COLUMNS"]))
+            patch.setattr(console, "no_color", True)
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, code, said.getvalue(), complained.getvalue())
