@@ -30,7 +30,7 @@ class Node:
 GRAPH: dict[str, Node] = {
     "raw_documents": Node((CORPUS_FILES,), "4", "Text and instruction records of the corpus."),
     "chunks": Node(("raw_documents",), "4", "Documents cut to size."),
-    "qa_pairs": Node(("chunks",), "5", "Question-answer pairs made from the chunks."),
+    "qa_pairs": Node(("chunks",), "6", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
         "5",

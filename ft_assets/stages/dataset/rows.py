@@ -22,7 +22,7 @@ _BATCH = 1_000
 _TOKEN_CHARACTERS = 128
 """The characters of the longest tokens of known vocabularies: more than this times the limit is too long,
 whatever the text."""
-FAULT = "the template renders it with a fault"
+FAULT = "the template renders it incorrectly"
 """The start of the reason of a row whose token ids are wrong."""
 
 

@@ -127,7 +127,7 @@ def read_answer(form: Form, stop_reason: str | None, text: str, count: int) -> A
     if stop_reason in ("max_tokens", "model_context_window_exceeded"):
         return Answer("truncated", f"it was cut off ({stop_reason})")
     if stop_reason not in ("end_turn", "stop_sequence"):
-        return Answer("invalid", f"it stopped for {stop_reason!r}")
+        return Answer("invalid", f"unexpected stop reason {stop_reason!r}")
     try:
         items = _items(form, json.loads(text))
         numbers = [item.pair for item in items if isinstance(item, Verdict)]

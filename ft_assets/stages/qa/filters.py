@@ -51,7 +51,7 @@ def fault_of(draft: Draft, chunk_plain: str) -> str | None:
         return "the evidence is too short to prove anything"
     for name, said in (("question", draft.question), ("answer", draft.answer)):
         if match := LEANING.search(said):
-            return f"the {name} leans on its source ({match[0].casefold()!r})"
+            return f"the {name} refers to its source ({match[0].casefold()!r})"
     return None
 
 
@@ -94,7 +94,9 @@ def without_duplicates(pairs: list[QAPair], first: int = 0) -> Sifted:
         if earlier is pair or place < first:
             found.kept.append(pair)
         else:
-            found.dropped.append(dropped_pair(pair, "it asks what another asks", earlier.pair_id))
+            found.dropped.append(
+                dropped_pair(pair, "it asks the same question as another pair", earlier.pair_id)
+            )
     return _without_near(found, first)
 
 
@@ -111,7 +113,7 @@ def _without_near(sifted: Sifted, first: int) -> Sifted:
     }
     gone = [
         dropped_pair(
-            sifted.kept[place], "it is nearly the same as another", sifted.kept[of].pair_id
+            sifted.kept[place], "it is a near-duplicate of another pair", sifted.kept[of].pair_id
         )
         for place, of in near.items()
     ]

@@ -14,7 +14,7 @@ from ft_assets.stages.qa.answer import VERDICTS, Answer, Draft
 from ft_assets.stages.qa.filters import Sifted, dropped_pair
 from ft_assets.stages.qa.prompt import Recipe, Request, fenced_source, mark_of, render_prompt
 
-REJECTED = "the judge rejects it"
+REJECTED = "the judge rejected it"
 
 DEFAULT_JUDGE_PROMPT = """\
 You check question-answer pairs that were written from a source, before another model learns them.

@@ -237,7 +237,7 @@ def test_what_is_turned_away_is_left_out_once_others_are_answered(tmp_path: Path
 
     with open_ledger(tmp_path) as book:
         settle(book, "poison", "failed")
-        assert book.hopeless == "no"  # nothing was answered: the endpoint may be at fault
+        assert book.blocked_reason == "no"  # nothing was answered: the endpoint may be at fault
         assert not book.left_out
         settle(book, "a", "answered")
         assert set(book.left_out) == {"poison"}
@@ -245,9 +245,9 @@ def test_what_is_turned_away_is_left_out_once_others_are_answered(tmp_path: Path
         settle(book, "poison", "failed")
         assert set(book.left_out) == {"poison"}  # as it was before
         settle(book, "b", "failed")
-        assert book.hopeless
+        assert book.blocked_reason
     with open_ledger(tmp_path) as book:
-        assert book.hopeless
+        assert book.blocked_reason
         settle(book, "b", "answered")
         assert set(book.left_out) == {"poison"}
         settle(book, "poison", "answered")

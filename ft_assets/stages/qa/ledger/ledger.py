@@ -139,7 +139,7 @@ class Ledger:
         return len(self._open)
 
     @property
-    def hopeless(self) -> str:
+    def blocked_reason(self) -> str:
         """Why this build cannot succeed; "" if it can.
 
         It cannot if all requests are refused for their content, unless these are only requests that were
@@ -153,13 +153,13 @@ class Ledger:
     @property
     def left_out(self) -> dict[str, str]:
         """The requests that this build leaves out, by key, each with the error."""
-        return {} if self.hopeless else self.making.turned_away
+        return {} if self.blocked_reason else self.making.turned_away
 
     def require_hope(self) -> None:
         """Raises StageError if every request is refused for its content."""
-        if self.hopeless:
+        if self.blocked_reason:
             raise StageError(
-                f"every request is refused: {self.hopeless}. Nothing is published. Running again sends "
+                f"every request is refused: {self.blocked_reason}. Nothing is published. Running again sends "
                 f"them once more; all earlier answers are kept in {self.path}"
             )
 

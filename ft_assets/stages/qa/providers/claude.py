@@ -83,7 +83,7 @@ def claude_call(base_url: str | None, price: Price) -> Call:
             raw = client.messages.with_raw_response.create(**parameters(request, price))
         except anthropic.APIStatusError as error:
             said = error_text(error, key)
-            return turned_away(error, said, request.recipe.model)
+            return error_reply(error, said, request.recipe.model)
         except anthropic.APIConnectionError as error:
             return lost(error, str(client.base_url))
         return read_reply(raw.http_response.content, raw.headers)
@@ -137,10 +137,12 @@ def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
     return found
 
 
-def turned_away(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
+def error_reply(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
     """What an answer with an error status means for the request, and for all others."""
     headers, host = error.response.headers, str(error.request.url.host)
-    return refused(error.status_code, headers, said, hopeless(error.status_code, said, model, host))
+    return refused(
+        error.status_code, headers, said, fatal_reason(error.status_code, said, model, host)
+    )
 
 
 def refused(
@@ -158,7 +160,7 @@ def refused(
     )
 
 
-def hopeless(
+def fatal_reason(
     status: int, said: str, model: str, host: str, key: str = KEY
 ) -> UserError | StageError | None:
     """The error for a status that every other request would get too; None if others may succeed.

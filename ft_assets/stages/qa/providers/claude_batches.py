@@ -16,12 +16,12 @@ from ft_assets.stages.qa.providers.claude import (
     TIMEOUT_SECONDS,
     api_key,
     client_of,
+    error_reply,
     error_text,
-    hopeless,
+    fatal_reason,
     lost,
     parameters,
     reply_of,
-    turned_away,
 )
 from ft_assets.stages.qa.retry import QUESTIONS, Retry, retry_after
 from ft_assets.stages.qa.send import Reply
@@ -86,7 +86,7 @@ class ClaudeBatches:
             return self._client.messages.batches.create(requests=bodies).id
         except anthropic.APIStatusError as error:
             model = bodies[0]["params"]["model"]
-            return turned_away(error, error_text(error, self._key), model)
+            return error_reply(error, error_text(error, self._key), model)
         except anthropic.APIConnectionError as error:
             return lost(error, str(self._client.base_url))
         except (anthropic.APIError, ValueError) as error:  # an answer that cannot be read
@@ -176,5 +176,5 @@ def _reply(result: dict[str, Any], model: str, host: str) -> Reply:
     error = (result.get("error") or {}).get("error") or {}
     kind = str(error.get("type"))
     said = f"{kind}: {error.get('message')}"[:500]
-    stop = hopeless(_STATUS.get(kind, 0), said, model, host)
+    stop = fatal_reason(_STATUS.get(kind, 0), said, model, host)
     return Reply("failed", error=said, again="later" if kind in _PASSING else "", stop=stop)

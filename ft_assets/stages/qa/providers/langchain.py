@@ -14,7 +14,7 @@ from ft_assets.errors import UserError
 from ft_assets.extras import require
 from ft_assets.stages.qa.answer import FORMS, Form
 from ft_assets.stages.qa.prompt import Recipe, Request
-from ft_assets.stages.qa.providers.claude import TIMEOUT_SECONDS, api_key, hopeless, refused
+from ft_assets.stages.qa.providers.claude import TIMEOUT_SECONDS, api_key, fatal_reason, refused
 from ft_assets.stages.qa.send import Call, Reply
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: 
         said = said.replace(key, "…")
     if status:
         said = said[:500]
-        stop = hopeless(status, said, model, at, key_names)
+        stop = fatal_reason(status, said, model, at, key_names)
         if status == 401 and not keys:
             stop = UserError(f"{at} needs a key ({said}): set {key_names}")
         return refused(status, headers, said, stop)
