@@ -86,11 +86,11 @@ def _only(default: Any) -> AfterValidator:
 
 
 class LoraSettings(Section):
-    """The LoRA adapter, with the keys of PEFT's `LoraConfig`."""
+    """The LoRA adapter, with the keys of PEFT's `LoraConfig`. A null `lora_dropout` is 0."""
 
     r: int = setting(16, "corpus", "shapes", ge=1, le=256)
     lora_alpha: int = setting(32, "corpus", "shapes", ge=1, le=512)
-    lora_dropout: float = setting(0.05, "corpus", "shapes", ge=0.0, le=0.5)
+    lora_dropout: float | None = setting(None, "corpus", "shapes", ge=0.0, le=0.5)
     target_modules: Literal["all-linear", "attention"] | list[str] = setting(
         "all-linear", "corpus", "shapes"
     )
@@ -325,14 +325,18 @@ class AugmentConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The training run, with the keys of TRL's `SFTConfig`; `precision` replaces its dtype flags."""
+    """The training run, with the keys of TRL's `SFTConfig`; `precision` replaces its dtype flags.
 
-    num_train_epochs: float = setting(3.0, "corpus", "shapes", gt=0.0, le=1000.0)
-    learning_rate: float = setting(2e-4, "corpus", "shapes", gt=0.0, le=1.0)
-    per_device_train_batch_size: int = setting(8, "corpus", "shapes", ge=1, le=4096)
+    `num_train_epochs`, `learning_rate`, `per_device_train_batch_size` and `packing` are chosen from model
+    and data if they are null.
+    """
+
+    num_train_epochs: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1000.0)
+    learning_rate: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1.0)
+    per_device_train_batch_size: int | None = setting(None, "corpus", "shapes", ge=1, le=4096)
     gradient_accumulation_steps: int = setting(1, "corpus", "shapes", ge=1, le=4096)
     max_length: int = setting(1024, "corpus", "shapes", ge=8, le=1_000_000)
-    packing: bool = setting(False, "corpus", "shapes")
+    packing: bool | None = setting(None, "corpus", "shapes")
     gradient_checkpointing: bool = setting(False, "corpus", "shapes")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "corpus", "shapes")
     optim: Literal["adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = setting(

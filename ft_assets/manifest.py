@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -60,7 +60,7 @@ class Manifest:
 
     It stays small for any corpus: the documents behind the artifact are in SOURCES next to it. `version`,
     the digest of the content, does not cover them, because they contain paths. `sources` is the digest
-    of that file.
+    of that file. `chosen` are the values that were chosen for settings that are null.
     """
 
     asset: str
@@ -81,6 +81,7 @@ class Manifest:
     started: str
     ended: str
     tools: dict[str, str]
+    chosen: Settings = field(default_factory=dict)
     schema: int = MANIFEST_SCHEMA
 
     def to_json(self) -> str:

@@ -31,6 +31,7 @@ def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Me
             else dg.MetadataValue.int(value)
             for name, value in manifest.counts.items()
         },
+        **{f"chosen {key}": str(value) for key, value in manifest.chosen.items()},
         **manifest.cost,
         "documents": table(
             [

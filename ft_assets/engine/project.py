@@ -221,6 +221,7 @@ class Project(DataFolder):
                 started=started,
                 ended=_utc_now(),
                 tools=outcome.tools,
+                chosen=outcome.chosen,
             )
             nearest = above.get(GRAPH[asset].inputs[0])
             return self.storage.publish(held, folder, manifest, nearest), False

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 from ft_assets.config import ModelConfig, TrainingConfig
-from ft_assets.manifest import SOURCES, Verdict
+from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tuned_model import BASE_MODEL
+from ft_assets.stages.training.chooser import choose, read_data
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import read_table, write_table
 
@@ -26,12 +27,15 @@ def build(job: Job, report: Report) -> Outcome:
     """Builds `adapter`: the PEFT adapter, its tokenizer, `loss_history` and `base_model.json`."""
     model = job.section(ModelConfig)
     base = fetch_base_model(model.base, model.revision)
+    dataset = job.inputs["formatted_dataset"]
+    settings = choose(job.section(TrainingConfig), model.lora, read_data(dataset, base.folder))
+    report(_said(settings.chosen))
     started = time.monotonic()
     history = train(
         base,
-        job.inputs["formatted_dataset"],
-        model.lora,
-        job.section(TrainingConfig),
+        dataset,
+        settings.lora,
+        settings.training,
         job.output,
         report,
     )
@@ -57,7 +61,14 @@ def build(job: Job, report: Report) -> Outcome:
             **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
             "base_revision": base.revision,
         },
+        chosen=settings.chosen,
     )
+
+
+def _said(chosen: Settings) -> str:
+    """The chosen settings in one line of progress."""
+    said = ", ".join(f"{key} {value}" for key, value in chosen.items())
+    return f"chosen from model and data: {said}" if said else "every training setting is set"
 
 
 def _write_sources(path: Path, output: Path) -> None:

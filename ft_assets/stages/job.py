@@ -117,13 +117,14 @@ class Outcome:
 
     `checks` maps the name of each of the stage's CHECKS to its verdict. A stage that uses only some of
     its inputs' documents writes them to SOURCES in its output; else they are those of the nearest
-    input.
+    input. `chosen` are the values that it chose for settings that are null, by dotted key.
     """
 
     counts: dict[str, int | float] = field(default_factory=dict)
     checks: dict[str, Verdict] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
+    chosen: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
