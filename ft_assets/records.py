@@ -119,13 +119,15 @@ class SourceDocument:
 class RejectedDocument:
     """A file, or a part of it, that could not be used, and why. Paths are in `sources.parquet`.
 
-    `whole` is true if nothing in the file could be used.
+    `whole` is true if nothing in the file could be used. `of_bytes` is then the size of all documents
+    of known types together; else, and for an unknown type, 0. The gate on rejected bytes needs it, and no other table has it.
     """
 
     document_id: str
     media_type: str
     reason: str
     whole: bool
+    of_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -233,10 +235,12 @@ class Example:
 
     `kind` is its origin: an instruction `record`, a `qa` pair, or a chunk's `text` (whose prompt is the
     begin-of-sequence token or empty). `origin_id` is the id of that record, pair or chunk; `variant` is
-    0 for the origin itself and counts its augmented variants from 1. `split_group` is the unit that is
-    never on both sides of the split; variants have that of their origin. `cut_tokens` is the number of
+    0 for the origin itself and counts its augmented variants from 1. `split_group` is the smallest unit
+    that is never on both sides of the split (a chunk with its pairs, or equal answers); variants have
+    that of their origin. `cut_tokens` is the number of
     tokens that `training.max_length` cuts off; `tokens` does not include them. `escaped` is true if a
-    message contained a marker of the template, which was escaped.
+    message contained a marker of the template, which was escaped, `normalized` if white space in it was
+    changed (`augment.normalize_whitespace`).
     """
 
     example_id: str
@@ -251,6 +255,7 @@ class Example:
     trained_tokens: int
     cut_tokens: int
     escaped: bool
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,12 +281,15 @@ class Sketch:
     `exact` is a hash of its text with case and white space folded. `asks` contains a hash of the words
     of each question in it (little-endian int64; empty for plain text). `minhash` and `ngrams` are
     little-endian uint32: see `stages/duplicates.py`. `split_group` is the origin's own, before
-    duplicates join groups.
+    duplicates join groups: a pair has that of its chunk. `start` and `end` are those of a chunk; 0
+    for records and pairs.
     """
 
     text_id: str
     origin_id: str
     split_group: int
+    start: int
+    end: int
     exact: int
     asks: bytes
     minhash: bytes
@@ -343,6 +351,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "media_type": "string",
         "reason": "string",
         "whole": "bool",
+        "of_bytes": "int64",
     },
     Quality: {
         "text_id": "string",
@@ -407,6 +416,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "trained_tokens": "int32",
         "cut_tokens": "int32",
         "escaped": "bool",
+        "normalized": "bool",
     },
     DroppedRow: {
         "text_id": "string",
@@ -421,6 +431,8 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "text_id": "string",
         "origin_id": "string",
         "split_group": "uint64",
+        "start": "int64",
+        "end": "int64",
         "exact": "int64",
         "asks": "binary",
         "minhash": "binary",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BATCH = 1_000
 FAULT = "the template renders it with a fault"
 """The start of the reason of a row whose token ids are wrong."""
+TOO_LONG = "its prompt alone fills training.max_length"
+"""The start of the reason of a row without room for an answer."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class _Conversation:
     variant: int
     turns: Sequence[Message]
     context: str | None
+    normalized: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class _Unit:
     origin_id: str
     variant: int
     rendered: Rendered
+    normalized: bool
 
 
 class RowMaker:
@@ -67,7 +71,8 @@ class RowMaker:
 
     def _texts(self, named: Iterable[tuple[str, Any]]) -> Iterator[_Unit | DroppedRow]:
         for origin_id, origin in named:
-            yield _Unit(origin_id, 0, self._manager.text(origin.text))
+            text = self._augmenter.normalize_prose(origin.text)
+            yield _Unit(origin_id, 0, self._manager.text(text), text != origin.text)
 
     def _formatted(
         self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
@@ -78,16 +83,17 @@ class RowMaker:
                 if isinstance(row, CannotRenderError):
                     yield _dropped(origins, each.origin_id, each.variant, str(row))
                 else:
-                    yield _Unit(each.origin_id, each.variant, row)
+                    yield _Unit(each.origin_id, each.variant, row, each.normalized)
 
     def _asked(
         self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
     ) -> Iterator[_Conversation]:
         for origin_id, origin in named:
-            messages, context = conversation_of(origins.kind, origin)
-            context = self._augmenter.normalize(context) if context else context
+            messages, given = conversation_of(origins.kind, origin)
+            context = self._augmenter.normalize(given) if given else given
+            normalized = context != given or self._augmenter.changes(messages)
             for variant, turns in enumerate(self._augmenter.variants(messages, origin_id)):
-                yield _Conversation(origin_id, variant, turns, context)
+                yield _Conversation(origin_id, variant, turns, context, normalized)
 
     def _counted(
         self, origins: OriginGroup, units: list[_Unit | DroppedRow], groups: dict[str, int]
@@ -104,7 +110,7 @@ class RowMaker:
             fault = self._manager.row_faults(prompt, completion)
             reason = f"{FAULT}: {fault}" if fault else None
             if fault is None and len(prompt) >= self._max_length:
-                reason = f"its prompt alone fills training.max_length ({self._max_length} tokens)"
+                reason = f"{TOO_LONG} ({self._max_length} tokens)"
             if reason:
                 yield _dropped(origins, unit.origin_id, unit.variant, reason, total)
             else:
@@ -128,6 +134,7 @@ class RowMaker:
             trained_tokens=kept - prompt,
             cut_tokens=total - kept,
             escaped=rendered.escaped,
+            normalized=unit.normalized,
         )
 
 
