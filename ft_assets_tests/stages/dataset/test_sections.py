@@ -4,6 +4,7 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,12 +199,10 @@ def test_a_document_more_does_not_move_the_others(seed: int) -> None:
     assert after.held_out[len(pieces) :].any()
 
 
-def test_chunks_cut_by_tokens_are_split_by_the_seed(tokenizer: object) -> None:
+def test_chunks_cut_by_tokens_are_split_by_the_seed(tokenizer: Any) -> None:
     texts = [prose(at, 600) for at in range(3)]
     spans = [
-        (at, *span)
-        for at, text in enumerate(texts)
-        for span in token_cut(tokenizer, 200, 40)(text)  # type: ignore[arg-type]
+        (at, *span) for at, text in enumerate(texts) for span in token_cut(tokenizer, 200, 40)(text)
     ]
     chunks, pieces = chunks_of(texts, spans)
     drawn = [split(chunks, pieces, seed) for seed in range(6)]
@@ -236,10 +235,10 @@ def documents(corpus: Corpus, pico_model: Path) -> Corpus:
 
 def test_every_document_is_learned_from_and_what_is_held_out_is_named(documents: Corpus) -> None:
     manifest, folder = make(documents)
-    train, held_out, gone = (
-        list(read_table(folder / f"{name}.parquet", record))
-        for name, record in (("train", Example), ("eval", Example), ("dropped", DroppedRow))
+    train, held_out = (
+        list(read_table(folder / f"{side}.parquet", Example)) for side in ("train", "eval")
     )
+    gone = list(read_table(folder / "dropped.parquet", DroppedRow))
     assert 0.06 <= len(held_out) / (len(held_out) + len(train)) <= 0.16
     assert {row.text_id for row in train} == {row.text_id for row in [*train, *held_out]}
     assert {row.reason for row in gone} <= {"it shares words with the other side of the split"}
