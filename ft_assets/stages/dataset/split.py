@@ -167,6 +167,8 @@ def _part_sections(
         return False
     chunk_of = _chunk_of(origins, places)
     counted = (reason == 0) & (chunk_of >= 0)
+    if not counted.any():
+        return False
     chunks = _chunks(origins, places, np.bincount(chunk_of[counted], minlength=len(places)))
     index = {place: at for at, place in enumerate(places.tolist())}
 
