@@ -165,9 +165,15 @@ def _known(previous: Previous | None) -> dict[_Key, SourceDocument]:
 
 def _rejected(sources: list[SourceDocument]) -> list[RejectedDocument]:
     """The rows of `rejected.parquet`: each reason once per document, in order."""
+    documents = {line.document_id: line.bytes for line in sources if line.media_type != UNKNOWN}
+    total = sum(documents.values())
     rows = {
-        RejectedDocument(line.document_id, line.media_type, reason, line.text_id is None): None
+        RejectedDocument(
+            line.document_id, line.media_type, reason, whole, total if known else 0
+        ): None
         for line in sources
+        for whole in [line.text_id is None]
+        for known in [whole and line.media_type != UNKNOWN]
         for reason in line.rejected
     }
     return sorted(rows, key=lambda row: row.document_id)
