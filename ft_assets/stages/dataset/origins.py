@@ -95,8 +95,9 @@ def _sketch_of(kind: Kind, origin_id: str, origin: Any) -> Sketch:
     asks = b"".join(
         hash_text(fold_words(each)).to_bytes(8, "little", signed=True) for each in asked
     )
-    # Wordings of one question share an answer, and pairs share their chunk: keep them together.
-    group = hash_group(said[len(messages) - 1] if kind == "record" else origin.chunk_id)
+    # Wordings of one question share their answers, and pairs share their chunk: keep them together.
+    answers = [_said(message) for message in messages if message["role"] == "assistant"]
+    group = hash_group("\0".join(answers) if kind == "record" else origin.chunk_id)
     return _sketched(origin.text_id, origin_id, group, (0, 0), "\n\n".join(said), asks)
 
 
