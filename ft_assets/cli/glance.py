@@ -99,9 +99,8 @@ def _unused(glance: "Glance") -> Iterator[str]:
     for path, keys in islice(glance.unused_keys.items(), _UNUSED_FILES):
         shown = [f"{key} ({counted(count, 'record')})" for key, count in keys.items()]
         yield f"keys that are not used in {path}: {listed(shown, _UNUSED_KEYS)}"
-    if more := len(glance.unused_keys) - _UNUSED_FILES:
-        if more > 0:
-            yield f"keys that are not used in {counted(more, 'more file')}: see --json"
+    if (more := len(glance.unused_keys) - _UNUSED_FILES) > 0:
+        yield f"keys that are not used in {counted(more, 'more file')}: see --json"
 
 
 def _held_out(glance: "Glance") -> str:

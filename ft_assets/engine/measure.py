@@ -103,9 +103,10 @@ class Meter:
 
     def _add_records(self, table: "pa.Table") -> None:
         """Counts answers and characters by column; of the texts only a sample is looked at."""
-        import pyarrow.compute as pc
+        import pyarrow.compute as compute
 
-        turns = table["messages"].combine_chunks()
+        pc: Any = compute  # the stubs do not know these combinations of types
+        turns: Any = table["messages"].combine_chunks()
         messages = turns.flatten()
         contents = pc.struct_field(messages, "content")
         answers = pc.and_(
