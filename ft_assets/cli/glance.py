@@ -42,7 +42,7 @@ def print_glance(corpus: str, glance: "Glance", base: str) -> None:
     mark = "[red]stopped[/]" if glance.stops else "[green]ok[/]"
     out.print(f"{mark} {corpus}: {files}{warning}, {size}, base model {base}", soft_wrap=True)
     for line in lines(glance):
-        out.print(f"  {escape(line)}", soft_wrap=True, emoji=False)
+        out.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def lines(glance: "Glance") -> Iterator[str]:

@@ -136,35 +136,36 @@ class Origins:
         if what in ("documents", "records", "chunks"):
             return [Behind(places.of(row), None, _own_notes(row)) for row in rows]
         if what == "pairs":
-            chunks = self._find("text", {row["chunk_id"] for row in rows}, _texts(rows))
+            found = self._find("text", {row["chunk_id"] for row in rows}, _texts(rows))
+            chunks = {chunk["chunk_id"]: chunk for chunk in found}
             return [Behind(places.of(chunks.get(row["chunk_id"]) or row)) for row in rows]
         return self._of_dataset(rows, places)
 
     def _of_dataset(self, rows: list[dict[str, Any]], places: "_Paths") -> list[Behind]:
         """What is behind rows of the dataset: their records, pairs or chunks."""
-        origins = self._origins(rows)
-        kept = self._kept(rows)
+        origins, kept = self._origins(rows), self._kept(rows)
         found = []
         for row in rows:
-            origin = origins.get((row["kind"], row["origin_id"]))
-            chunk = (
-                origins.get(("text", origin["chunk_id"]))
-                if row["kind"] == "qa" and origin
-                else None
-            )
+            copies = origins.get((row["kind"], row["text_id"], row["origin_id"]), [None])
+            # Equal records have one id, and the first of them is kept.
+            origin = copies[-1 if row.get("kept_id") == row["origin_id"] else 0]
+            chunk = None
+            if row["kind"] == "qa" and origin:
+                chunk = origins.get(("text", row["text_id"], origin["chunk_id"]), [None])[0]
             notes = _row_notes(row)
             if row.get("kept_id"):
                 notes.append(f"it duplicates {kept.get(row['kept_id'], row['kept_id'][:8])}")
             found.append(Behind(places.of(chunk or origin or row), origin, notes))
         return found
 
-    def _origins(self, rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-        """The records, pairs and chunks of rows, with the chunks of the pairs."""
-        found: dict[tuple[str, str], dict[str, Any]] = {}
+    def _origins(self, rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[Any]]:
+        """The records, pairs and chunks of rows, by kind, text and id, with the chunks of the pairs."""
+        found: dict[tuple[str, str, str], list[Any]] = {}
         wanted = {kind: {r["origin_id"] for r in rows if r["kind"] == kind} for kind in _KINDS}
         for kind in ("record", "qa", "text"):
-            for key, origin in self._find(kind, wanted[kind], _texts(rows)).items():
-                found[kind, key] = origin
+            for origin in self._find(kind, wanted[kind], _texts(rows)):
+                key = (kind, origin["text_id"], origin[_KINDS[kind].ids])
+                found.setdefault(key, []).append(origin)
                 if kind == "qa":
                     wanted["text"].add(origin["chunk_id"])
         return found
@@ -173,27 +174,26 @@ class Origins:
         """Where the origins are that dropped rows duplicate. Their texts are not known, so that their
         ids are searched for in all tables of the same kind.
         """
-        found = {}
+        kept: dict[str, str] = {}
         for kind in _KINDS:
             wanted = {r["kept_id"] for r in rows if r.get("kept_id") and r["kind"] == kind}
             origins = self._find(kind, wanted, None)
-            places = _Paths(self._files, {origin["text_id"] for origin in origins.values()})
-            found |= {key: str(places.of(origin) or key[:8]) for key, origin in origins.items()}
-        return found
+            places = _Paths(self._files, _texts(origins))
+            for origin in origins:
+                key = origin[_KINDS[kind].ids]
+                kept.setdefault(key, str(places.of(origin) or key[:8]))
+        return kept
 
     def _find(
         self, kind: str, ids: Collection[str], text_ids: Collection[str] | None
-    ) -> dict[str, dict[str, Any]]:
-        """The records, pairs or chunks with these ids."""
+    ) -> list[dict[str, Any]]:
+        """The records, pairs or chunks with these ids, in order; without `text_ids` the first of each."""
         view, name = self._view(kind), _KINDS[kind].ids
         if not ids or view is None:
-            return {}
-        found: list[int] = []
-        for place in view.places([name], has(name, set(ids)), text_ids):
-            found.append(place)
-            if len(found) == len(ids):
-                break
-        return {row[name]: row for row in view.at(found)}
+            return []
+        if text_ids is None:
+            return view.at(view.first(name, ids))
+        return view.at(list(view.places([name], has(name, set(ids)), text_ids)))
 
     def _view(self, kind: str) -> TableView | None:
         """The table of one kind; None if it is gone."""

@@ -201,9 +201,7 @@ def _rows(what: str, found: list[dict[str, Any]], origins: Origins) -> list[Row]
     """Rows as they are shown, each with its place."""
     if what == "rejected":
         return [
-            Row(
-                Place(row["path"], None, None, 0), [Part("", each) for each in row["rejected"]], row
-            )
+            Row(Place(row["path"], None, None, 0), [Part("", _reasons(row["rejected"]))], row)
             for row in found
         ]
     behind = origins.behind(what, found)
@@ -214,6 +212,13 @@ def _rows(what: str, found: list[dict[str, Any]], origins: Origins) -> list[Row]
 
 
 _SHORT = 8
+_REASONS = 20
+
+
+def _reasons(found: list[str]) -> str:
+    """The reasons why something of a file was left out, a line each, if they are not too many."""
+    more = len(found) - _REASONS
+    return "\n".join([*found[:_REASONS], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def _id(what: str, row: dict[str, Any]) -> str:

@@ -57,6 +57,18 @@ class TableView:
         tables = self._tables(places, [column])
         return [value for table in tables for value in table[column].to_pylist()]
 
+    def first(self, column: str, wanted: Collection[str]) -> list[int]:
+        """The places where these values are first in a column; nothing is read beyond the last one."""
+        missing, found = set(wanted), []
+        for group in self._groups:
+            if not missing:
+                break
+            for place, value in enumerate(_read(group, [column])[column].to_pylist(), group.start):
+                if value in missing:
+                    missing.remove(value)
+                    found.append(place)
+        return found
+
     def _tables(self, places: Sequence[int], columns: list[str] | None) -> "Iterator[pa.Table]":
         starts = [group.start for group in self._groups]
         for at, inside in groupby(places, key=lambda place: bisect_right(starts, place) - 1):
