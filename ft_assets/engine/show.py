@@ -11,6 +11,7 @@ from ft_assets.engine.masks import contains, either, every, has, not_empty
 from ft_assets.engine.origins import Found, Origins, Place
 from ft_assets.engine.project import Project
 from ft_assets.engine.shown import PARTS, SEARCHED, Part
+from ft_assets.engine.storage import Storage
 from ft_assets.engine.table_view import Mask, TableView, spread
 from ft_assets.engine.words import listed
 from ft_assets.errors import UserError
@@ -54,6 +55,11 @@ class Row:
     values: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def heading(self) -> str:
+        """Where the row is from, and what there is to say about it."""
+        return " · ".join([str(self.place or "a file that is not known any more"), *self.notes])
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -87,11 +93,11 @@ def show(
     was never built, or if no such file is behind it.
     """
     manifest = require_made(project, corpus, TABLES[what].asset)
-    return show_version(project, manifest, what, most=most, grep=grep, source=source)
+    return show_version(project.storage, manifest, what, most=most, grep=grep, source=source)
 
 
 def show_version(
-    project: Project,
+    storage: Storage,
     manifest: Manifest,
     what: What,
     *,
@@ -100,8 +106,8 @@ def show_version(
     source: str | None = None,
 ) -> Shown:
     """The same, of a version that need not be the current one."""
-    folder = project.storage.folder(manifest.corpus, manifest.asset, manifest.version)
-    origins = Origins(project.storage, manifest)
+    folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
+    origins = Origins(storage, manifest)
     mask: Mask | None
     if what == "rejected":
         view = TableView(sources_path(folder, manifest))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ft_assets.files import visible
+
 _Values = dict[str, Any]
 
 
@@ -107,6 +109,17 @@ def marked(text: str) -> str:
     """A trained text between marks; a mark inside it is escaped."""
     inside = text.replace(_BEGIN, "\\" + _BEGIN).replace(_END, "\\" + _END)
     return f"{_BEGIN}{inside}{_END}"
+
+
+def as_text(parts: list[Part], head: int = _HEAD, tail: int = _TAIL) -> str:
+    """The parts as one text without colours: the trained ones are marked."""
+    found = ""
+    for part in parts:
+        text = shortened(visible(part.text), head, tail)
+        label = f"{part.label}: " if part.label else ""
+        found += "\n" if label and found else ""
+        found += label + (marked(text) if part.trained else text)
+    return found
 
 
 def shortened(text: str, head: int = _HEAD, tail: int = _TAIL) -> str:

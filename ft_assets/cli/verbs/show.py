@@ -97,35 +97,32 @@ def _title(found: "Shown", grep: str | None, source: str | None) -> str:
             return f"{name}: no {one}{wanted}, of {counted(found.total, one)}"
         return f"{name}: {_EMPTY.get(found.what, 'no rows')}"
     if found.matches is None:
-        return f"{name}: the first {counted(shown, one)}{wanted}; there are more"
+        first = one if shown == 1 else counted(shown, one)
+        return f"{name}: the first {first}{wanted}; there are more"
     if found.matches > shown:
         return f"{name}: {shown:,} of {counted(found.matches, one)}{wanted}, evenly spread"
     return f"{name}: {'all ' if shown > 1 else ''}{counted(shown, one)}{wanted}"
 
 
 def _head(row: "Row") -> Text:
-    """Where a row is from, and what is to say about it."""
-    where = visible(str(row.place)) if row.place else "a file that is not known any more"
-    notes = "".join(f" · {visible(note)}" for note in row.notes)
-    return Text.assemble("\n", (f"── {where}", "cyan"), (notes, "dim"))
+    """Where a row is from, and what there is to say about it."""
+    where, *notes = visible(row.heading).split(" · ", 1)
+    return Text.assemble(
+        "\n", (f"── {where}", "cyan"), ("".join(f" · {note}" for note in notes), "dim")
+    )
 
 
 def _text(row: "Row") -> Text:
     """The parts of a row: the trained ones green or marked, the others dim."""
-    from ft_assets.engine.shown import marked, shortened
+    from ft_assets.engine.shown import as_text, shortened
 
-    colours = out.is_terminal and not out.no_color
+    if not out.is_terminal or out.no_color:
+        return Text(as_text(row.parts))
     found = Text()
     for part in row.parts:
         if part.label:
-            if found:
-                found.append("\n")
+            found.append("\n" if found else "")
             found.append(f"{part.label}: ", "bold")
-        text = shortened(visible(part.text))
-        if part.trained is None:
-            found.append(text)
-        elif colours:
-            found.append(text, "green" if part.trained else "dim")
-        else:
-            found.append(marked(text) if part.trained else text)
+        style = "" if part.trained is None else "green" if part.trained else "dim"
+        found.append(shortened(visible(part.text)), style)
     return found
