@@ -34,7 +34,7 @@ def show(
     rows: Annotated[
         int,
         typer.Option(
-            "-n", min=1, max=1_000, metavar="NUMBER", help="How many rows to show at most."
+            "-n", min=1, max=1_000, metavar="NUMBER", help="How many rows to show, up to 1,000."
         ),
     ] = 5,
     grep: Annotated[
