@@ -36,7 +36,7 @@ from ft_assets.stages.dataset.rows import RowMaker
 from ft_assets.stages.dataset.split import REASONS, Decisions, decide
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
-from ft_assets.stages.job import Job, Outcome, Report, versions
+from ft_assets.stages.job import Job, Outcome, Report, reused_line, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
 from ft_assets.stages.questions import read_questions
@@ -107,6 +107,7 @@ def _rows_of(
             yield SidedRows(dropped=_rows(DroppedRow, chosen.dropped))
         taken = previous.take(group.text_id, set(origin_ids), chosen.kept)
         if taken is not None:
+            previous.reused += sum(map(len, (*taken.train, *taken.eval)))
             yield taken
             continue
         for some in batched(maker.rows_of(group, chosen.groups), _WRITTEN):
@@ -188,6 +189,9 @@ def build(job: Job, report: Report) -> Outcome:
     ):
         for text_id, groups in groupby(groups_of(job.inputs), key=lambda each: each.text_id):
             writer.write(text_id, _rows_of(groups, chooser, previous_rows, maker))
+    if previous:
+        made = writer.counts["train_rows"] + writer.counts["eval_rows"]
+        report(reused_line(made - previous_rows.reused, made, "rows rendered"))
     for reason, count in writer.dropped.items():
         report(f"{count} rows left out: {reason}")
     held_out = HeldOut(origins, decisions)

@@ -57,7 +57,7 @@ class SidedRows:
 
 
 class PreviousDataset:
-    """The rows of a previous dataset that was rendered with the same settings.
+    """The rows of a previous dataset that was rendered with the same settings; `reused` counts those taken.
 
     `chosen` are the reasons for dropping origins before rendering. Rows dropped for them are not
     reused, because these decisions may have changed since.
@@ -69,6 +69,7 @@ class PreviousDataset:
             for name in ("train", "eval", "dropped")
         )
         self._chosen = chosen
+        self.reused = 0
 
     def take(self, text_id: str, origin_ids: set[str], kept: dict[str, bool]) -> SidedRows | None:
         """The rows of the origins in `kept`, in order, each on the side that `kept` says (True: eval).
