@@ -143,14 +143,18 @@ class LoaderSettings(Section):
 class GateSettings(Section):
     """If a share is above its gate, nothing is trained on the dataset; 1.0 switches a gate off.
 
-    `rejected_documents`: of all documents, those that could not be read. `unsound_text`: of all
-    characters, those in documents whose text looks damaged. `duplicate_rows`: of all rows, those
+    `rejected_documents`: of all documents, those that could not be read, and `rejected_bytes` the
+    bytes in them. `rejected_records`: of all records, those that were turned away. `refused_rows`: of all
+    records, pairs and chunks, those that the template cannot render. `unsound_text`: of all characters, those in documents whose text looks damaged. `duplicate_rows`: of all rows, those
     that are duplicates or near-duplicates of another. `eval_overlap`: of the eval rows, those whose words
     are also in training rows. `cut_tokens`: of all tokens, those that `training.max_length` cuts off or
     drops.
     """
 
     rejected_documents: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
+    rejected_bytes: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
+    rejected_records: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
+    refused_rows: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
     unsound_text: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
     duplicate_rows: float = setting(0.2, "corpus", "chooses", ge=0.0, le=1.0)
     eval_overlap: float = setting(0.1, "corpus", "chooses", ge=0.0, le=1.0)
@@ -172,8 +176,9 @@ class DataConfig(Section):
     near-duplicates and only one is kept; at 1.0 only equal texts are dropped. `eval_overlap` says what
     happens to an eval row whose words are also in training rows. `template` says how a conversation is
     written as text; `system_prompt` replaces the template's own. `train_on` says which answers of a
-    conversation are trained. `eval_fraction` is the share held out
-    for evaluation. `export_formats` adds copies of the dataset as JSON Lines or text.
+    conversation are trained. `eval_fraction` is the share held out for evaluation. `eval_unit` says what
+    is held out: whole documents, or sections of each; null means sections if the corpus has fewer than 20
+    documents. `export_formats` adds copies of the dataset as JSON Lines or text.
     """
 
     loaders: LoaderSettings = LoaderSettings()
@@ -189,6 +194,7 @@ class DataConfig(Section):
     system_prompt: str | None = setting(None, "corpus", "shapes")
     train_on: Literal["all", "last"] = setting("all", "corpus", "shapes")
     eval_fraction: float = setting(0.1, "corpus", "chooses", ge=0.0, le=0.5)
+    eval_unit: Literal["document", "section"] | None = setting(None, "corpus", "chooses")
     seed: int = setting(17, "corpus", "shapes", ge=0)
     export_formats: list[Literal["jsonl", "txt"]] = setting([], "corpus", "chooses")
 
@@ -316,11 +322,16 @@ class QAConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Other wordings of each question: how many of each kind. Answers stay as they are."""
+    """Other wordings of each question: how many of each kind. Answers stay as they are.
+
+    White space is content, and null (or false) leaves it as it is. With `normalize_whitespace: prose` (or
+    true) runs of spaces in the prose of documents become one, but not in code and tables; `all` does the
+    same to records and pairs, answers included, and to code and tables in them.
+    """
 
     instruction_variations: int = setting(0, "corpus", "shapes", ge=0, le=8)
     paraphrases: int = setting(0, "corpus", "shapes", ge=0, le=2)
-    normalize_whitespace: bool = setting(True, "corpus", "shapes")
+    normalize_whitespace: bool | Literal["prose", "all"] | None = setting(None, "corpus", "shapes")
     case_variations: int = setting(0, "corpus", "shapes", ge=0, le=2)
 
 

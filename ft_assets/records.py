@@ -121,13 +121,15 @@ class SourceDocument:
 class RejectedDocument:
     """A file, or a part of it, that could not be used, and why. Paths are in `sources.parquet`.
 
-    `whole` is true if nothing in the file could be used.
+    `whole` is true if nothing in the file could be used. `of_bytes` is then the size of all documents
+    of known types together; else, and for an unknown type, 0. The gate on rejected bytes needs it, and no other table has it.
     """
 
     document_id: str
     media_type: str
     reason: str
     whole: bool
+    of_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -250,10 +252,11 @@ class Example:
     whole, after the begin-of-sequence token). `origin_id` is the id of that record, pair or chunk;
     `variant` is 0 for the origin itself and counts its augmented variants from 1. `turn` counts the
     rows of one variant from 0: a conversation has several if its template writes history otherwise than
-    it asked for it. `split_group` is the unit that is never on both sides of the split; variants have
-    that of their origin. `cut_tokens` is the number of tokens that `training.max_length` cuts off;
-    `tokens` does not include them. `escaped` is true if a message contained a marker of the template,
-    which was escaped.
+    it asked for it. `split_group` is the smallest unit that is never on both sides of the split (a chunk
+    with its pairs, or equal answers); variants have that of their origin. `cut_tokens` is the number of
+    tokens that `training.max_length` cuts off; `tokens` does not include them. `escaped` is true if a
+    message contained a marker of the template, which was escaped, `normalized` if white space in it was
+    changed (`augment.normalize_whitespace`).
     """
 
     example_id: str
@@ -268,6 +271,7 @@ class Example:
     trained_tokens: int
     cut_tokens: int
     escaped: bool
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -294,12 +298,15 @@ class Sketch:
     `exact` is a hash of its text with case and white space folded. `asks` contains a hash of the words
     of each question in it (little-endian int64; empty for plain text). `minhash` and `ngrams` are
     little-endian uint32: see `stages/duplicates.py`. `split_group` is the origin's own, before
-    duplicates join groups.
+    duplicates join groups: a pair has that of its chunk. `start` and `end` are those of a chunk; 0
+    for records and pairs.
     """
 
     text_id: str
     origin_id: str
     split_group: int
+    start: int
+    end: int
     exact: int
     asks: bytes
     minhash: bytes
@@ -361,6 +368,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "media_type": "string",
         "reason": "string",
         "whole": "bool",
+        "of_bytes": "int64",
     },
     Quality: {
         "text_id": "string",
@@ -425,6 +433,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "trained_tokens": "int32",
         "cut_tokens": "int32",
         "escaped": "bool",
+        "normalized": "bool",
     },
     DroppedRow: {
         "text_id": "string",
@@ -440,6 +449,8 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "text_id": "string",
         "origin_id": "string",
         "split_group": "uint64",
+        "start": "int64",
+        "end": "int64",
         "exact": "int64",
         "asks": "binary",
         "minhash": "binary",

@@ -110,7 +110,7 @@ def write_table(path: Path, record: type, records: Iterable[Any]) -> int:
     return count
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """The files of a table: the single file, or the parts of a folder in order."""
     return sorted(path.glob(_PART.format("*"))) if path.is_dir() else [path]
 
@@ -120,7 +120,7 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.T
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for name in _files(path):
+    for name in files_of(path):
         with pq.ParquetFile(name) as file:
             for batch in file.iter_batches(ROW_GROUP, columns=columns):
                 yield pa.Table.from_batches([batch])
@@ -258,7 +258,7 @@ def read_runs(path: Path, columns: Iterable[str] = ()) -> Iterator[tuple[str, Ro
 
     `columns` are the columns whose values will be requested.
     """
-    for name in _files(path):
+    for name in files_of(path):
         part = Part(name, columns)
         for text_id, start, end in part.runs():
             yield text_id, Rows(part, start, end)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 from docx import Document as DocxFile
+from hypothesis import settings
 from reportlab.pdfgen.canvas import Canvas
 
 from ft_assets.config import FineTuneConfig
@@ -24,6 +25,10 @@ from ft_assets.manifest import FileDigest, Manifest
 from ft_assets.records import SourceDocument
 from ft_assets.stages.models.pinned_packages import cache_folder
 from ft_assets.worker import quiet_libraries
+
+# The same examples in every run, so that no test fails by chance. HYPOTHESIS_PROFILE=default tries others.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 quiet_libraries()
 

@@ -23,6 +23,7 @@ from ft_assets.cli.verbs import (
     lineage,
     pairs,
     refresh,
+    show,
     status,
     ui,
     validate,
@@ -45,7 +46,7 @@ app = Verbs(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-every = (init, validate, status, refresh, pairs, lineage, artifacts, chat, doctor, ui, demo)
+every = (init, validate, status, refresh, show, pairs, lineage, artifacts, chat, doctor, ui, demo)
 for verb in every:
     app.add_typer(verb.verbs)
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from ft_assets.files import visible
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def escape(text: str) -> str:
@@ -23,32 +23,60 @@ def print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> No
     """Prints rows as a table, without columns that are empty in every row.
 
     If the terminal is too narrow, the headings are put on several lines, then values of several words,
-    and what is in the first column is folded; other values are never broken.
+    and what is in the first column, such as a path, loses its middle; other values are never broken. If
+    that is not enough, each row becomes a line.
     """
     cells = {name: [str(row.get(name, "")) for row in rows] for name in columns}
     kept = [name for name in columns if any(cells[name])] or columns
     headings = {name: name.replace("_", " ") for name in kept}
     if _width(headings, cells) > out.width:
         headings = {name: heading.replace(" ", "\n") for name, heading in headings.items()}
+    first, *others = kept
+    room = out.width - _width({name: headings[name] for name in others}, cells, by_word=True) - 3
+    if room < _SHORTEST:
+        _print_lines(title, headings, cells)
+        return
+    cells[first] = [shortened(cell, room) for cell in cells[first]]
     table = Table(title=escape(title), title_justify="left")
     for name in kept:
-        words = [len(word) for cell in cells[name] for word in cell.split()]
-        is_first = name == kept[0]
-        table.add_column(
-            headings[name],
-            overflow="fold",
-            no_wrap=not is_first and max(map(len, map(str.split, cells[name])), default=0) < 2,
-            min_width=None if is_first else max(words, default=None),
-        )
+        least = max((cell_len(word) for cell in cells[name] for word in cell.split()), default=None)
+        one_word = all(len(cell.split()) < 2 for cell in cells[name])
+        table.add_column(headings[name], no_wrap=one_word or name == first, min_width=least)
     for row in zip(*(cells[name] for name in kept), strict=True):
         table.add_row(*map(escape, row))
     out.print(table)
 
 
-def _width(headings: dict[str, str], cells: dict[str, list[str]]) -> int:
-    """The width of a table in which nothing is folded."""
-    widest = (max(map(cell_len, [heading, *cells[name]])) for name, heading in headings.items())
-    return sum(width + 3 for width in widest) + 1
+_SHORTEST = 16
+"""A path is not shortened to fewer columns than this."""
+
+
+def _print_lines(title: str, headings: dict[str, str], cells: dict[str, list[str]]) -> None:
+    """Prints a table that is too wide as lines: the first value, then the others with their headings."""
+    out.print(escape(title), style="italic", soft_wrap=True)
+    first, *others = headings
+    for number, value in enumerate(cells[first]):
+        told = (f"{headings[name].replace(chr(10), ' ')} {cells[name][number]}" for name in others)
+        out.print(f"{escape(value)}: {escape(', '.join(told))}", soft_wrap=True)
+
+
+def shortened(text: str, room: int) -> str:
+    """A text without its middle if it needs more columns than there are."""
+    if cell_len(text) <= room:
+        return text
+    half = max(1, (room - 1) // 2)
+    tail = set_cell_size(text[::-1], half).rstrip()[::-1]
+    return f"{set_cell_size(text, room - 1 - half).rstrip()}…{tail}"
+
+
+def _width(headings: dict[str, str], cells: dict[str, list[str]], *, by_word: bool = False) -> int:
+    """The width of a table in which nothing is folded, or in which no word is."""
+
+    def width(text: str) -> int:
+        return max(map(cell_len, text.split() if by_word else text.split("\n")), default=0)
+
+    widest = (max(map(width, [heading, *cells[name]])) for name, heading in headings.items())
+    return sum(each + 3 for each in widest) + 1
 
 
 _SHOWN_REASONS = 5

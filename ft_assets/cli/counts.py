@@ -77,8 +77,17 @@ def _formatted_dataset(counts: _Counts) -> Iterator[str]:
     tokens = counted(int(counts["train_tokens"]), "token")
     yield f"{counted(int(counts['train_rows']), 'training row')} ({tokens})"
     yield counted(int(counts["eval_rows"]), "eval row")
+    yield from _some(
+        counts, "documents_held_out", "document held out whole", "documents held out whole"
+    )
     yield from _some(counts, "dropped_rows", "row left out", "rows left out")
     yield from _some(counts, "rows_cut_by_max_length", "row cut", "rows cut")
+    yield from _some(
+        counts,
+        "normalized_rows",
+        "row with white space normalised",
+        "rows with white space normalised",
+    )
 
 
 def _adapter(counts: _Counts) -> Iterator[str]:

@@ -10,6 +10,7 @@ from ft_assets.cli.counts import in_words, unchanged
 from ft_assets.engine.project import Made
 from ft_assets.manifest import sources_path
 from ft_assets.records import SourceDocument
+from ft_assets.stages.job import is_reused_line
 from ft_assets.stages.raw_documents import EVERY_FILE_READ
 from ft_assets.tables import read_table
 
@@ -27,6 +28,7 @@ class Progress:
     def __init__(self, out: Console, err: Console) -> None:
         self._out, self._err = out, err
         self._planned: dict[str, list[str]] = {}
+        self._reused_lines: dict[str, str] = {}
         self.materialized: dict[Name, None] = {}
         self.reused: dict[Name, None] = {}
         self.failed: dict[Name, None] = {}
@@ -56,7 +58,8 @@ class Progress:
             if manifest.asset in self._planned.get(manifest.corpus, ()):
                 self._out.print(f"  {manifest.asset} {unchanged(manifest)}", soft_wrap=True)
             return
-        line = f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {in_words(manifest)}"
+        said = [in_words(manifest), self._reused_lines.pop(manifest.asset, "")]
+        line = f"  [green]{manifest.asset}[/] {made.seconds:.1f} s  {'; '.join(filter(None, said))}"
         self._out.print(line.rstrip(), soft_wrap=True)
         if manifest.cost and manifest.asset in _TELLING:
             costs = ", ".join(f"{name} {usd:.4f}" for name, usd in manifest.cost.items())
@@ -65,7 +68,12 @@ class Progress:
             self._out.print(f"    [yellow]{escape(line)}[/]", soft_wrap=True)
 
     def say(self, asset: str, line: str) -> None:
-        """Shows a line of a stage that costs money; a progress bar overwrites the one before."""
+        """Shows a line of a stage that costs money; a progress bar overwrites the one before.
+
+        What a stage says of reused rows is shown once it is made.
+        """
+        if is_reused_line(line):
+            self._reused_lines[asset] = line
         if asset not in _TELLING:
             return
         if line[0] in _BAR and self._out.is_terminal:

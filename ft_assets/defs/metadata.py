@@ -1,11 +1,14 @@
 """What every partition page shows of an artifact."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import dagster as dg
 
 from ft_assets.engine.lineage import COLUMNS, documents_behind, told
+from ft_assets.engine.show import Row, What, show_version
+from ft_assets.engine.shown import as_text
 from ft_assets.engine.storage import Storage
 from ft_assets.files import visible
 from ft_assets.manifest import Manifest
@@ -41,6 +44,40 @@ def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Me
             tuple(name for name in COLUMNS if name != "text_id"),
         ),
     }
+
+
+_SAMPLED: dict[str, list[What]] = {
+    "raw_documents": ["documents", "records"],
+    "chunks": ["chunks"],
+    "qa_pairs": ["pairs"],
+    "formatted_dataset": ["train", "eval"],
+}
+"""What the page of an asset shows some rows of."""
+_SAMPLE_ROWS = 2
+_SAMPLE_CHARACTERS = 300
+
+
+def samples(storage: Storage, manifest: Manifest) -> Metadata:
+    """Some rows of an artifact as people read them, those that `ft-assets show` would choose."""
+    found: Metadata = {}
+    for what in _SAMPLED.get(manifest.asset, ()):
+        shown = show_version(storage, manifest, what, most=_SAMPLE_ROWS)
+        if shown.rows:
+            text = "\n\n".join(f"{row.heading}\n{_body(row)}" for row in shown.rows)
+            found[f"sample_{what}"] = dg.MetadataValue.md(_fenced(text))
+    return found
+
+
+def _body(row: Row) -> str:
+    """The text of a row, its trained parts marked, without what is too long."""
+    return as_text(row.parts, _SAMPLE_CHARACTERS, _SAMPLE_CHARACTERS // 3)
+
+
+def _fenced(text: str) -> str:
+    """A text as a block of code, in which nothing is Markdown: no text can end its own fence."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{visible(text)}\n{fence}"
 
 
 def _outcome(manifest: Manifest, *, reused: bool) -> str:

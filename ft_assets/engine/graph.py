@@ -28,7 +28,7 @@ class Node:
 
 
 GRAPH: dict[str, Node] = {
-    "raw_documents": Node((CORPUS_FILES,), "4", "Text and instruction records of the corpus."),
+    "raw_documents": Node((CORPUS_FILES,), "5", "Text and instruction records of the corpus."),
     "chunks": Node(("raw_documents",), "4", "Documents cut to size."),
     "qa_pairs": Node(("chunks",), "6", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
@@ -41,7 +41,7 @@ GRAPH: dict[str, Node] = {
     ),
     "evaluation": Node(
         ("adapter", "formatted_dataset"),
-        "1",
+        "2",
         "Base and tuned compared.",
         heavy=True,
         extras=("train",),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
+from ft_assets.engine.standing import Standing, standings
 from ft_assets.engine.storage import Storage
 from ft_assets.engine.words import listed
 from ft_assets.errors import UserError
@@ -51,25 +52,37 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class LeftOutInPart(LeftOut):
+    """A corpus whose current raw documents leave out a part of a document: records, or pages."""
+
+    records: int
+    records_rejected: int
+
+
+@dataclass(frozen=True)
 class Impact:
-    """Where a document is: the artifacts that go back to it, and the corpora that leave it out."""
+    """Where a document is: the artifacts that go back to it, and the corpora that leave it, or a part of
+    it, out; or where a record, pair, chunk or row stands.
+    """
 
     artifacts: list[Learned]
     left_out: list[LeftOut]
+    left_out_in_part: list[LeftOutInPart]
+    standings: list[Standing]
 
 
-def impact(project: Project, file: str) -> Impact:
+def impact(project: Project, file: str, corpora: list[str] | None = None) -> Impact:
     """Every artifact, current or old, that goes back to a document, and where it was left out.
 
     `file` is a path from here, from the data folder or from a corpus folder, of a file that is there or
-    was, or the beginning of a document id. A file that changed is found with what it held before, too,
+    was, or the beginning of an id of a document, text, record, pair, chunk or row. A file that changed is found with what it held before, too,
     and a file that was saved again with the same text under either id. A path that several corpora have
-    is looked for in all of them. Raises UserError for a file that no artifact and no folder knows, and
+    is looked for in all of them, or in `corpora`. Raises UserError for a file that no artifact and no folder knows, and
     for the beginning of several ids.
     """
     known = [
         manifest
-        for corpus in project.storage.corpora()
+        for corpus in corpora or project.storage.corpora()
         for asset in GRAPH
         for manifest in project.storage.history(corpus, asset)
     ]
@@ -78,10 +91,15 @@ def impact(project: Project, file: str) -> Impact:
         if documents := lists.find(known, asked):
             return _impact(project, lists, known, documents)
         if asked.sha256 is not None:
-            return Impact([], [])
+            return Impact([], [], [], [])
+    if _ID.fullmatch(file) and (
+        found := standings(project, corpora or project.storage.corpora(), file)
+    ):
+        return Impact([], [], [], found)
     raise UserError(
         f"{file} is not a file, and no artifact was built from a document of this path or id: give a "
-        "path from here, from the data folder or from a corpus folder, or 6 digits or more of an id"
+        "path from here, from the data folder or from a corpus folder, or 6 digits or more of an id "
+        "(of a document, record, pair, chunk or row)"
     )
 
 
@@ -143,6 +161,7 @@ def _impact(
     texts = {document.text_id for document in documents}
     artifacts: list[Learned] = []
     left_out: list[LeftOut] = []
+    in_part: list[LeftOutInPart] = []
     for manifest in known:
         now = project.storage.current_version(manifest.corpus, manifest.asset)
         current = manifest.version == now
@@ -152,7 +171,8 @@ def _impact(
         ]
         if current and manifest.asset == _RAW:
             left_out += lists.left_out(manifest, documents)
-    return Impact(artifacts, left_out)
+            in_part += lists.left_out_in_part(manifest, documents)
+    return Impact(artifacts, left_out, in_part, [])
 
 
 class _Lists:
@@ -166,6 +186,7 @@ class _Lists:
         key = manifest.corpus, manifest.sources["sha256"]
         if key not in self._read:
             columns = ["path", "document_id", "text_id", "rejected", "train_rows", "eval_rows"]
+            columns += ["records", "records_rejected"]
             self._read[key] = self._storage.sources_table(manifest, columns)
         return self._read[key]
 
@@ -175,11 +196,15 @@ class _Lists:
         Raises UserError if the beginning of an id is that of several.
         """
         found = {each for manifest in known for each in self._found(manifest, asked)}
-        ids = sorted({each.document_id for each in found})
-        if asked.begins and len(ids) > 1:
+        begins = asked.begins
+        texts = {
+            each.text_id for each in found if begins and (each.text_id or "").startswith(begins)
+        }
+        ids = sorted({each.document_id for each in found if each.text_id not in texts})
+        if begins and len(ids) + len(texts) > 1:
             raise UserError(
-                f"{asked.begins} is the beginning of {len(ids):,} document ids: give more digits of "
-                f"one of {listed([each[:16] for each in ids], 3)}"
+                f"{begins} is the beginning of {len(ids) + len(texts):,} document ids: give more "
+                f"digits of one of {listed([each[:16] for each in [*ids, *sorted(map(str, texts))]], 3)}"
             )
         return found
 
@@ -193,6 +218,7 @@ class _Lists:
         )
         if asked.begins:
             is_it |= pc.starts_with(pc.field("document_id"), asked.begins)
+            is_it |= pc.starts_with(pc.field("text_id"), asked.begins)
         for row in (
             self._of(manifest).filter(is_it).select(["path", "text_id", "document_id"]).to_pylist()
         ):
@@ -221,3 +247,20 @@ class _Lists:
         for row in self._of(manifest).filter(pc.field("text_id").is_null()).to_pylist():
             if (row["document_id"] or row["path"]) in ids:
                 yield LeftOut(manifest.corpus, row["path"], row["rejected"])
+
+    def left_out_in_part(
+        self, manifest: Manifest, documents: set[_Document]
+    ) -> Iterator[LeftOutInPart]:
+        """Those of the documents of which a part could not be used."""
+        import pyarrow.compute as pc
+
+        ids = {each.document_id for each in documents}
+        for row in self._of(manifest).filter(~pc.field("text_id").is_null()).to_pylist():
+            if row["document_id"] in ids and row["rejected"]:
+                yield LeftOutInPart(
+                    manifest.corpus,
+                    row["path"],
+                    row["rejected"],
+                    row["records"],
+                    row.get("records_rejected", 0),
+                )

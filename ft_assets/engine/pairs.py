@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ft_assets.config import FineTuneConfig
 from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt
+from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.lineage import require_made
 from ft_assets.engine.project import Project
 from ft_assets.engine.words import counted
@@ -18,9 +19,9 @@ from ft_assets.records import CHUNKS, Chunk, DroppedPair, QAPair
 from ft_assets.stages.qa.judge import judge_recipe, judge_request
 from ft_assets.stages.qa.ledger.batch_log import BatchLog
 from ft_assets.stages.qa.ledger.ledger import Ledger
-from ft_assets.stages.qa.money import Estimate, Price, dollars, estimate, price_of
+from ft_assets.stages.qa.money import Estimate, dollars, estimate, price_of
 from ft_assets.stages.qa.plan import TYPICAL, Plan, pairs_of
-from ft_assets.stages.qa.prompt import Recipe, recipe_of, request_of
+from ft_assets.stages.qa.prompt import recipe_of, request_of
 from ft_assets.stages.qa.review import by_person, exported, imported, read_reviews, written
 from ft_assets.stages.qa_pairs import DROPPED, PAIRS
 from ft_assets.tables import read_table
@@ -58,11 +59,8 @@ def cost_line(project: Project, corpus: str) -> str | None:
     chunks = project.storage.current(corpus, "chunks")
     if chunks is None:
         return f"what the pairs cost: {command}, once there are chunks"
-    writer = recipe_of(config.qa, qa_prompt(project, corpus, config))
-    judge_text = qa_judge_prompt(project, corpus, config) if config.qa.judge else None
-    judge = judge_recipe(config.qa, judge_text)
     count = int(chunks.counts["chunks"])
-    most = _typical(config, writer, judge, price_of(writer.model, config.qa.prices)) * count
+    most = price_of_chunk(project, corpus, config) * count
     cap = dollars(config.qa.max_usd)
     return (
         f"pairs of all {counted(count, 'chunk')}: {most}; what the ledger has costs nothing; qa.max_usd {cap}; "
@@ -70,18 +68,25 @@ def cost_line(project: Project, corpus: str) -> str | None:
     )
 
 
-def _typical(
-    config: FineTuneConfig, writer: Recipe, judge: Recipe | None, price: Price
+def price_of_chunk(
+    folder: DataFolder, corpus: str, config: FineTuneConfig, size: int | None = None
 ) -> Estimate:
-    """What a chunk as long as they get costs."""
-    size = config.langchain.chunk_size
-    size *= _CHARACTERS_PER_TOKEN if config.langchain.splitter == "token" else 1
+    """What the pairs of one chunk cost, by default of one as long as they get, also while QA is off.
+
+    Raises UserError if the prompts or the price are wrong.
+    """
+    writer = recipe_of(config.qa, qa_prompt(folder, corpus, config))
+    judge_text = qa_judge_prompt(folder, corpus, config) if config.qa.judge else None
+    judge = judge_recipe(config.qa, judge_text)
+    if size is None:
+        size = config.langchain.chunk_size
+        size *= _CHARACTERS_PER_TOKEN if config.langchain.splitter == "token" else 1
     chunk = Chunk("", "", 1, 0, size, "x" * size, "")
     pairs = pairs_of(chunk.text, config.qa)
     requests = [request_of(writer, chunk, pairs)]
     if judge:
         requests.append(judge_request(judge, chunk, [TYPICAL] * pairs))
-    return estimate(requests, price)
+    return estimate(requests, price_of(writer.model, config.qa.prices))
 
 
 def export_pairs(project: Project, corpus: str, path: Path) -> int:

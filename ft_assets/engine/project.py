@@ -293,7 +293,7 @@ class Project(DataFolder):
                 for name in GRAPH[asset].inputs
                 if name in above
             },
-            manifests=above,
+            manifests={name: naming_files(self.storage, each) for name, each in above.items()},
             files=self.files(corpus) if reads_files else [],
             means=means_of(asset, config),
             keep=self.storage.keep(corpus, asset),

@@ -1,8 +1,6 @@
-"""What `validate` looks at: everything that would stop a run, and files that would be left out."""
+"""What `validate` looks at first: everything that would stop a run. `glance.py` then reads the files."""
 
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +8,14 @@ from ft_assets.config import FineTuneConfig, QAConfig
 from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt, template_text
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.settings_files import Problem, SettingsError, locate
-from ft_assets.engine.words import counted
 from ft_assets.errors import UserError
 from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, TEMPLATE_SUFFIX
-from ft_assets.stages.loaders.formats import UNKNOWN
 from ft_assets.stages.loaders.ocr import check_installed
 from ft_assets.stages.models.base_model import find_base_model
 from ft_assets.stages.qa.money import price_of
 from ft_assets.stages.qa.prompt import render_prompt
 from ft_assets.stages.qa.review import read_reviews
-from ft_assets.stages.questions import read_questions
-from ft_assets.stages.raw_documents import read_files
+from ft_assets.stages.questions import QuestionsError, read_questions
 
 _Probe = tuple[str | None, Callable[[], Any]]
 """The key that a problem belongs to, None for a file's own, and what raises UserError for it."""
@@ -36,6 +31,8 @@ def problems(folder: DataFolder, corpus: str) -> list[Problem]:
     for key, probe in _probes(folder, corpus, config):
         try:
             probe()
+        except QuestionsError as error:
+            found += [Problem(error.path, line, None, said) for line, said in error.mistakes]
         except UserError as error:
             if key:
                 found.append(Problem(*locate(folder.data, corpus, key), key, str(error)))
@@ -68,50 +65,6 @@ def _qa_probes(folder: DataFolder, corpus: str, config: FineTuneConfig) -> Itera
     yield "qa.model", lambda: price_of(qa.model, qa.prices)
     yield "qa.prompt", lambda: rendered(qa_prompt)
     yield "qa.judge", lambda: rendered(qa_judge_prompt)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What reading all files of a corpus gives: what would be left out, and the documents by outcome."""
-
-    left_out: list[Problem]
-    read: int
-    rejected: int
-    warnings: list[str]
-
-
-def read_all(folder: DataFolder, corpus: str) -> Reading:
-    """Reads all files of a corpus. Raises SettingsError if the settings are wrong.
-
-    Files of an unknown type are left out, but do not count as documents, as in the dataset's check.
-    """
-    config = folder.config(corpus)
-    settings = config.data.loaders
-    found: list[Problem] = []
-    read, rejected = set(), set()
-    with tempfile.TemporaryDirectory(prefix="ft-assets-validate-") as scratch:
-        files = folder.files(corpus)
-        for file, parsed in read_files(files, folder.data / corpus, settings, Path(scratch)):
-            path = folder.data / corpus / file.path
-            found += [Problem(path, None, None, reason) for reason in parsed.rejected]
-            if parsed.text_id is not None:
-                read.add(parsed.text_id)
-            elif parsed.media_type != UNKNOWN:
-                rejected.add(file.sha256)
-    found.sort(key=lambda problem: problem.file)
-    allowed = config.data.gates.rejected_documents
-    warnings = _warnings(len(rejected), len(read) + len(rejected), allowed)
-    return Reading(found, len(read), len(rejected), warnings)
-
-
-def _warnings(rejected: int, documents: int, allowed: float) -> list[str]:
-    """What will block training once the data is built."""
-    if not documents or rejected / documents <= allowed:
-        return []
-    return [
-        f"{rejected:,} of {counted(documents, 'document')} cannot be read ({rejected / documents:.0%}): "
-        f"training is blocked above {allowed:.0%} (data.gates.rejected_documents)"
-    ]
 
 
 def _placed(error: UserError) -> Problem:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ft_assets.config import LangChainConfig, ModelConfig
 from ft_assets.records import CHUNKS, HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
-from ft_assets.stages.job import Check, Job, Outcome, Report, versions
+from ft_assets.stages.job import Check, Job, Outcome, Report, reused_line, versions
 from ft_assets.stages.splitting.characters import Cut, character_cut, recursive_cut
 from ft_assets.tables import Rows, TextRows, TextWriter, batched, from_rows, read_texts, to_table
 
@@ -73,17 +73,19 @@ def build(job: Job, report: Report) -> Outcome:
     previous = job.reusable(tools)
     previous_rows = TextRows(previous.folder / CHUNKS if previous else None)
     cut = _cut_of(job)
-    pages = cut_now = 0
+    pages = cut_now = texts = 0
     with TextWriter(job.output / CHUNKS, Chunk) as writer:
         for text_id, documents in read_texts(job.inputs["raw_documents"] / "documents.parquet"):
             pages += sum(map(len, documents))
+            texts += 1
             if rows := previous_rows.take(text_id):
                 writer.add(text_id, rows)
                 continue
             cut_now += 1
             found = split_text(list(from_rows(documents, Document)), cut)
             writer.add(text_id, (Rows.of(to_table(Chunk, some)) for some in batched(found, _BATCH)))
-    report(f"{cut_now} texts cut")
+    if previous:
+        report(reused_line(cut_now, texts, "texts cut"))
     return Outcome(
         counts={"chunks": writer.count},
         checks=TEXT_IS_CHUNKED.verdict(

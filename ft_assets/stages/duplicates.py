@@ -35,6 +35,8 @@ _UNSPACED = (
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 """A word; in scripts without spaces between words, a character."""
+_RUN = re.compile(r"\w+")
+"""A word; in scripts without spaces between words, a run of them."""
 
 
 def fold(text: str) -> str:
@@ -118,6 +120,21 @@ def sketch(text: str) -> tuple[bytes, bytes]:
     kept = np.sort(ngrams[ngrams % np.uint64(_SCALE) == 0] >> np.uint64(32))
     again = np.flatnonzero(kept[1:] == kept[:-1])
     return signature, np.delete(kept, again).astype("<u4").tobytes()
+
+
+def word_sequences(text: str) -> "NDArray[np.uint64]":
+    """A hash of every sequence of `_NGRAM` words in a text, sorted.
+
+    Words are counted both with and without punctuation: `a | b` is three words, or two.
+    """
+    import numpy as np
+
+    folded = text.casefold()
+    found = [
+        _sequences(np.array([_hash_word(word) for word in words], np.uint64), _NGRAM)
+        for words in (_RUN.findall(folded), folded.split())
+    ]
+    return np.unique(np.concatenate(found))
 
 
 def equal_to_earlier(hashes: "NDArray[np.int64]") -> "NDArray[np.int64]":

@@ -12,6 +12,7 @@ from ft_assets.errors import UserError
 from ft_assets.manifest import Verdict
 from ft_assets.names import QUESTIONS_FILE
 from ft_assets.records import ComparedAnswer, Example, prompt_of
+from ft_assets.stages.dataset.held_out import ENOUGH_ROWS
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
@@ -206,7 +207,7 @@ def build(job: Job, report: Report) -> Outcome:
 
 
 def _checks(metrics: dict[str, float]) -> dict[str, Verdict]:
-    """The gate before merging: by key facts if there are questions, else by the loss."""
+    """The gate before merging: by key facts if there are questions, else by the loss of enough rows."""
     if "questions" in metrics:
         base, tuned = metrics["base_key_facts"], metrics["tuned_key_facts"]
         better = tuned >= base
@@ -215,6 +216,9 @@ def _checks(metrics: dict[str, float]) -> dict[str, Verdict]:
         base, tuned = metrics["base_eval_loss"], metrics["tuned_eval_loss"]
         better = tuned <= base
         message = f"loss on held-out rows: tuned {tuned:.3f}, base {base:.3f}"
+        if metrics["eval_rows"] < ENOUGH_ROWS:
+            message += f"; {metrics['eval_rows']:.0f} rows are too few to judge by: {ENOUGH_ROWS} are needed"
+            better = True
     else:
         better, message = True, "not compared: no row is held out and the corpus has no questions"
     return TUNED_IS_NOT_WORSE.verdict(better, message)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,21 @@ from ft_assets.records import DroppedRow, Example, SourceDocument
 from ft_assets.stages.dataset.augmentation import DataAugmenter
 from ft_assets.stages.dataset.checks import CHECKS as CHECKS
 from ft_assets.stages.dataset.checks import dataset_checks
-from ft_assets.stages.dataset.origins import COMPARED, OriginGroup, Origins, groups_of, read_origins
+from ft_assets.stages.dataset.held_out import HeldOut
+from ft_assets.stages.dataset.origins import (
+    COMPARED,
+    OriginGroup,
+    Origins,
+    chunk_texts,
+    groups_of,
+    read_origins,
+)
 from ft_assets.stages.dataset.previous import PreviousDataset, PreviousTable, SidedRows
 from ft_assets.stages.dataset.rows import RowMaker
 from ft_assets.stages.dataset.split import REASONS, Decisions, decide
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.duplicates import fold_words, hash_text
-from ft_assets.stages.job import Job, Outcome, Report, versions
+from ft_assets.stages.job import Job, Outcome, Report, reused_line, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
 from ft_assets.stages.questions import read_questions
@@ -98,6 +107,7 @@ def _rows_of(
             yield SidedRows(dropped=_rows(DroppedRow, chosen.dropped))
         taken = previous.take(group.text_id, set(origin_ids), chosen.kept)
         if taken is not None:
+            previous.reused += sum(map(len, (*taken.train, *taken.eval)))
             yield taken
             continue
         for some in batched(maker.rows_of(group, chosen.groups), _WRITTEN):
@@ -171,7 +181,7 @@ def build(job: Job, report: Report) -> Outcome:
     maker = RowMaker(manager, augmenter, tokenizer, max_length, data.train_on)
     previous_sketches = PreviousTable(folder / SKETCHES if folder else None, COMPARED)
     origins = read_origins(job.inputs, previous_sketches, job.output / SKETCHES)
-    decisions = decide(origins, data, _asked(job))
+    decisions = decide(origins, data, _asked(job), partial(chunk_texts, job.inputs))
     chooser, previous_rows = _Chooser(origins, decisions), PreviousDataset(folder, REASONS)
     with (
         _naming_the_template(job),
@@ -179,14 +189,36 @@ def build(job: Job, report: Report) -> Outcome:
     ):
         for text_id, groups in groupby(groups_of(job.inputs), key=lambda each: each.text_id):
             writer.write(text_id, _rows_of(groups, chooser, previous_rows, maker))
+    if previous:
+        made = writer.counts["train_rows"] + writer.counts["eval_rows"]
+        report(reused_line(made - previous_rows.reused, made, "rows rendered"))
     for reason, count in writer.dropped.items():
         report(f"{count} rows left out: {reason}")
+    held_out = HeldOut(origins, decisions)
+    _report_held_out(job, held_out, decisions, report)
     if not writer.counts["train_rows"]:
         reasons = "".join(f"\n  {count} rows: {why}" for why, count in writer.dropped.items())
         raise StageError(f"corpus {job.corpus} has no training rows{reasons}")
     rows = _sources(job.sources("raw_documents"), writer)
     write_table(job.output / SOURCES, SourceDocument, rows)
-    return _outcome(job, len(origins), writer, decisions, tools)
+    return _outcome(job, len(origins), writer, decisions, held_out, tools)
+
+
+_NAMED = 10
+"""Held-out documents that are reported by name."""
+
+
+def _report_held_out(job: Job, held_out: HeldOut, decisions: Decisions, report: Report) -> None:
+    paths: dict[str | None, str] = {}
+    for row in read_table(job.sources("raw_documents"), SourceDocument):
+        paths.setdefault(row.text_id, row.path)
+    if named := held_out.named(lambda text_id: paths.get(text_id, text_id), _NAMED):
+        report(f"held out for evaluation: {named}")
+    if decisions.recurring:
+        report(
+            "words that recur in many chunks, as a page's header does, are on both sides of the "
+            "split: nearly no chunk is without them"
+        )
 
 
 def _sources(path: Path, writer: DatasetWriter) -> Iterator[SourceDocument]:
@@ -213,7 +245,12 @@ _COUNTED = (
 
 
 def _outcome(
-    job: Job, origins: int, writer: DatasetWriter, decisions: Decisions, tools: dict[str, str]
+    job: Job,
+    origins: int,
+    writer: DatasetWriter,
+    decisions: Decisions,
+    held_out: HeldOut,
+    tools: dict[str, str],
 ) -> Outcome:
     counts = writer.counts
     return Outcome(
@@ -222,9 +259,12 @@ def _outcome(
             **{name: counts[name] for name in _COUNTED},
             "dropped_rows": writer.dropped.total(),
             "escaped_rows": counts["escaped_rows"],
+            "normalized_rows": counts["normalized_rows"],
+            "documents_held_out": held_out.whole,
+            "documents_held_out_in_part": held_out.in_part,
             "rows_cut_by_max_length": counts["cut_rows"],
             "tokens_cut_by_max_length": counts["cut_tokens"] + counts["dropped_tokens"],
         },
-        checks=dataset_checks(job, origins, writer, decisions),
+        checks=dataset_checks(job, origins, writer, decisions, held_out),
         tools=tools,
     )

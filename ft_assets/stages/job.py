@@ -15,6 +15,22 @@ Report = Callable[[str], None]
 """Takes one line of progress."""
 
 
+_REUSED = " reused"
+
+
+def reused_line(done: int, of: int, what: str) -> str:
+    """The line of progress that says how much was made now and how much was taken over.
+
+    `what` is what was done to things, as in `documents parsed`.
+    """
+    return f"{done:,} of {of:,} {what}, {of - done:,}{_REUSED}"
+
+
+def is_reused_line(line: str) -> bool:
+    """Whether a line of progress is one of `reused_line`."""
+    return line.endswith(_REUSED)
+
+
 @dataclass(frozen=True)
 class CorpusFile:
     """One file of a corpus folder: its POSIX path inside the folder, its size in bytes and its sha256.

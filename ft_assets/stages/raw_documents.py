@@ -14,7 +14,16 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.files import hash_file, local_name
 from ft_assets.manifest import SOURCES, Verdict, sources_path
 from ft_assets.records import Document, InstructionRecord, Quality, RejectedDocument, SourceDocument
-from ft_assets.stages.job import Check, CorpusFile, Job, Outcome, Previous, Report, versions
+from ft_assets.stages.job import (
+    Check,
+    CorpusFile,
+    Job,
+    Outcome,
+    Previous,
+    Report,
+    reused_line,
+    versions,
+)
 from ft_assets.stages.loaders import ocr
 from ft_assets.stages.loaders.formats import UNKNOWN, endings, media_type_of, tools
 from ft_assets.stages.parsing.files import ParsedFile, Task
@@ -103,6 +112,10 @@ def load_documents(
     """
     known = _known(previous)
     to_read = {_key(file): file for file in reversed(files) if _key(file) not in known}
+    if known:
+        documents = [_key(file) for file in files if media_type_of(file.path) != UNKNOWN]
+        parsed_now = sum(key in to_read for key in documents)
+        report(reused_line(parsed_now, len(documents), "documents parsed"))
     spooled: dict[str, dict[str, list[SpooledRows]]] = {name: {} for name in TABLES}
     scratch = output / ".rows"
     scratch.mkdir()
@@ -165,9 +178,15 @@ def _known(previous: Previous | None) -> dict[_Key, SourceDocument]:
 
 def _rejected(sources: list[SourceDocument]) -> list[RejectedDocument]:
     """The rows of `rejected.parquet`: each reason once per document, in order."""
+    documents = {line.document_id: line.bytes for line in sources if line.media_type != UNKNOWN}
+    total = sum(documents.values())
     rows = {
-        RejectedDocument(line.document_id, line.media_type, reason, line.text_id is None): None
+        RejectedDocument(
+            line.document_id, line.media_type, reason, whole, total if known else 0
+        ): None
         for line in sources
+        for whole in [line.text_id is None]
+        for known in [whole and line.media_type != UNKNOWN]
         for reason in line.rejected
     }
     return sorted(rows, key=lambda row: row.document_id)

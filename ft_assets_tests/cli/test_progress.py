@@ -10,7 +10,7 @@ from rich.console import Console
 from ft_assets.cli.console import left_out
 from ft_assets.cli.counts import in_words
 from ft_assets.cli.progress import Progress
-from ft_assets.engine.project import Made
+from ft_assets.engine.project import Made, Project
 from ft_assets_tests.conftest import Corpus, RunCLI, made_of
 
 COUNTS: list[tuple[str, dict[str, int | float], str]] = [
@@ -106,3 +106,34 @@ def test_a_rejected_file_is_named_with_its_reason(corpus: Corpus, cli: RunCLI) -
     rows = [line for line in said.splitlines() if line.startswith("│")]
     assert rows
     assert not any("broken.pdf" in row for row in rows)
+
+
+def test_what_was_reused_is_said(corpus: Corpus, pico_model: Path) -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    progress = Progress(console, console)
+    project = Project(
+        corpus.project.data,
+        corpus.project.storage.root,
+        progress.made,
+        on_line=progress.say,
+    )
+    corpus.settings(f"model: {{base: '{pico_model}'}}")
+    corpus.write("copy.txt", "The tide table hangs in the hall.")
+    corpus.write("note.zip", b"PK")
+
+    def build() -> str:
+        said.truncate(0)
+        for asset in ("raw_documents", "chunks", "qa_pairs", "formatted_dataset"):
+            project.make("ferry", asset)
+        return said.getvalue()
+
+    assert "reused" not in build()
+    corpus.write("new.txt", "The baker sells tickets for buttons.")
+    after = build()
+    assert "; 1 of 4 documents parsed, 3 reused" in after
+    assert "; 1 of 3 texts cut, 2 reused" in after
+    rows = project.storage.current("ferry", "formatted_dataset")
+    assert rows
+    made = int(rows.counts["train_rows"] + rows.counts["eval_rows"])
+    assert f"; 1 of {made} rows rendered, {made - 1} reused" in after

@@ -56,6 +56,9 @@ SETTINGS: dict[str, object] = {
     "data.near_duplicates": 0.7,
     "data.eval_overlap": "keep",
     "data.gates.rejected_documents": 0.5,
+    "data.gates.rejected_bytes": 0.5,
+    "data.gates.rejected_records": 0.5,
+    "data.gates.refused_rows": 0.5,
     "data.gates.unsound_text": 0.5,
     "data.gates.duplicate_rows": 0.5,
     "data.gates.eval_overlap": 0.5,
@@ -64,6 +67,7 @@ SETTINGS: dict[str, object] = {
     "data.system_prompt": "Be brief.",
     "data.train_on": "last",
     "data.eval_fraction": 0.3,
+    "data.eval_unit": "document",
     "data.seed": 18,
     "data.export_formats": ["jsonl"],
     "langchain.splitter": "character",
@@ -71,7 +75,7 @@ SETTINGS: dict[str, object] = {
     "langchain.chunk_overlap": 20,
     "augment.instruction_variations": 2,
     "augment.paraphrases": 1,
-    "augment.normalize_whitespace": False,
+    "augment.normalize_whitespace": "prose",
     "augment.case_variations": 1,
     "training.num_train_epochs": 1.0,
     "training.learning_rate": 1e-4,
@@ -118,6 +122,7 @@ class World:
         self.code_versions = root / "code_versions.json"
         self.settings: dict[str, object] = {
             "model.base": str(base),
+            "data.gates.rejected_bytes": 0.6,
             "data.gates.rejected_documents": 0.6,  # one line adds a file that cannot be read
         }
         self.server: WebServer

@@ -1,8 +1,11 @@
 """What a partition page says about how an artifact was built, and what was left out."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from ft_assets.definitions import build_definitions
+from ft_assets.defs.metadata import samples
 from ft_assets.defs.tags import REFRESH_JOB
 from ft_assets_tests.conftest import Corpus
 
@@ -31,3 +34,30 @@ def test_a_partition_page_says_one_thing_of_how_an_asset_came_about(corpus: Corp
     assert outcomes[0] == "built: never built before"
     assert outcomes[1].startswith("reused: unchanged since it was built at ")
     assert left == ["broken.pdf", "broken.pdf"]
+
+
+HOSTILE = "```\n<script>alert(1)</script>\n[click](http://evil.example)\n`````\x1b[31m\n"
+
+
+def test_a_sample_of_the_rows_is_on_the_page_and_stays_in_its_fence(
+    corpus: Corpus, pico_model: Path
+) -> None:
+    corpus.settings(f"model: {{base: '{pico_model}'}}\ndata: {{eval_fraction: 0}}")
+    corpus.write("ferry.txt", HOSTILE)
+    found: dict[str, str] = {}
+    for asset in ("raw_documents", "chunks", "qa_pairs", "formatted_dataset"):
+        manifest = corpus.project.make("ferry", asset).manifest
+        for name, value in samples(corpus.project.storage, manifest).items():
+            assert isinstance(value, dg.MarkdownMetadataValue)
+            found[name] = value.md_str or ""
+    assert found.keys() == {"sample_documents", "sample_records", "sample_chunks", "sample_train"}
+    for text in found.values():
+        fence = text.split("text\n")[0]
+        assert set(fence) == {"`"}
+        assert text.endswith(f"\n{fence}")
+        assert fence not in text[len(fence) : -len(fence)]
+        assert "\x1b" not in text
+        assert len(text) < 2_500
+    assert "ferry.txt, page 1" in found["sample_documents"]
+    assert "[click](http://evil.example)" in found["sample_chunks"]
+    assert "[trained]" in found["sample_train"]

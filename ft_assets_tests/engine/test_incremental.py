@@ -47,8 +47,10 @@ SETTINGS = [
     "langchain: {splitter: token, chunk_size: 24, chunk_overlap: 4}",
     "data: {template: alpaca, export_formats: [jsonl, txt]}",
     "data: {eval_fraction: 0.4, system_prompt: 'Be brief.'}",
+    "data: {eval_fraction: 0.3, eval_unit: document}",
+    "data: {eval_fraction: 0.3, eval_unit: section}\nlangchain: {chunk_size: 60, chunk_overlap: 20}",
     "training: {max_length: 48}",
-    "augment: {normalize_whitespace: false}",
+    "augment: {normalize_whitespace: all}",
 ]
 
 Step = Callable[[Corpus], object]

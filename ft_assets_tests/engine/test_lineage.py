@@ -12,10 +12,10 @@ from ft_assets.engine.impact import impact
 from ft_assets.engine.lineage import documents_behind
 from ft_assets.errors import UserError
 from ft_assets.manifest import SOURCES
-from ft_assets.records import Example, SourceDocument
+from ft_assets.records import Chunk, DroppedRow, Example, SourceDocument
 from ft_assets.stages.job import Job, Outcome
 from ft_assets.tables import read_table, write_table
-from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, sources
+from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, qa_records, sources
 
 DATA_HALF = [*upstream("formatted_dataset"), "formatted_dataset"]
 
@@ -228,3 +228,57 @@ def test_tables_fit_80_columns(built: Corpus, cli: RunCLI) -> None:
     assert "train" not in said
     first, *_ = cli("impact", "ferry.txt", COLUMNS="80").stdout.splitlines()
     assert first.startswith("ferry.txt, corpus ferry, document ")
+
+
+def test_a_document_of_which_records_were_left_out_says_how_many(
+    built: Corpus, cli: RunCLI
+) -> None:
+    lines = [json.dumps(record) for record in qa_records(5)]
+    built.write("mixed.jsonl", "\n".join([*lines, '{"question": "no answer"}', "[1", "{}"]))
+    build(built)
+    [found] = impact(built.project, "mixed.jsonl").left_out_in_part
+    assert (found.records, found.records_rejected, len(found.reasons)) == (5, 3, 3)
+    for said in (
+        cli("impact", "mixed.jsonl").stdout,
+        cli("lineage", "ferry", "mixed.jsonl").stdout,
+    ):
+        assert "mixed.jsonl: 3 of its 8 records were left out of ferry" in said
+        assert "line 6, record 6" in said
+        assert "formatted_dataset" in said
+    built.write("broken.pdf", b"%PDF-1.4 nothing")
+    build(built)
+    assert "it was left out of ferry" in cli("lineage", "ferry", "broken.pdf").stdout
+    wrong = cli("lineage", "ferry", "adaptor")
+    assert wrong.returncode == 1
+    assert "did you mean 'adapter'" in wrong.stderr
+
+
+def test_an_id_of_a_row_says_where_it_stands(built: Corpus, cli: RunCLI) -> None:
+    built.write(
+        "again.jsonl",
+        json.dumps({"question": "what is in  crate 3?", "answer": "Crate 3 holds 21 pears."}),
+    )
+    build(built)
+    made = {
+        asset: built.project.storage.folder("ferry", asset, manifest.version)
+        for asset in DATA_HALF
+        if (manifest := built.project.storage.current("ferry", asset))
+    }
+    for side in ("train", "eval"):
+        row = next(read_table(made["formatted_dataset"] / f"{side}.parquet", Example))
+        for each in (row.example_id, row.origin_id):
+            [found] = impact(built.project, each[:10]).standings
+            assert (found.outcome, found.rows, found.id) == (side, 1, row.origin_id)
+            assert found.path in ("crates.json", "again.jsonl", "ferry.txt")
+    [gone] = read_table(made["formatted_dataset"] / "dropped.parquet", DroppedRow)
+    said = cli("impact", gone.origin_id[:8]).stdout
+    assert "left out of formatted_dataset: it equals another; kept instead: " in said
+    assert cli("lineage", "ferry", gone.origin_id[:8]).stdout == said
+    told = json.loads(cli("impact", gone.origin_id[:8], "--json").stdout)
+    assert (told["artifacts"], told["left_out"]) == ([], [])
+    assert told["standings"][0]["reason"] == "it equals another"
+    chunk = next(read_table(made["chunks"] / "chunks.parquet", Chunk))
+    [found] = impact(built.project, chunk.chunk_id).standings
+    assert (found.kind, found.place, found.outcome) == ("chunk", "page 1", "train")
+    text = impact(built.project, chunk.text_id[:12])
+    assert {item.asset for item in text.artifacts} >= {"raw_documents", "formatted_dataset"}

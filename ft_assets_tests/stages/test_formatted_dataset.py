@@ -24,20 +24,33 @@ GROUPS = st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=60)
 def test_both_sides_of_the_split_have_something(
     groups: set[str], fraction: float, seed: int
 ) -> None:
-    held_out = split_groups(groups, fraction, seed)
+    held_out = split_groups(dict.fromkeys(groups, 1), fraction, seed)
     assert held_out
     assert held_out < groups
 
 
+@given(
+    sizes=st.dictionaries(st.text(min_size=1, max_size=8), st.integers(1, 9), min_size=5),
+    seed=st.integers(0, 99),
+)
+def test_the_share_of_rows_is_met_whatever_the_sizes_of_groups(
+    sizes: dict[str, int], seed: int
+) -> None:
+    rows = sum(sizes[group] for group in split_groups(sizes, 0.3, seed))
+    assert abs(rows - 0.3 * sum(sizes.values())) <= max(sizes.values())
+
+
 @given(groups=GROUPS, seed=st.integers(0, 99))
 def test_a_new_group_moves_at_most_the_stand_in(groups: set[str], seed: int) -> None:
-    before, after = split_groups(groups, 0.3, seed), split_groups({*groups, "new"}, 0.3, seed)
+    before, after = (
+        split_groups(dict.fromkeys(some, 1), 0.3, seed) for some in (groups, {*groups, "new"})
+    )
     assert len((before ^ after) - {"new"}) <= 1
 
 
 def test_nothing_is_held_out_where_none_is_wanted_or_there_is_one_group() -> None:
-    assert split_groups({"a", "b"}, 0.0, 1) == set()
-    assert split_groups({"a"}, 0.5, 1) == set()
+    assert split_groups({"a": 1, "b": 1}, 0.0, 1) == set()
+    assert split_groups({"a": 1}, 0.5, 1) == set()
 
 
 def _make(corpus: Corpus) -> tuple[Made, Path]:

@@ -8,10 +8,12 @@ import typer
 from ft_assets.cli.arguments import AsJson, Corpus, project_with
 from ft_assets.cli.console import escape, left_out, out, print_rows
 from ft_assets.cli.verb import Verbs
-from ft_assets.names import ASSET_NAMES, AssetName
+from ft_assets.names import ASSET_NAMES
 
 if TYPE_CHECKING:
-    from ft_assets.engine.impact import Learned
+    from ft_assets.engine.impact import Impact, Learned
+    from ft_assets.engine.project import Project
+    from ft_assets.engine.standing import Standing
 
 verbs = Verbs()
 
@@ -20,11 +22,11 @@ verbs = Verbs()
 def lineage(
     corpus: Corpus,
     asset: Annotated[
-        AssetName | None,
+        str | None,
         typer.Argument(
             metavar="ASSET",
-            show_choices=False,
-            help=f"One of {', '.join(ASSET_NAMES)} (default: the last that was built).",
+            help=f"One of {', '.join(ASSET_NAMES)} (default: the last that was built); or a file, or "
+            "at least 6 digits of an id, to see where it stands.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -32,11 +34,14 @@ def lineage(
     """List the documents behind an artifact.
 
     Shows the path, id, pages, records, rows and tokens of each. For `raw_documents` it also lists what
-    was left out, with the reason.
+    was left out, with the reason. Given a file or an id of the corpus, it shows what `impact` does.
     """
     from ft_assets.engine.lineage import COLUMNS, documents_behind, require_made, told
 
     project = project_with(corpus)
+    if asset and asset not in ASSET_NAMES:
+        _where_it_stands(project, corpus, asset, as_json)
+        return
     manifest = require_made(project, corpus, asset)
     found = list(documents_behind(project.storage, manifest))
     documents = [told(row) for row in found]
@@ -64,20 +69,41 @@ def impact(
         typer.Argument(
             metavar="FILE",
             help="A path (from here, from the data folder or from a corpus folder), or at least 6 "
-            "digits of a document id.",
+            "digits of the id of a document, record, pair, chunk or row.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
     """List the artifacts, current and old, that were made from a document.
 
-    Shows the training rows that the document gave, or that it was only held out for evaluation. A
-    document that was left out is reported with the reason.
+    Shows the training rows that the document gave, or that it was only held out for evaluation. What was
+    left out of it is reported with the reasons. Of a record, pair, chunk or row it says on which side of
+    the split it is, or why it was left out.
     """
     from ft_assets.engine.impact import impact as impact_of
     from ft_assets.engine.project import Project
 
-    found = impact_of(Project.from_environment(), file)
+    _print_found(file, impact_of(Project.from_environment(), file), as_json)
+
+
+def _where_it_stands(project: "Project", corpus: str, what: str, as_json: bool) -> None:
+    """What `impact` says, of one corpus. Raises UserError if it is neither an asset nor known there."""
+    from ft_assets.config import did_you_mean
+    from ft_assets.engine.impact import impact as impact_of
+    from ft_assets.errors import UserError
+
+    inside = f"{corpus}/{what}"
+    try:
+        found = impact_of(project, inside if (project.data / inside).is_file() else what, [corpus])
+    except UserError as error:
+        meant = did_you_mean(what, ASSET_NAMES, "; ")
+        raise UserError(
+            f"{what} is not an asset ({', '.join(ASSET_NAMES)}){meant}; {error}"
+        ) from error
+    _print_found(what, found, as_json)
+
+
+def _print_found(file: str, found: "Impact", as_json: bool) -> None:
     if as_json:
         said = {name: [vars(item) for item in items] for name, items in vars(found).items()}
         print(json.dumps({"file": file, **said}))
@@ -85,10 +111,34 @@ def impact(
     for item in found.left_out:
         where = f"{escape(item.path)}: it was left out of {item.corpus}: "
         out.print(where + escape("; ".join(item.reasons)), soft_wrap=True)
+    for part in found.left_out_in_part:
+        if part.records_rejected:
+            of = part.records + part.records_rejected
+            what = f"{part.records_rejected:,} of its {of:,} records were left out of {part.corpus}"
+            out.print(f"{escape(part.path)}: {what}", soft_wrap=True)
+        for line in left_out(part.path, part.reasons):
+            out.print(escape(line), soft_wrap=True)
+    for standing in found.standings:
+        out.print(escape(_standing(standing)), soft_wrap=True)
     if found.artifacts:
         _print_impact(file, [_impact_row(item) for item in found.artifacts])
-    elif not found.left_out:
+    elif not found.left_out and not found.standings:
         out.print(f"no artifact was made from {escape(file)}", soft_wrap=True)
+
+
+def _standing(item: "Standing") -> str:
+    """Where a record, pair, chunk or row stands, in one line."""
+    from ft_assets.engine.words import counted
+
+    place = f", {item.place}" if item.place else ""
+    origin = f"{item.kind} {item.id[:12]} of {item.corpus} ({item.path or 'a removed file'}{place})"
+    if item.outcome == "dropped":
+        kept = f"; kept instead: {item.kept}" if item.kept else ""
+        return f"{origin}: left out of {item.asset}: {item.reason}{kept}"
+    if item.outcome == "waiting":
+        return f"{origin}: in {item.asset}; no dataset was built from it yet"
+    row = "training row" if item.outcome == "train" else "eval row"
+    return f"{origin}: {counted(item.rows, row)} in {item.asset}"
 
 
 def _print_impact(file: str, rows: list[dict[str, Any]]) -> None:

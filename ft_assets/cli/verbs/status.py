@@ -7,7 +7,7 @@ import typer
 from rich.table import Column, Table
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
-from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.console import err, escape, out, shortened
 from ft_assets.cli.verb import Verbs
 from ft_assets.errors import in_words
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from ft_assets.engine.project import Project
 
 _COLOURS = {"fresh": "green", "stale": "yellow", "missing": "cyan", "blocked": "red"}
+
+_BORDERS = 10
+"""Columns that the borders of a table with three columns take."""
+_SHORTEST = 16
+"""A path is not shortened to fewer columns than this."""
 
 verbs = Verbs()
 
@@ -50,6 +55,7 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
 
 def _print_states(states: "dict[str, dict[str, AssetState]]") -> None:
     for corpus, of in states.items():
+        room = max(_SHORTEST, out.width - max(map(len, of)) - max(map(len, _COLOURS)) - _BORDERS)
         table = Table(
             Column("asset", no_wrap=True),
             Column("state", no_wrap=True),
@@ -59,7 +65,8 @@ def _print_states(states: "dict[str, dict[str, AssetState]]") -> None:
         )
         for asset, state in of.items():
             colour = _COLOURS[state.state]
-            table.add_row(asset, f"[{colour}]{state.state}[/]", escape("; ".join(state.causes)))
+            why = " ".join(shortened(word, room) for word in "; ".join(state.causes).split())
+            table.add_row(asset, f"[{colour}]{state.state}[/]", escape(why))
         out.print(table)
 
 

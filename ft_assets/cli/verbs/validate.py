@@ -1,17 +1,19 @@
-"""`validate`: every mistake in the user's input, before anything is built."""
+"""`validate`: every mistake in the user's input, and what will be learned, before anything is built."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
-from ft_assets.cli.console import err, escape, out
+from ft_assets.cli.console import err, escape
 from ft_assets.cli.verb import Verbs
 from ft_assets.errors import in_words
 
 if TYPE_CHECKING:
+    from ft_assets.engine.glance import Glance
     from ft_assets.engine.project import Project
     from ft_assets.engine.settings_files import Problem
 
@@ -23,7 +25,8 @@ def validate(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Check settings, documents and the base model before anything is built.
 
     Reports every error, not only the first, with its file, line and key, and exits with 1 if there is
-    one. Reads every document and names those that would be left out. A model on the Hugging Face hub is
+    one. Reads every document, says what will be learned from the corpus and what is left out, and
+    exits with 1 if a gate will stop training. Nothing is downloaded: a model on the Hugging Face hub is
     not looked up.
     """
     from ft_assets.engine.project import Project
@@ -35,34 +38,49 @@ def validate(corpora: Corpora = None, as_json: AsJson = False) -> None:
         if not as_json:
             _print_verdict(project, corpus, verdicts[corpus])
     if as_json:
-        print(json.dumps({"corpora": verdicts}, default=_plain))
-    if any(verdict["problems"] for verdict in verdicts.values()):
+        told = {corpus: verdict.to_json() for corpus, verdict in verdicts.items()}
+        print(json.dumps({"corpora": told}, default=_plain))
+    if any(verdict.problems or verdict.stops for verdict in verdicts.values()):
         raise typer.Exit(1)
 
 
-class _Verdict(TypedDict):
-    problems: "list[Problem]"
-    left_out: "list[Problem]"
-    warnings: list[str]
+@dataclass
+class _Verdict:
+    """What is wrong with a corpus, and what will be learned from it if its files could be read."""
+
+    problems: "list[Problem]" = field(default_factory=list)
+    glance: "Glance | None" = None
+
+    @property
+    def stops(self) -> list[str]:
+        """The gates that will stop training, in words."""
+        return [stop.message for stop in self.glance.stops] if self.glance else []
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "problems": self.problems,
+            "left_out": self.glance.left_out if self.glance else [],
+            "glance": self.glance.to_json() if self.glance else None,
+        }
 
 
 def _verdict_on(project: "Project", corpus: str) -> _Verdict:
     """What is wrong with a corpus; whatever it is, the others are looked at too."""
+    from ft_assets.engine.glance import glance_at
     from ft_assets.engine.settings_files import Problem
-    from ft_assets.engine.validation import problems, read_all
+    from ft_assets.engine.validation import problems
 
-    found = _Verdict(problems=[], left_out=[], warnings=[])
+    verdict = _Verdict()
     try:
-        found["problems"] = problems(project, corpus)
-        if not found["problems"]:
-            reading = read_all(project, corpus)
-            found["left_out"], found["warnings"] = reading.left_out, reading.warnings
-            if not reading.read:
+        verdict.problems = problems(project, corpus)
+        if not verdict.problems:
+            verdict.glance = glance_at(project, corpus)
+            if not verdict.glance.files:
                 place = project.data / corpus
-                found["problems"] = [Problem(place, None, None, "no file can be used")]
+                verdict.problems = [Problem(place, None, None, "no file can be used")]
     except Exception as error:
-        found["problems"] = [Problem(project.data / corpus, None, None, in_words(error))]
-    return found
+        verdict.problems = [Problem(project.data / corpus, None, None, in_words(error))]
+    return verdict
 
 
 def _plain(value: Any) -> Any:
@@ -70,25 +88,18 @@ def _plain(value: Any) -> Any:
 
 
 def _print_verdict(project: "Project", corpus: str, verdict: _Verdict) -> None:
-    """Prints every problem of a corpus; files that would be left out are warnings."""
-    from ft_assets.engine.words import counted, size_of
+    """Prints every problem of a corpus, or what will be learned from it."""
+    from ft_assets.cli.glance import print_glance, print_left_out
     from ft_assets.stages.models.base_model import is_hub_id
 
-    for problem in verdict["problems"]:
+    for problem in verdict.problems:
         err.print(escape(str(problem)), soft_wrap=True)
-    for reject in verdict["left_out"]:
-        err.print(f"[yellow]left out:[/] {escape(str(reject))}", soft_wrap=True)
-    if verdict["problems"]:
+    if verdict.glance:
+        print_left_out(verdict.glance)
+    for stop in verdict.stops:
+        err.print(f"[red]stopped:[/] {corpus}: {escape(stop)}", soft_wrap=True)
+    if verdict.problems or verdict.glance is None:
         return
-    for warning in verdict["warnings"]:
-        err.print(f"[yellow]warning:[/] {corpus}: {escape(warning)}", soft_wrap=True)
-    files = project.files(corpus)
-    damaged = len({reject.file for reject in verdict["left_out"]})
-    warning = f" ({damaged} with something left out)" if damaged else ""
     base = project.config(corpus).model.base
     looked_up = " (on the model hub; not looked up)" if is_hub_id(base) else ""
-    out.print(
-        f"[green]ok[/] {corpus}: {counted(len(files), 'file')}{warning}, "
-        f"{size_of(sum(file.size for file in files))}, base model {base}{looked_up}",
-        soft_wrap=True,
-    )
+    print_glance(corpus, verdict.glance, f"{base}{looked_up}")

@@ -1,5 +1,7 @@
 """Variants of a conversation: other wordings of its last question, with the same answer.
 
+White space is content and stays as it is unless the settings say otherwise.
+
 Variants are off by default; each kind has its own setting. A variant changes only the wording: no rule
 here knows what a question means. The rules and framings are English; a question that they do not match
 gets fewer variants.
@@ -18,6 +20,9 @@ from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
 _SPACES = re.compile(r"(?<=\S)[ \t\u00a0]+")
 _BLANK_LINES = re.compile(r"\n{3,}")
+_FENCE = re.compile(r"^ {0,3}(```|~~~)", re.MULTILINE)
+_LAYOUT = re.compile(r"^[ \t]|\t|\|")
+"""What marks a line of code, or of a table."""
 
 _RULES = [
     (r"(What|Where|Who|When|How) is\b(?! it\b)", r"\1's"),
@@ -59,20 +64,39 @@ class DataAugmenter:
         self._seed = seed
 
     def normalize(self, text: str) -> str:
-        """Normalises white space, if `normalize_whitespace` is on.
+        """Normalises white space in a message, if `normalize_whitespace` is `all`.
 
         Runs of spaces become one space, runs of blank lines one blank line, and both ends are
         stripped. Indentation is kept, because code needs it.
         """
-        if not self._settings.normalize_whitespace:
+        if self._settings.normalize_whitespace != "all":
             return text
         if text[:1].isspace():
             text = textwrap.dedent(text)
         lines = (_SPACES.sub(" ", line).rstrip() for line in text.split("\n"))
         return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
 
+    def normalize_prose(self, text: str) -> str:
+        """Normalises white space in a document's text, unless `normalize_whitespace` is off.
+
+        Runs of spaces become one space, and runs of blank lines one blank line. Lines of code and of
+        tables stay as they are; if code begins or ends outside of the text, all of it does.
+        """
+        fences = [found.start() for found in _FENCE.finditer(text)]
+        if not self._settings.normalize_whitespace or len(fences) % 2:
+            return text
+        made, at = "", 0
+        for begin, end in zip(fences[::2], fences[1::2], strict=True):
+            made += _normal_prose(text[at:begin]) + text[begin:end]
+            at = end
+        return made + _normal_prose(text[at:])
+
+    def changes(self, messages: Sequence[Message]) -> bool:
+        """Whether normalising changes one of the messages."""
+        return any(self.normalize(each["content"]) != each["content"] for each in messages)
+
     def augment_instruction(self, record: InstructionRecord) -> InstructionRecord:
-        """The record itself, normalised, ready to be rendered."""
+        """The record itself, normalised if that was asked for, ready to be rendered."""
         context = self.normalize(record.input) if record.input else record.input
         return replace(record, messages=self._normalized(record.messages), input=context)
 
@@ -83,7 +107,7 @@ class DataAugmenter:
             yield replace(own, messages=messages)
 
     def variants(self, messages: Sequence[Message], key: str) -> Iterator[list[Message]]:
-        """The normalised messages, then their variants in order; no two of them are equal.
+        """The messages, then their variants in order; no two of them are equal.
 
         `key` identifies the origin of the messages. Only the last question changes.
         """
@@ -98,7 +122,7 @@ class DataAugmenter:
             if wording not in seen:
                 seen.add(wording)
                 other = list(own)
-                other[asked[-1]] = {"role": "user", "content": wording}
+                other[asked[-1]] = {**own[asked[-1]], "content": wording}
                 yield other
 
     def paraphrase(self, question: str) -> list[str]:
@@ -107,10 +131,7 @@ class DataAugmenter:
         return [wording for wording in dict.fromkeys(made) if wording != question]
 
     def _normalized(self, messages: Sequence[Message]) -> list[Message]:
-        return [
-            {"role": message["role"], "content": self.normalize(message["content"])}
-            for message in messages
-        ]
+        return [{**message, "content": self.normalize(message["content"])} for message in messages]
 
     def _wordings(self, question: str, key: str) -> Iterator[str]:
         """Wordings of a question, kind by kind; duplicates within a kind count once."""
@@ -132,3 +153,11 @@ class DataAugmenter:
             return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
         return [wordings[place] for place in sorted(range(len(wordings)), key=draw)]
+
+
+def _normal_prose(text: str) -> str:
+    lines = [
+        line if _LAYOUT.search(line) else re.sub(" +", " ", line).rstrip(" ")
+        for line in text.split("\n")
+    ]
+    return _BLANK_LINES.sub("\n\n", "\n".join(lines))

@@ -4,29 +4,35 @@ Their messages contain ids, not paths, because renaming a file does not create a
 `engine/verdicts.py` replaces them by paths if a verdict is shown.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from ft_assets.config import GateSettings
+from ft_assets.config import DataConfig, GateSettings
 from ft_assets.manifest import Verdict
-from ft_assets.records import RejectedDocument
+from ft_assets.stages.dataset.held_out import ENOUGH_ROWS, HeldOut
+from ft_assets.stages.dataset.left_out import NAMED, SHORT, LeftOut, Rejections, enumerated
 from ft_assets.stages.dataset.rows import FAULT
-from ft_assets.stages.dataset.split import ASKS, EQUAL, LEAKED, NEAR, REASONS, Decisions
+from ft_assets.stages.dataset.split import Decisions
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.job import Check, Job
-from ft_assets.tables import read_batches, read_table, values
+from ft_assets.tables import read_batches, values
 
-_SHORT = 12
-"""Characters of an id that a verdict shows."""
-_NAMED = 3
-"""Rows or documents that a verdict names."""
+_HELD_OUT_NAMED = 5
+"""Held-out documents that a verdict names."""
 
 DOCUMENTS_ARE_READ = Check("documents_are_read", "Few documents were rejected.")
+BYTES_ARE_READ = Check("bytes_are_read", "Few bytes are in documents that were rejected.")
+RECORDS_ARE_READ = Check("records_are_read", "Few records were turned away.")
+ROWS_ARE_RENDERED = Check("rows_are_rendered", "The template refuses few rows.")
 TEXT_IS_SOUND = Check("text_is_sound", "Little text is from documents that look damaged.")
 FEW_DUPLICATES = Check("few_duplicates", "Few rows are near-duplicates of another.")
 EVAL_IS_APART = Check("eval_is_apart", "Few eval rows leak into training rows.")
 QUESTIONS_ARE_APART = Check(
     "questions_are_apart", "No training row asks one of the closed-book questions.", blocking=False
+)
+EVAL_IS_LARGE_ENOUGH = Check(
+    "eval_is_large_enough",
+    f"At least {ENOUGH_ROWS} rows are held out, so that their loss means something.",
+    blocking=False,
 )
 ROWS_FIT = Check("rows_fit_max_length", "training.max_length cuts few tokens.")
 ROWS_END_WITH_STOP = Check(
@@ -35,10 +41,14 @@ ROWS_END_WITH_STOP = Check(
 ROWS_ADD_UP = Check("rows_add_up", "Every origin has a row, or a reason why it was dropped.")
 CHECKS = (
     DOCUMENTS_ARE_READ,
+    BYTES_ARE_READ,
+    RECORDS_ARE_READ,
+    ROWS_ARE_RENDERED,
     TEXT_IS_SOUND,
     FEW_DUPLICATES,
     EVAL_IS_APART,
     QUESTIONS_ARE_APART,
+    EVAL_IS_LARGE_ENOUGH,
     ROWS_FIT,
     ROWS_END_WITH_STOP,
     ROWS_ADD_UP,
@@ -48,16 +58,23 @@ CHECKS = (
 Verdicts = dict[str, Verdict]
 
 
-def dataset_checks(job: Job, origins: int, writer: DatasetWriter, decisions: Decisions) -> Verdicts:
+def dataset_checks(
+    job: Job, origins: int, writer: DatasetWriter, decisions: Decisions, held_out: HeldOut
+) -> Verdicts:
     """All verdicts on a dataset with `origins` origins."""
-    gates = job.section(GateSettings)
-    documents = job.inputs["raw_documents"]
+    gates, documents = job.section(GateSettings), job.inputs["raw_documents"]
+    rejected = Rejections.of(job.sources("raw_documents"))
+    left_out = LeftOut(job.output / "dropped.parquet", job.inputs)
     return {
-        **_documents_are_read(documents, gates.rejected_documents),
+        **_documents_are_read(documents, rejected, gates.rejected_documents),
+        **_bytes_are_read(documents, rejected, gates.rejected_bytes),
+        **_records_are_read(rejected, gates.rejected_records),
+        **_rows_are_rendered(origins, left_out, gates.refused_rows),
         **_text_is_sound(documents, gates.unsound_text),
-        **_few_duplicates(origins, writer, gates.duplicate_rows),
-        **_eval_is_apart(decisions, writer, gates.eval_overlap),
-        **_questions_are_apart(writer),
+        **_few_duplicates(origins, left_out, gates.duplicate_rows),
+        **_eval_is_apart(decisions, left_out, gates.eval_overlap),
+        **_questions_are_apart(left_out),
+        **_eval_is_large_enough(job, writer, held_out),
         **_rows_fit(writer, gates.cut_tokens),
         **_rows_end_with_stop(writer),
         **_rows_add_up(origins, writer),
@@ -69,38 +86,41 @@ def _gate(
 ) -> Verdicts:
     """The verdict on a share, compared with the share that the settings allow."""
     share = found / of if of else 0.0
-    message = f"{found} of {of} {what} ({share:.1%}{named})"
+    message = f"{found:,} of {of:,} {what} ({share:.1%}{named})"
     if share > allowed:
         message += f"; data.gates.{key} allows {allowed:.0%}"
     return check.verdict(share <= allowed, message)
 
 
-def _names(names: list[str], found: int = 0) -> str:
-    """A few of so many names, and how many more there are."""
-    more = max(found, len(names)) - _NAMED
-    shown = ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-    return f": {shown}" if names else ""
-
-
-def _short(ids: Iterable[str]) -> list[str]:
-    return [each[:_SHORT] for each in ids]
-
-
-def _documents_are_read(folder: Path, allowed: float) -> Verdicts:
+def _documents_are_read(folder: Path, rejected: Rejections, allowed: float) -> Verdicts:
     """The verdict on rejected documents; files of an unknown type do not count as documents."""
-    rejected = read_table(folder / "rejected.parquet", RejectedDocument)
-    ids = sorted({row.document_id for row in rejected if row.whole and row.media_type != "unknown"})
+    unread, named = rejected.unread(), rejected.named_documents()
     read = sum(len(batch) for batch in read_batches(folder / "quality.parquet", ["text_id"]))
     what = "documents could not be read"
     return _gate(
-        DOCUMENTS_ARE_READ,
-        len(ids),
-        len(ids) + read,
-        allowed,
-        "rejected_documents",
-        what,
-        _names(_short(ids)),
+        DOCUMENTS_ARE_READ, unread, unread + read, allowed, "rejected_documents", what, named
     )
+
+
+def _bytes_are_read(folder: Path, rejected: Rejections, allowed: float) -> Verdicts:
+    of = 0
+    for batch in read_batches(folder / "rejected.parquet", ["of_bytes"]):
+        of = max(of, *values(batch, "of_bytes"), 0)
+    found, named = rejected.bytes, rejected.named_documents()
+    what = "bytes are in documents that could not be read"
+    return _gate(BYTES_ARE_READ, found, of, allowed, "rejected_bytes", what, named)
+
+
+def _records_are_read(rejected: Rejections, allowed: float) -> Verdicts:
+    of = rejected.records + rejected.records_read
+    named, what = rejected.named_records(), "records were turned away"
+    return _gate(RECORDS_ARE_READ, rejected.records, of, allowed, "rejected_records", what, named)
+
+
+def _rows_are_rendered(origins: int, left_out: LeftOut, allowed: float) -> Verdicts:
+    named = left_out.named("refusals", with_reason=True)
+    what, found = "rows are refused by the template", left_out.count("refusals")
+    return _gate(ROWS_ARE_RENDERED, found, origins, allowed, "refused_rows", what, named)
 
 
 def _text_is_sound(folder: Path, allowed: float) -> Verdicts:
@@ -112,32 +132,44 @@ def _text_is_sound(folder: Path, allowed: float) -> Verdicts:
             characters += count
             if problem:
                 unsound += count
-                named.append(f"{text_id[:_SHORT]} ({problem})")
+                named.append(f"{text_id[:SHORT]} ({problem})")
+    shown = enumerated(named[:NAMED], len(named))
     what = "characters are from texts that look damaged"
-    return _gate(TEXT_IS_SOUND, unsound, characters, allowed, "unsound_text", what, _names(named))
+    return _gate(TEXT_IS_SOUND, unsound, characters, allowed, "unsound_text", what, shown)
 
 
-def _few_duplicates(origins: int, writer: DatasetWriter, allowed: float) -> Verdicts:
-    reasons = [REASONS[EQUAL], REASONS[NEAR]]
-    found = sum(writer.dropped[reason] for reason in reasons)
-    named = _names(_short(each for reason in reasons for each in writer.named[reason]), found)
+def _few_duplicates(origins: int, left_out: LeftOut, allowed: float) -> Verdicts:
+    found, named = left_out.count("duplicates"), left_out.named("duplicates")
     what = "rows are duplicates of another and were left out"
     return _gate(FEW_DUPLICATES, found, origins, allowed, "duplicate_rows", what, named)
 
 
-def _eval_is_apart(decisions: Decisions, writer: DatasetWriter, allowed: float) -> Verdicts:
-    named = _names(_short(writer.named[REASONS[LEAKED]]), decisions.leaked)
+def _eval_is_apart(decisions: Decisions, left_out: LeftOut, allowed: float) -> Verdicts:
+    named = left_out.named("leaks")
     what = "eval rows share passages with training rows"
     return _gate(
         EVAL_IS_APART, decisions.leaked, decisions.judged, allowed, "eval_overlap", what, named
     )
 
 
-def _questions_are_apart(writer: DatasetWriter) -> Verdicts:
-    found = writer.dropped[REASONS[ASKS]]
-    message = f"{found} rows ask a question from questions.jsonl and were left out"
-    return QUESTIONS_ARE_APART.verdict(
-        not found, message + _names(_short(writer.named[REASONS[ASKS]]), found)
+def _questions_are_apart(left_out: LeftOut) -> Verdicts:
+    found, named = left_out.count("questions"), left_out.named("questions")
+    message = f"{found:,} rows ask a question from questions.jsonl and were left out{named}"
+    return QUESTIONS_ARE_APART.verdict(not found, message)
+
+
+def _eval_is_large_enough(job: Job, writer: DatasetWriter, held_out: HeldOut) -> Verdicts:
+    rows = writer.counts["eval_rows"]
+    if not rows:
+        wanted = job.section(DataConfig).eval_fraction
+        small = "the corpus is too small" if wanted else "data.eval_fraction is 0"
+        return EVAL_IS_LARGE_ENOUGH.verdict(not wanted, f"nothing is held out: {small}")
+    message = f"{rows:,} eval rows"
+    if rows < ENOUGH_ROWS:
+        message += f", too few for their loss to mean anything (from {ENOUGH_ROWS} on it does)"
+    named = held_out.named(lambda text_id: text_id[:SHORT], _HELD_OUT_NAMED)
+    return EVAL_IS_LARGE_ENOUGH.verdict(
+        rows >= ENOUGH_ROWS, f"{message}; held out for evaluation: {named}"
     )
 
 

@@ -76,47 +76,67 @@ def conversation_of(kind: Kind, origin: Any) -> tuple[list[Message], str | None]
     ], None
 
 
+def chunk_texts(folders: dict[str, Path]) -> Iterator[tuple[int, str]]:
+    """The text of each chunk with its place among the origins."""
+    place = 0
+    for group in groups_of(folders):
+        if group.kind == "text":
+            yield from enumerate((origin.text for origin in group.origins()), start=place)
+        place += len(group.rows)
+
+
 def _sketch_of(kind: Kind, origin_id: str, origin: Any) -> Sketch:
     if kind == "text":
-        group = hash_group(origin.text_id)
-        return _sketched(origin.text_id, origin_id, group, origin.text, b"")
+        range_ = (origin.start, origin.end)
+        return _sketched(origin.text_id, origin_id, hash_group(origin_id), range_, origin.text)
     messages, context = conversation_of(kind, origin)
-    said = [message["content"] for message in messages] + ([context] if context else [])
+    said = [_said(message) for message in messages] + ([context] if context else [])
     asked = [message["content"] for message in messages if message["role"] == "user"]
     asks = b"".join(
         hash_text(fold_words(each)).to_bytes(8, "little", signed=True) for each in asked
     )
-    # Wordings of one question share an answer and pairs of one text share the text: keep them together.
-    group = hash_group(messages[-1]["content"] if kind == "record" else origin.text_id)
-    return _sketched(origin.text_id, origin_id, group, "\n\n".join(said), asks)
+    # Wordings of one question share their answers, and pairs share their chunk: keep them together.
+    answers = [_said(message) for message in messages if message["role"] == "assistant"]
+    group = hash_group("\0".join(answers) if kind == "record" else origin.chunk_id)
+    return _sketched(origin.text_id, origin_id, group, (0, 0), "\n\n".join(said), asks)
 
 
-def _sketched(text_id: str, origin_id: str, group: int, text: str, asks: bytes) -> Sketch:
+def _said(message: Message) -> str:
+    """The words of a turn, with the functions that it calls."""
+    return f"{message['content']}{message.get('tool_calls') or ''}"
+
+
+def _sketched(
+    text_id: str,
+    origin_id: str,
+    group: int,
+    range_: tuple[int, int],
+    text: str,
+    asks: bytes = b"",
+) -> Sketch:
     said = f"\0{text}" if asks else text  # a conversation is not a duplicate of plain text
-    return Sketch(text_id, origin_id, group, hash_text(said), asks, *sketch(text))
+    return Sketch(text_id, origin_id, group, *range_, hash_text(said), asks, *sketch(text))
 
 
-COMPARED = ("split_group", "exact", "asks", "minhash", "ngrams")
+COMPARED = ("split_group", "start", "end", "exact", "asks", "minhash", "ngrams")
 """The columns of a sketch that are used in comparisons."""
 
 
 class Origins:
-    """The compared columns of all origins, by place."""
+    """The compared columns of all origins, by place; `text_ids` are their texts, in order."""
 
     def __init__(self) -> None:
         self._columns: dict[str, list[Any]] = {name: [] for name in COMPARED}
-        self._texts: list[tuple[int, int]] = []
-        self._text_id = ""
+        self._runs: list[tuple[int, Kind, int]] = []
+        self.text_ids: list[str] = []
 
-    def add(self, text_id: str, rows: Rows) -> None:
-        """Appends the sketches of the next origins."""
+    def add(self, text_id: str, kind: Kind, rows: Rows) -> None:
+        """Appends the sketches of the next origins, all of one text and one kind."""
         for name, column in self._columns.items():
             column += rows.values(name)
-        if text_id != self._text_id:
-            self._texts.append((len(self) - len(rows), len(self)))
-            self._text_id = text_id
-        else:
-            self._texts[-1] = (self._texts[-1][0], len(self))
+        if self.text_ids[-1:] != [text_id]:
+            self.text_ids.append(text_id)
+        self._runs.append((len(self.text_ids) - 1, kind, len(rows)))
 
     def __len__(self) -> int:
         return len(self._columns["exact"])
@@ -131,11 +151,12 @@ class Origins:
         """The sampled word sequences of each origin."""
         return self._columns["ngrams"]
 
-    def are_text(self) -> "NDArray[np.bool_]":
-        """A mask of the origins that are plain text."""
+    def are(self, kind: Kind) -> "NDArray[np.bool_]":
+        """A mask of the origins of one kind."""
         import numpy as np
 
-        return np.array([not asks for asks in self._columns["asks"]], bool)
+        are_it = np.array([of == kind for _, of, _ in self._runs], bool)
+        return np.repeat(are_it, [count for *_, count in self._runs])
 
     def asking(self, questions: set[int]) -> "NDArray[np.bool_]":
         """A mask of the origins that ask one of `questions`, given as hashes of their words."""
@@ -160,11 +181,11 @@ class Origins:
         return np.array(having, np.int64), rows.reshape(-1, PERMUTATIONS)
 
     def texts(self) -> "NDArray[np.int64]":
-        """The index of the text that each origin belongs to."""
+        """The index in `text_ids` of the text that each origin belongs to."""
         import numpy as np
 
-        lengths = np.array([end - start for start, end in self._texts], np.int64)
-        return np.repeat(np.arange(len(lengths)), lengths)
+        indices = np.array([index for index, *_ in self._runs], np.int64)
+        return np.repeat(indices, [count for *_, count in self._runs])
 
 
 _SKETCHED = 1_000
@@ -181,7 +202,7 @@ def read_origins(folders: dict[str, Path], previous: PreviousTable, output: Path
     def sketches(groups: Iterator[OriginGroup]) -> Iterator[Rows]:
         for group in groups:
             for rows in _sketches(group, previous):
-                found.add(group.text_id, rows)
+                found.add(group.text_id, group.kind, rows)
                 yield rows
 
     with TextWriter(output, Sketch) as writer:

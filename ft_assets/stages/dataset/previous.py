@@ -42,7 +42,7 @@ def _leading(ids: list[str], wanted: set[str]) -> int:
     return next((place for place, each in enumerate(ids) if each not in wanted), len(ids))
 
 
-_ROWS = ("variant", "turn", "tokens", "trained_tokens", "cut_tokens", "escaped")
+_ROWS = ("variant", "turn", "tokens", "trained_tokens", "cut_tokens", "escaped", "normalized")
 COUNTED = {"train": _ROWS, "eval": _ROWS, "dropped": ("variant", "turn", "tokens", "reason")}
 """The columns of each table that are counted over all rows."""
 
@@ -57,7 +57,7 @@ class SidedRows:
 
 
 class PreviousDataset:
-    """The rows of a previous dataset that was rendered with the same settings.
+    """The rows of a previous dataset that was rendered with the same settings; `reused` counts those taken.
 
     `chosen` are the reasons for dropping origins before rendering. Rows dropped for them are not
     reused, because these decisions may have changed since.
@@ -69,6 +69,7 @@ class PreviousDataset:
             for name in ("train", "eval", "dropped")
         )
         self._chosen = chosen
+        self.reused = 0
 
     def take(self, text_id: str, origin_ids: set[str], kept: dict[str, bool]) -> SidedRows | None:
         """The rows of the origins in `kept`, in order, each on the side that `kept` says (True: eval).

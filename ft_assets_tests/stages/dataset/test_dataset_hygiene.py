@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def corpus(corpus: Corpus) -> Corpus:
         path.unlink()
     for number in range(8):
         corpus.write(f"{number}.txt", " ".join(prose(number)))
-    corpus.settings(f"{CUT}data: {{eval_fraction: 0.3}}")
+    corpus.settings(f"{CUT}data: {{eval_unit: document, eval_fraction: 0.3}}")
     return corpus
 
 
@@ -66,7 +67,8 @@ def blocked(corpus: Corpus) -> str:
 def test_documents_that_have_nothing_in_common_lose_no_row(corpus: Corpus) -> None:
     manifest, folder = make(corpus)
     assert not dropped(folder)
-    assert all(verdict["passed"] for verdict in manifest.checks.values()), manifest.checks
+    failed = [name for name, verdict in manifest.checks.items() if not verdict["passed"]]
+    assert failed in ([], ["eval_is_large_enough"]), manifest.checks
     assert rows(folder, "eval")
 
 
@@ -85,7 +87,11 @@ def test_of_near_duplicates_one_is_kept_and_the_others_name_it(corpus: Corpus) -
         assert row.origin_id not in kept
     verdict = manifest.checks["few_duplicates"]
     assert not verdict["passed"]
-    assert gone[0].origin_id[:12] in verdict["message"]
+    counts = Counter(row.text_id for row in gone)
+    for text_id in sorted(counts, key=lambda each: (-counts[each], each))[:3]:
+        named = f"{text_id[:12]} ({counts[text_id]} rows, the first on page 1)"
+        assert named in verdict["message"]
+    assert gone[0].origin_id[:12] not in verdict["message"]
     assert "check few_duplicates failed" in blocked(corpus)
 
 
@@ -93,7 +99,9 @@ def test_editions_of_one_document_stay_on_one_side(corpus: Corpus) -> None:
     for number in range(8):
         text = prose(number)
         corpus.write(f"{number} again.txt", " ".join([*text[:40], *prose(100 + number, 30)]))
-    corpus.settings(f"{CUT}data: {{eval_fraction: 0.3, gates: {{duplicate_rows: 1.0}}}}")
+    corpus.settings(
+        f"{CUT}data: {{eval_unit: document, eval_fraction: 0.3, gates: {{duplicate_rows: 1.0}}}}"
+    )
     manifest, folder = make(corpus)
     ids = text_ids(corpus, manifest)
     sides = {side: {row.text_id for row in rows(folder, side)} for side in ("train", "eval")}
@@ -119,7 +127,7 @@ def test_passages_of_training_documents_are_found_in_eval(corpus: Corpus, policy
     corpus.write(held_out, " ".join(mixed))
     for seed in range(17, 40):  # the seed that holds this document out, and not the other
         corpus.settings(
-            f"{CUT}data: {{eval_fraction: 0.3, seed: {seed}, eval_overlap: {policy}, "
+            f"{CUT}data: {{eval_unit: document, eval_fraction: 0.3, seed: {seed}, eval_overlap: {policy}, "
             "gates: {eval_overlap: 0.0}}"
         )
         manifest, folder = make(corpus)
@@ -132,7 +140,7 @@ def test_passages_of_training_documents_are_found_in_eval(corpus: Corpus, policy
     sides = {side: {row.text_id for row in rows(folder, side)} for side in ("train", "eval")}
     if policy == "drop":
         assert leaked
-        assert leaked[0].origin_id[:12] in manifest.checks["eval_is_apart"]["message"]
+        assert f"{leaked[0].text_id[:12]} (" in manifest.checks["eval_is_apart"]["message"]
     if policy == "move":
         assert mine in sides["train"]
         assert mine not in sides["eval"]
@@ -151,6 +159,7 @@ def test_closed_book_questions_are_never_trained_on(corpus: Corpus) -> None:
     [gone] = dropped(folder)
     assert gone.reason == "it asks one of the questions in questions.jsonl"
     verdict = manifest.checks["questions_are_apart"]
+    assert "(1 row is record 5)" in verdict["message"]
     assert not verdict["passed"]
     assert not verdict["blocking"]
 
@@ -166,7 +175,7 @@ def test_what_is_planted_is_found_named_and_keeps_training_away(corpus: Corpus) 
         own = prose(seed, 120)
         corpus.write(f"{seed}.txt", " ".join([*own[:20], *prose(0)[3:9], *own[20:]]))
     corpus.settings(
-        f"{CUT}data: {{eval_fraction: 0.3, gates: {{rejected_documents: 0.02, unsound_text: 0.02, "
+        f"{CUT}data: {{eval_unit: document, eval_fraction: 0.3, gates: {{rejected_documents: 0.02, unsound_text: 0.02, "
         "duplicate_rows: 0.1, eval_overlap: 0.0}}"
     )
     manifest, _ = make(corpus)
@@ -189,7 +198,9 @@ def test_what_is_planted_is_found_named_and_keeps_training_away(corpus: Corpus) 
     state = corpus.project.status(corpus.name)["adapter"]
     assert state.state == "blocked"
     for said in (reason, "\n".join(state.causes)):  # what people read has paths
-        assert "documents could not be read (2.7%: scan.pdf)" in said
+        assert "documents could not be read (2.7%: scan.pdf (" in said
+        assert " again.txt (" in said  # the duplicates
+        assert not re.search(r"\b[0-9a-f]{12}", said)
         assert ": glued.txt (" in said
 
 
@@ -230,7 +241,7 @@ def test_a_setting_that_only_chooses_renders_nothing_again(
 ) -> None:
     _, before = make(corpus)
     monkeypatch.setattr("ft_assets.stages.dataset.rows.tokenize", None)  # must not be called
-    corpus.settings(f"{CUT}data: {{eval_fraction: 0.5, near_duplicates: 0.7}}")
+    corpus.settings(f"{CUT}data: {{eval_unit: document, eval_fraction: 0.5, near_duplicates: 0.7}}")
     _, after = make(corpus)
     together = [
         sorted(row.example_id for side in ("train", "eval") for row in rows(folder, side))

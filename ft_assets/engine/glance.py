@@ -1,0 +1,294 @@
+"""A corpus at a glance: what will be learned from its files, what not, and what a gate will stop.
+
+Everything is found by reading each file once; nothing is built or fetched.
+"""
+
+import re
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ft_assets.config import FineTuneConfig
+from ft_assets.engine.data_folder import DataFolder
+from ft_assets.engine.measure import Measured, Meter, tokenizer_at_hand
+from ft_assets.engine.pairs import price_of_chunk
+from ft_assets.engine.words import counted, listed
+from ft_assets.errors import UserError
+from ft_assets.names import QUESTIONS_FILE
+from ft_assets.records import Quality
+from ft_assets.stages.job import CorpusFile
+from ft_assets.stages.loaders.formats import UNKNOWN
+from ft_assets.stages.parsing.files import ParsedFile
+from ft_assets.stages.parsing.row_spool import spooled_rows
+from ft_assets.stages.qa.plan import pairs_of
+from ft_assets.stages.questions import read_questions
+from ft_assets.stages.raw_documents import read_files
+
+_PLACE = re.compile(r"((?:(?:line|record|row|entry) [\d,]+(?:, )?)+): ")
+"""Where in a file something was left out, at the beginning of the reason."""
+_NAMED = 3
+_FEW_DOCUMENTS = 20
+"""With fewer documents, sections of them are held out, not whole ones."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of a file is left out for one reason: the whole file, or `count` parts of it.
+
+    `first` is the place of the first part; "" if the reason has no place.
+    """
+
+    file: Path
+    message: str
+    count: int
+    first: str
+
+    def __str__(self) -> str:
+        if self.count > 1:
+            first = f", first in {self.first}" if self.first else ""
+            return f"{self.file}: {self.count:,} times{first}: {self.message}"
+        place = f"{self.file}: {self.first}" if self.first else str(self.file)
+        return f"{place}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A gate that will stop training: its setting, the share that it allows, and the share found."""
+
+    key: str
+    share: float
+    allowed: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The question-answer pairs to be generated; `usd` is None if their price is not known."""
+
+    enabled: bool
+    expected: int
+    usd: float | None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is held out for evaluation: a share of documents, of their sections, or of records."""
+
+    fraction: float
+    of: list[str]
+    rows: int
+
+
+@dataclass
+class Glance:
+    """What will be learned from a corpus, and what not.
+
+    `formats` has what the files of each format hold, `tokens_counted` says whether the base model's
+    tokenizer was at hand. `unused_keys` maps files to the keys of records that no reader uses, with
+    the number of records that have each. `questions` is the number of closed-book questions.
+    """
+
+    formats: dict[str, Measured] = field(default_factory=dict)
+    tokens_counted: bool = False
+    left_out: list[LeftOut] = field(default_factory=list)
+    unused_keys: dict[str, dict[str, int]] = field(default_factory=dict)
+    stops: list[Stop] = field(default_factory=list)
+    pairs: Pairs = field(default_factory=lambda: Pairs(enabled=False, expected=0, usd=None))
+    held_out: HeldOut = field(default_factory=lambda: HeldOut(0.0, [], 0))
+    questions: int = 0
+
+    @property
+    def files(self) -> int:
+        """The files of which something will be learned."""
+        return sum(each.files for each in self.formats.values())
+
+    @property
+    def chunks(self) -> int:
+        """The chunks of all texts."""
+        return sum(each.chunks for each in self.formats.values())
+
+    @property
+    def records(self) -> int:
+        """The instruction records of all files."""
+        return sum(each.records for each in self.formats.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The values that `validate --json` shows, without what it shows beside them."""
+        told = asdict(self)
+        del told["left_out"]
+        return {**told, "chunks": self.chunks, "records": self.records}
+
+
+def glance_at(folder: DataFolder, corpus: str) -> Glance:
+    """Reads all files of a corpus once. Raises UserError if its settings or questions are wrong."""
+    config = folder.config(corpus)
+    tally = _Tally(folder.data / corpus, config)
+    with tempfile.TemporaryDirectory(prefix="ft-assets-validate-") as scratch:
+        files = folder.files(corpus)
+        loaders = config.data.loaders
+        for file, parsed in read_files(files, folder.data / corpus, loaders, Path(scratch)):
+            tally.add(file, parsed)
+    found = tally.glance()
+    found.questions = len(read_questions(folder.data / corpus / QUESTIONS_FILE))
+    found.pairs = _pairs(folder, corpus, config, found)
+    found.held_out = _held_out(config, found)
+    return found
+
+
+class _Tally:
+    """Adds up what reading the files gives."""
+
+    def __init__(self, root: Path, config: FineTuneConfig) -> None:
+        self._root, self._config = root, config
+        self._tokenizer = tokenizer_at_hand(config)
+        self._meters: dict[str, Meter] = {}
+        self._paths: dict[str, list[str]] = {}
+        self._left_out: list[LeftOut] = []
+        self._rejected: dict[str, tuple[str, str]] = {}
+        self._bytes = self._unread_bytes = 0
+        self._records: Counter[str] = Counter()
+        self._characters = 0
+        self._unsound: dict[str, tuple[int, str]] = {}
+        self._unused: dict[str, dict[str, int]] = {}
+
+    def add(self, file: CorpusFile, parsed: ParsedFile) -> None:
+        """Adds one file; files of an unknown type are left out, but do not count as documents."""
+        self._left_out += _grouped(self._root / file.path, parsed.rejected)
+        if parsed.media_type == UNKNOWN:
+            return
+        self._bytes += file.size
+        if turned_away := getattr(parsed, "records_rejected", 0):
+            self._records[file.path] += turned_away
+        if unused := getattr(parsed, "unused_keys", []):
+            self._unused[file.path] = {each["key"]: each["records"] for each in unused}
+        if parsed.text_id is None:
+            self._unread_bytes += file.size
+            self._rejected.setdefault(file.sha256, (file.path, parsed.rejected[0]))
+            return
+        if parsed.media_type not in self._meters:
+            self._meters[parsed.media_type] = Meter(self._config, self._tokenizer)
+        meter = self._meters[parsed.media_type]
+        meter.add_file(file.size)
+        paths = self._paths.setdefault(parsed.text_id, [])
+        if not paths:
+            meter.add(parsed)
+            self._add_quality(file.path, parsed)
+        paths.append(file.path)
+
+    def _add_quality(self, path: str, parsed: ParsedFile) -> None:
+        batches = parsed.batches.get("quality", [])
+        for rows in spooled_rows(str(parsed.text_id), batches, Quality):
+            for row in rows.table().to_pylist():
+                self._characters += row["characters"]
+                if row["problem"]:
+                    self._unsound[path] = (row["characters"], row["problem"])
+
+    def glance(self) -> Glance:
+        """What all of them give."""
+        measured = {name: meter.measured() for name, meter in sorted(self._meters.items())}
+        for paths in self._paths.values():
+            first, *again = sorted(paths)
+            said = f"it has the same content as {first}"
+            self._left_out += [LeftOut(self._root / path, said, 1, "") for path in again]
+        left_out = sorted(self._left_out, key=lambda each: each.file)
+        unused = dict(sorted(self._unused.items()))
+        found = Glance(measured, self._tokenizer is not None, left_out, unused)
+        found.stops = self._stops(found.records)
+        return found
+
+    def _stops(self, records: int) -> list[Stop]:
+        """The gates that will stop training, as far as they can be known before the dataset is built."""
+        unread = [f"{path} ({why})" for path, why in sorted(self._rejected.values())]
+        documents = len(unread) + len(self._paths)
+        turned_away = [
+            f"{path} ({counted(count, 'record')})" for path, count in self._records.most_common()
+        ]
+        lost = self._records.total()
+        unsound = [f"{path} ({why})" for path, (_, why) in sorted(self._unsound.items())]
+        damaged = sum(count for count, _ in self._unsound.values())
+        what = "cannot be read"
+        found = [
+            self._stop("rejected_documents", len(unread), documents, "document", what, unread),
+            self._stop(
+                "rejected_bytes",
+                self._unread_bytes,
+                self._bytes,
+                "byte",
+                "are in documents that cannot be read",
+                unread,
+            ),
+            self._stop(
+                "rejected_records", lost, records + lost, "record", "are turned away", turned_away
+            ),
+            self._stop(
+                "unsound_text",
+                damaged,
+                self._characters,
+                "character",
+                "are from texts that look damaged",
+                unsound,
+            ),
+        ]
+        return [each for each in found if each]
+
+    def _stop(
+        self, gate: str, found: int, of: int, thing: str, what: str, named: list[str]
+    ) -> Stop | None:
+        allowed = getattr(self._config.data.gates, gate, None)
+        share = found / of if of else 0.0
+        if allowed is None or share <= allowed:
+            return None
+        key = f"data.gates.{gate}"
+        message = (
+            f"{found:,} of {counted(of, thing)} {what} ({share:.0%}): training is blocked above "
+            f"{allowed:.0%} ({key}): {listed(named, _NAMED)}"
+        )
+        return Stop(key, share, allowed, message)
+
+
+def _grouped(path: Path, reasons: list[str]) -> list[LeftOut]:
+    """The reasons of a file; equal ones become one, with the place of the first."""
+    places: dict[str, list[str]] = {}
+    for reason in reasons:
+        place = _PLACE.match(reason)
+        message = reason[place.end() :] if place else reason
+        places.setdefault(message, []).append(place[1] if place else "")
+    return [LeftOut(path, said, len(where), where[0]) for said, where in places.items()]
+
+
+def _pairs(folder: DataFolder, corpus: str, config: FineTuneConfig, found: Glance) -> Pairs:
+    """The pairs that the chunks give if QA is on, or would give."""
+    chunks = found.chunks
+    if not chunks:
+        return Pairs(config.qa.enabled, 0, None)
+    prose = sum(each.characters for each in found.formats.values() if each.chunks)
+    size = max(1, prose // chunks)
+    expected = pairs_of("x" * size, config.qa) * chunks
+    try:
+        price = price_of_chunk(folder, corpus, config, size) * chunks
+    except UserError:
+        return Pairs(config.qa.enabled, expected, None)
+    return Pairs(config.qa.enabled, expected, price.ways.get(config.qa.send, price.usd))
+
+
+def _held_out(config: FineTuneConfig, found: Glance) -> HeldOut:
+    """What `data.eval_fraction` holds out, and about how many rows that gives."""
+    fraction, texts = config.data.eval_fraction, sum(each.texts for each in found.formats.values())
+    of = []
+    if texts:
+        of.append(_unit(config, texts))
+    if found.records:
+        of.append(counted(found.records, "record"))
+    units = found.chunks + found.records + (found.pairs.expected if found.pairs.enabled else 0)
+    return HeldOut(fraction, of if fraction else [], round(units * fraction))
+
+
+def _unit(config: FineTuneConfig, texts: int) -> str:
+    """What is held out of documents: whole ones, or sections of each."""
+    unit = getattr(config.data, "eval_unit", "document")
+    if unit is None:
+        unit = "section" if texts < _FEW_DOCUMENTS else "document"
+    which = "sections of them" if unit == "section" else "whole ones"
+    return f"{counted(texts, 'document')} ({which})"

@@ -1,0 +1,24 @@
+"""The gate before merging goes by key facts, else by the loss of enough rows."""
+
+import pytest
+
+from ft_assets.stages.evaluation import _checks
+
+
+def losses(rows: int, tuned: float) -> dict[str, float]:
+    return {"eval_rows": rows, "base_eval_loss": 2.0, "tuned_eval_loss": tuned}
+
+
+@pytest.mark.parametrize(
+    ("rows", "tuned", "passed"),
+    [(20, 2.5, False), (19, 2.5, True), (1, 9.0, True), (20, 1.5, True), (400, 2.001, False)],
+)
+def test_the_loss_of_few_rows_blocks_nothing(rows: int, tuned: float, passed: bool) -> None:
+    verdict = _checks(losses(rows, tuned))["tuned_is_not_worse"]
+    assert verdict["passed"] == passed
+    assert ("too few to judge by" in verdict["message"]) == (rows < 20)
+
+
+def test_key_facts_still_gate_with_few_rows() -> None:
+    asked = {"questions": 4.0, "base_key_facts": 3.0, "tuned_key_facts": 1.0}
+    assert not _checks({**losses(5, 1.0), **asked})["tuned_is_not_worse"]["passed"]
