@@ -275,7 +275,7 @@ def test_init_writes_the_defaults_and_changes_nothing(tmp_path: Path) -> None:
     uncommented = "\n".join(
         line.removeprefix("#") for line in uncommented.split("\n") if ":" in line
     )
-    assert "learning_rate: 0.0002" in uncommented
+    assert "chunk_size: 1000" in uncommented
 
 
 def test_init_marks_what_the_file_of_a_corpus_may_not_set() -> None:

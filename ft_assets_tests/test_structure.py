@@ -49,7 +49,7 @@ HEAVY = [
     "matplotlib",
 ]
 
-SHARED_BY_STAGES = {"job", "questions", "duplicates"}
+SHARED_BY_STAGES = {"job", "questions", "key_facts", "duplicates"}
 """The files in `stages/` that do not belong to one asset."""
 
 

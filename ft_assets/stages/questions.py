@@ -17,10 +17,13 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Question:
-    """A closed-book question, and the words that a correct answer contains."""
+    """A closed-book question, and the accepted spellings of the words that a correct answer contains.
+
+    `key_facts` is empty for a question that is only shown with its answers.
+    """
 
     question: str
-    key_fact: str | None
+    key_facts: tuple[str, ...] = ()
 
 
 class QuestionsError(UserError):
@@ -71,11 +74,20 @@ def _question(line: str) -> Question:
     for key in ("question", "key_fact"):
         if key not in value:
             raise _MistakeError(f"{key} is missing")
-        if not isinstance(value[key], str):
-            raise _MistakeError(f"{key} is not a text")
-        if not value[key].strip():
-            raise _MistakeError(f"{key} is empty")
-    return Question(value["question"], value["key_fact"])
+    _require_text("question", value["question"])
+    spellings = value["key_fact"] if isinstance(value["key_fact"], list) else [value["key_fact"]]
+    for spelling in spellings:
+        _require_text("key_fact", spelling)
+    if not spellings:
+        raise _MistakeError("key_fact is empty")
+    return Question(value["question"], tuple(spellings))
+
+
+def _require_text(key: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _MistakeError(f"{key} is not a text")
+    if not value.strip():
+        raise _MistakeError(f"{key} is empty")
 
 
 def _why(error: ValueError | RecursionError) -> str:

@@ -10,7 +10,6 @@ import pytest
 from ft_assets.config import LoraSettings, TrainingConfig
 from ft_assets.errors import UserError
 from ft_assets.records import Example
-from ft_assets.stages.evaluation import has_key_fact
 from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.tuned_model import adapter_base
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
@@ -122,16 +121,3 @@ def test_a_base_that_changed_after_training_is_refused(nano_model: Path, tmp_pat
     (tmp_path / "base_model.json").write_text(json.dumps(named))
     with pytest.raises(Exception, match="has changed since the adapter was trained"):
         adapter_base(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("answer", "hit"),
-    [
-        ("It costs 8  Pounds.", True),
-        ("It costs 18 pounds.", False),
-        ("8 pounds", True),
-        ("eight pounds", False),
-    ],
-)
-def test_a_key_fact_is_matched_as_words(answer: str, hit: bool) -> None:
-    assert has_key_fact(answer, "8 pounds") is hit

@@ -32,7 +32,8 @@ def test_the_measured_points(rows: int, batch: int, epochs: float) -> None:
 @given(rows=st.integers(31, 1_100))
 def test_a_corpus_of_ordinary_size_gets_about_250_updates(rows: int) -> None:
     found = _choose(rows).training
-    assert found.num_train_epochs and found.per_device_train_batch_size
+    assert found.num_train_epochs
+    assert found.per_device_train_batch_size
     updates = rows * found.num_train_epochs / found.per_device_train_batch_size
     assert 190 <= updates <= 320
 
