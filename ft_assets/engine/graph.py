@@ -28,8 +28,8 @@ class Node:
 
 
 GRAPH: dict[str, Node] = {
-    "raw_documents": Node((CORPUS_FILES,), "4", "Text and instruction records of the corpus."),
-    "chunks": Node(("raw_documents",), "4", "Documents cut to size."),
+    "raw_documents": Node((CORPUS_FILES,), "5", "Text and instruction records of the corpus."),
+    "chunks": Node(("raw_documents",), "5", "Documents cut to size."),
     "qa_pairs": Node(("chunks",), "5", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),

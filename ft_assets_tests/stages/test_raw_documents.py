@@ -77,7 +77,9 @@ def test_what_cannot_be_read_has_a_reason(tmp_path: Path) -> None:
     assert "no text" in read(tmp_path / "blank.md").reason
     assert "damaged" in read(tmp_path / "broken.docx").reason
     assert "no records" in read(tmp_path / "empty.json").reason
-    assert ".csv" in read(tmp_path / "odd.csv").reason
+    assert "its columns are a, b: a table of records has" in read(tmp_path / "odd.csv").reason
+    (tmp_path / "odd.xlsx").write_text("a,b")
+    assert ".xlsx is not read; known are .pdf" in read(tmp_path / "odd.xlsx").reason
 
 
 def test_a_docx_with_a_doctype_is_refused(tmp_path: Path) -> None:
