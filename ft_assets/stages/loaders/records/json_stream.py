@@ -16,7 +16,12 @@ from ft_assets.stages.loaders.records.wrappers import WRAPPERS, is_turn
 
 _PIECE = 1 << 20
 _BETWEEN = re.compile(r"[ \t\r\n,\ufeff\x1e]*")
-_WRAPPER = re.compile(r'\{\s*"([^"\\]{1,40})"\s*:\s*\[')
+_SIMPLE = r'(?:"[^"\\]{0,1000}"|[\d.eE+-]{1,40}|true|false|null)'
+_WRAPPER = re.compile(
+    rf'\{{\s*(?:"[^"\\]{{1,40}}"\s*:\s*{_SIMPLE}\s*,\s*){{0,20}}"({"|".join(sorted(WRAPPERS))})"\s*:\s*\[',
+    re.IGNORECASE,
+)
+_LIST = re.compile(rf'"(?:{"|".join(sorted(WRAPPERS))})"\s*:\s*\[\s*\{{', re.IGNORECASE)
 _NEXT = re.compile(r"\}\s*,?\s*\{")
 _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _NEAR_END = 16
@@ -188,7 +193,7 @@ class Values:
             value, end, problem = text.decode(text.at, MAX_RECORD)
         except (ValueError, RecursionError):
             found = _WRAPPER.match(text.text, text.at)
-            if found and found[1].lower() in WRAPPERS:
+            if found:
                 return (yield from self._wrapped(found.end()))
             return (yield from self._one(in_list=False))
         yield Entry(text.line(), value, problem)
@@ -225,7 +230,12 @@ class Values:
                 len(text.text) - text.at if problem == TOO_LONG else 0, at - text.at
             )
             resumed = self._resumed(in_list)
-            yield self._lost(problem, line) if resumed is None else Entry(line, problem=problem)
+            passed = text.text[text.at : resumed] if resumed and not in_list else ""
+            lost = 1 + len(_NEXT.findall(passed)) if _LIST.search(passed) else 1
+            if resumed is None:
+                yield self._lost(problem, line)
+            else:
+                yield Entry(line, problem=problem, lost=lost)
             text.at = resumed or text.at
             return resumed is not None
         if end - text.at > MAX_RECORD:

@@ -117,7 +117,7 @@ _PREFERENCE = (
 
 def check_preference(fields: Fields) -> None:
     """Raises BadRecordError if a record has a rejected answer."""
-    for key in _PREFERENCES:
+    for key in fields.among(_PREFERENCES):
         value = fields.peek(key)
         if (
             isinstance(value, str | list | dict)

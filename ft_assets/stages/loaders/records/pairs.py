@@ -43,8 +43,10 @@ _ONE_OF = {
 
 def _filled(fields: Fields, keys: tuple[str, ...]) -> list[str]:
     """Those of the keys that are there; of several, those that are not empty."""
-    found = [key for key in keys if key in fields]
-    return [key for key in found if _is_filled(fields.peek(key))] or found[:1]
+    found = fields.among(keys)
+    if len(found) > 1:
+        return [key for key in found if _is_filled(fields.peek(key))] or found[:1]
+    return found
 
 
 def _is_filled(value: Any) -> bool:
@@ -67,8 +69,8 @@ def read_pair(fields: Fields, ask: str, answer: str) -> tuple[Conversation, str 
     asked, answered = _turns(fields, ask), _turns(fields, answer)
     history = _history(fields.take("history"))
     unused = {**history.unused, **asked.unused, **answered.unused}
-    for key in OPTIONS:
-        if key in fields and fields.peek(key) not in ("", []):
+    for key in fields.among(OPTIONS):
+        if fields.peek(key) not in ("", []):
             lines = option_lines(fields.take(key), fields.name(key))
             asked.turns[-1].content += f"\n{lines}"
     turns = [*asked.turns, *answered.turns]
@@ -104,8 +106,8 @@ def _is_list_of_turns(text: str) -> bool:
 def _context(fields: Fields, ask: str) -> str | None:
     """The text that a question is about; None if there is none."""
     found: dict[str, str] = {}
-    for key in CONTEXTS:
-        if key != ask and key in fields:
+    for key in fields.among(CONTEXTS):
+        if key != ask:
             text = _context_text(fields.take(key), fields.name(key))
             if text and text not in found.values():
                 found[key] = text

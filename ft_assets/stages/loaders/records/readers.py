@@ -46,7 +46,8 @@ def read_value(value: Any, number: int) -> Read:
         raise BadRecordError(f"{what}, where a record is: {FORMATS}")
     fields = Fields(value)
     check_preference(fields)
-    key = next((name for name in CONVERSATIONS if _is_there(fields.peek(name))), None)
+    there = (name for name in fields.among(CONVERSATIONS) if _is_there(fields.peek(name)))
+    key = next(there, None)
     if key:
         check_record(fields, is_text=False)
         return _record(fields, read_turns(fields.take(key), fields.name(key)), None, number)
@@ -66,7 +67,7 @@ def _is_there(value: Any) -> bool:
 
 def _unknown(fields: Fields) -> str:
     """Why an object has none of the formats."""
-    if any(key in fields for key in CONVERSATIONS):
+    if fields.among(CONVERSATIONS):
         return "its list of turns is empty"
     if "segments" in fields:
         return "axolotl's 'segments' are not read: write 'messages' with 'role' and 'content'"
@@ -119,9 +120,8 @@ def _record(fields: Fields, conversation: Conversation, given: str | None, numbe
 def _add_system(fields: Fields, turns: list[Turn]) -> None:
     """Puts the system prompt that is beside the turns before them."""
     found: list[str] = []
-    for key in SYSTEMS:
-        if key in fields:
-            found.append(read_content(fields.take(key), f"{fields.name(key)!r}: ").text)
+    for key in fields.among(SYSTEMS):
+        found.append(read_content(fields.take(key), f"{fields.name(key)!r}: ").text)
     found = list(dict.fromkeys(text for text in found if text.strip()))
     if not found:
         return

@@ -74,6 +74,7 @@ _UNREAD = re.compile(
 )
 """The first marker of families that are not read back."""
 
+_MAY_BE = re.compile(r"\s*(?:[<\[#]|(?:USER|ASSISTANT|Human|User|Assistant):|Below is an |A chat )")
 _BEGIN = re.compile(
     r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)?\s*"
 )
@@ -95,6 +96,8 @@ def rendered_chat(text: str) -> Chat | None:
 
     Raises BadRecordError for a rendered chat that cannot be read back for certain.
     """
+    if not _MAY_BE.match(text):
+        return None
     found = _BEGIN.match(text)
     start = found.end() if found else 0
     if text.startswith(("[INST]", "[SYSTEM_PROMPT]"), start):

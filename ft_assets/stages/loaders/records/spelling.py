@@ -106,6 +106,11 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def among(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that are there, in the order of `keys`."""
+        values = self._values
+        return [key for key in keys if key in values]
+
     def peek(self, key: str) -> Any:
         """The value of a key, which is not used thereby; None if it is not there."""
         return self._values.get(key)

@@ -107,7 +107,7 @@ def _misfit(cells: list[str], keys: list[str]) -> str | None:
         or (len(cells) > len(keys) and not any(cells[len(keys) :]))
     ):
         return None
-    return f"it has {len(cells):,} cells, the header has {len(keys):,}: check its quotes"
+    return f"it has {len(cells):,} of {len(keys):,} cells: check its quotes and separators"
 
 
 class _Lines:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ft_assets.stages.loaders.interface import clean
 from ft_assets.stages.loaders.records.content import Content, read_content
 from ft_assets.stages.loaders.records.entries import BadRecordError, parsed_json
 from ft_assets.stages.loaders.records.marks import FLAGS, check_turn, is_false, is_trained
@@ -70,6 +71,9 @@ def _turns_of(value: Any, key: str) -> list[Any]:
 
 
 def _read_turn(value: dict[str, Any], of: str, key: str, unused: dict[str, None]) -> Iterator[Turn]:
+    if plain := _plain(value):
+        yield plain
+        return
     turn = Fields(value)
     role_key = next((name for name in ROLE_KEYS if name in turn), None)
     if role_key is None:
@@ -77,6 +81,19 @@ def _read_turn(value: dict[str, Any], of: str, key: str, unused: dict[str, None]
     else:
         yield _with_role(turn, role_key, of, key, unused)
     unused.update((f"{key}.{name}", None) for name in turn.unused())
+
+
+def _plain(value: dict[str, Any]) -> Turn | None:
+    """The turn in an object that has a role and a text and nothing else; most have."""
+    if len(value) != _ROLE_AND_TEXT:
+        return None
+    role, content = value.get("role", value.get("from")), value.get("content", value.get("value"))
+    if role in ("system", "user", "assistant") and isinstance(content, str):
+        return Turn(role, clean(content))
+    return None
+
+
+_ROLE_AND_TEXT = 2
 
 
 def _paired(turn: Fields, of: str) -> Iterator[Turn]:

@@ -27,7 +27,7 @@ def unwrapped(entry: Entry) -> Iterator[Entry]:
         if name is None:
             yield entry if value is entry.value else Entry(entry.line, value)
             return
-        yield from (Entry(entry.line, item) for item in value[name])
+        yield from (Entry(entry.line, _row(item)) for item in value[name])
         yield from _others(entry, value, name)
     elif isinstance(value, list) and not entry.problem and not (value and is_turn(value[0])):
         yield from (Entry(entry.line, item) for item in value)
@@ -35,10 +35,11 @@ def unwrapped(entry: Entry) -> Iterator[Entry]:
         yield entry
 
 
-def _row(value: dict[str, Any]) -> dict[str, Any]:
+def _row(value: Any) -> Any:
     """The row in a row of a hub's rows API."""
-    row = value.get("row")
-    return row if isinstance(row, dict) and "row_idx" in value else value
+    if isinstance(value, dict) and "row_idx" in value and isinstance(value.get("row"), dict):
+        return value["row"]
+    return value
 
 
 def _wrapping(value: dict[str, Any]) -> str | None:
