@@ -20,7 +20,7 @@ from ft_assets.stages.qa.money import price_of
 from ft_assets.stages.qa.prompt import render_prompt
 from ft_assets.stages.qa.review import read_reviews
 from ft_assets.stages.questions import read_questions
-from ft_assets.stages.raw_documents import read_files
+from ft_assets.stages.raw_documents import read_files, unused_keys
 
 _Probe = tuple[str | None, Callable[[], Any]]
 """The key that a problem belongs to, None for a file's own, and what raises UserError for it."""
@@ -88,12 +88,14 @@ def read_all(folder: DataFolder, corpus: str) -> Reading:
     config = folder.config(corpus)
     settings = config.data.loaders
     found: list[Problem] = []
-    read, rejected = set(), set()
+    read, rejected, unused = set(), set(), list[str]()
     with tempfile.TemporaryDirectory(prefix="ft-assets-validate-") as scratch:
         files = folder.files(corpus)
         for file, parsed in read_files(files, folder.data / corpus, settings, Path(scratch)):
             path = folder.data / corpus / file.path
             found += [Problem(path, None, None, reason) for reason in parsed.rejected]
+            if keys := unused_keys(parsed):
+                unused.append(f"{file.path}: keys (of so many records) that are not used: {keys}")
             if parsed.text_id is not None:
                 read.add(parsed.text_id)
             elif parsed.media_type != UNKNOWN:
@@ -101,7 +103,7 @@ def read_all(folder: DataFolder, corpus: str) -> Reading:
     found.sort(key=lambda problem: problem.file)
     allowed = config.data.gates.rejected_documents
     warnings = _warnings(len(rejected), len(read) + len(rejected), allowed)
-    return Reading(found, len(read), len(rejected), warnings)
+    return Reading(found, len(read), len(rejected), warnings + sorted(unused))
 
 
 def _warnings(rejected: int, documents: int, allowed: float) -> list[str]:

@@ -72,7 +72,7 @@ class Notes:
         """Records a part that cannot be used."""
         self.rejects += 1
         if self.rejects <= MAX_REASONS:
-            self.rejected.append(reason)
+            self.rejected.append(clean(reason))
 
     def reject_records(self, reason: str, records: int = 1) -> None:
         """Records that one or more records of a file cannot be used."""

@@ -12,14 +12,14 @@ from ft_assets.stages.loaders.records.entries import (
     Entry,
     not_json,
 )
+from ft_assets.stages.loaders.records.spelling import has_format
 from ft_assets.stages.loaders.records.wrappers import WRAPPERS, is_turn
 
 _PIECE = 1 << 20
 _BETWEEN = re.compile(r"[ \t\r\n,\ufeff\x1e]*")
 _SIMPLE = r'(?:"[^"\\]{0,1000}"|[\d.eE+-]{1,40}|true|false|null)'
 _WRAPPER = re.compile(
-    rf'\{{\s*(?:"[^"\\]{{1,40}}"\s*:\s*{_SIMPLE}\s*,\s*){{0,20}}"({"|".join(sorted(WRAPPERS))})"\s*:\s*\[',
-    re.IGNORECASE,
+    rf'\{{\s*(?:"[^"\\]{{1,40}}"\s*:\s*{_SIMPLE}\s*,\s*){{0,20}}"([^"\\]{{1,40}})"\s*:\s*\[\s*'
 )
 _LIST = re.compile(rf'"(?:{"|".join(sorted(WRAPPERS))})"\s*:\s*\[\s*\{{', re.IGNORECASE)
 _NEXT = re.compile(r"\}\s*,?\s*\{")
@@ -193,12 +193,22 @@ class Values:
             value, end, problem = text.decode(text.at, MAX_RECORD)
         except (ValueError, RecursionError):
             found = _WRAPPER.match(text.text, text.at)
-            if found:
+            if found and self._wraps(found):
                 return (yield from self._wrapped(found.end()))
             return (yield from self._one(in_list=False))
         yield Entry(text.line(), value, problem)
         self._passed(end)
         return True
+
+    def _wraps(self, found: "re.Match[str]") -> bool:
+        """Whether an object that begins like this wraps records: by its key, or by the first of them."""
+        if found[1].lower() in WRAPPERS:
+            return True
+        try:
+            first, _, _ = self._text.decode(found.end(), MAX_RECORD)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(first, dict) and not is_turn(first) and has_format(first)
 
     def _wrapped(self, start: int) -> "_Going":
         """The items of a wrapper object whose list begins at `start`; its other keys are passed over."""

@@ -108,7 +108,13 @@ FLAGS = ("weight", "loss_weight", "train", "training", "trainable", "trained", "
 """Keys of a turn that say whether it carries loss."""
 _RECORD_FLAGS = set(FLAGS) - {"loss"}
 _MEDIA = {"images", "image", "videos", "video", "audios", "audio", "image_url", "image_urls"}
-_PREFERENCES = ("rejected", "rejected_messages", "rejected_response", "response_rejected")
+_PREFERENCES = (
+    "rejected",
+    "rejected_messages",
+    "rejected_response",
+    "response_rejected",
+    "non_preferred_output",
+)
 _PREFERENCE = (
     "a preference record: training has no place for the rejected answer. To learn the chosen one, "
     "write it as 'completion' and remove the rejected one"

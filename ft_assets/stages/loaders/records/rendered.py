@@ -35,6 +35,7 @@ class _Family:
     open: tuple[str, ...] = ()
 
 
+_BOS = "<\uff5cbegin\u2581of\u2581sentence\uff5c>"
 _EOS = "<\uff5cend\u2581of\u2581sentence\uff5c>"
 _ROLE = "([A-Za-z_]{2,20})"
 _LINE = r"(?:(?<=\n)|^)"
@@ -67,22 +68,28 @@ _FAMILIES = (
     ),
     _Family("Guanaco", re.compile(r"### ?(System|Human|User|Assistant|Response):[ ]*\n?")),
     _Family("Vicuna", re.compile(r"(?:(?<=\s)|(?<=</s>)|^)(USER|ASSISTANT):[ ]*")),
-    _Family("Human and Assistant", re.compile(_LINE + r"(Human|User|Assistant):[ ]*")),
+    _Family("Human and Assistant", re.compile(_LINE + r"(System|Human|User|Assistant):[ ]*")),
 )
-_UNREAD = re.compile(
-    r"<\|start\|>(?:system|developer|user|assistant)\b|<\|START_OF_TURN_TOKEN\|>|<\|turn>"
+_TOKEN = re.compile(r"<\|[^|<>\s]{2,40}\|?>|<[a-z]{2,20}:bos>|\[gMASK\]|<\uff5c")
+_ASKED = re.compile(r"<[^<>\n]{0,40}(?:user|human)[^<>\n]{0,40}>|>\s?user\b", re.IGNORECASE)
+_ANSWERED = re.compile(
+    r"<[^<>\n]{0,40}(?:assistant|chatbot|model)[^<>\n]{0,40}>|>\s?(?:assistant|model)\b",
+    re.IGNORECASE,
 )
-"""The first marker of families that are not read back."""
+"""A text that begins with such a token and has a user's and an assistant's is of an unknown family."""
 
-_MAY_BE = re.compile(r"\s*(?:[<\[#]|(?:USER|ASSISTANT|Human|User|Assistant):|Below is an |A chat )")
+_MAY_BE = re.compile(
+    r"\s*(?:[<\[#]|(?:USER|ASSISTANT|System|Human|User|Assistant):|Below is an |A chat )"
+)
 _BEGIN = re.compile(
     r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)?\s*"
 )
 _PREFACES = {
+    "DeepSeek": re.compile(f"(?<={_BOS})[^<]+(?=<\uff5cUser\uff5c>)"),
     "Alpaca": re.compile(r"Below is an instruction that describes a task[^#]{0,200}(?=###)"),
     "Vicuna": re.compile(r"A chat between a curious [^\n]{0,300}?\.\s+(?=USER:)"),
 }
-"""What these families write before the first turn; Vicuna's is a system prompt."""
+"""What these families write before the first turn; it is a system prompt, but for Alpaca's."""
 _END = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", _EOS)
 _MARKERS = re.compile(
     r"<\|(?:im_start|im_end|im_sep|start_header_id|end_header_id|eot_id|header_start|header_end|eot"
@@ -102,17 +109,17 @@ def rendered_chat(text: str) -> Chat | None:
     start = found.end() if found else 0
     if text.startswith(("[INST]", "[SYSTEM_PROMPT]"), start):
         return Chat(list(_instructions(text, start)))
-    if _UNREAD.match(text, start):
-        raise _unclear("with special tokens")
     for family in _FAMILIES:
         preface = _PREFACES[family.name].match(text, start) if family.name in _PREFACES else None
         first = preface.end() if preface else start
         marks = list(family.start.finditer(text, first)) if family.start.match(text, first) else []
         if marks and (family.stops or _ask_and_answer(marks)):
             chat = _chat(family, text, marks)
-            if preface and family.name == "Vicuna":
+            if preface and family.name != "Alpaca":
                 chat.turns.insert(0, Turn("system", preface[0].strip()))
             return chat
+    if _TOKEN.match(text, start) and _ASKED.search(text) and _ANSWERED.search(text):
+        raise _unclear("with special tokens")
     return None
 
 
@@ -137,7 +144,7 @@ def _chat(family: _Family, text: str, marks: list["re.Match[str]"]) -> Chat:
         elif role in ("system", "user", "assistant") and not (
             family.stops and _MARKERS.search(content)
         ):
-            turns.append(Turn(role, content))
+            turns += _turn(role, content)
         else:
             raise _unclear(family.name)
     roles = [turn.role for turn in turns]
@@ -145,6 +152,20 @@ def _chat(family: _Family, text: str, marks: list["re.Match[str]"]) -> Chat:
     if not asked or asked != ["user", "assistant"] * (len(asked) // 2):
         raise _unclear(family.name)
     return Chat(turns, (given[0] or None) if given and len(marks) <= _ONE_WITH_INPUT else None)
+
+
+_DATES = re.compile(r"(?:Cutting Knowledge Date: [^\n]*\n)?Today Date: [^\n]*\n\n")
+_NO_THOUGHT = re.compile(r"<think>\s*</think>\n*")
+
+
+def _turn(role: str, content: str) -> list[Turn]:
+    """The turn, without what templates write of their own: dates, and a thought that is empty."""
+    if role == "system":
+        content = _DATES.sub("", content, count=1)
+        return [Turn(role, content)] if content.strip() else []
+    if role == "assistant" and (found := _NO_THOUGHT.match(content)):
+        content = content[found.end() :]
+    return [Turn(role, content)]
 
 
 _ONE_WITH_INPUT = 3
@@ -167,12 +188,13 @@ def _closed(family: _Family, role: str, content: str, *, is_last: bool) -> str:
     if not family.stops:
         ended = next((end for end in _END if bare.endswith(end)), "")
         return bare.removesuffix(ended).rstrip().lstrip("\n")
-    for stop in family.stops:
-        if bare.endswith(stop):
-            return bare.removesuffix(stop)
     ended = next((end for end in _END if is_last and bare.endswith(end)), "")
+    inner = bare.removesuffix(ended)
+    for stop in family.stops:
+        if inner.rstrip().endswith(stop):
+            return inner.rstrip().removesuffix(stop)
     if ended:
-        return _closed(family, role, bare.removesuffix(ended), is_last=True)
+        return inner
     if is_last or role in family.open:
         return content.rstrip("\n")
     raise _unclear(family.name)

@@ -4,7 +4,16 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-CONVERSATIONS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue", "chat")
+CONVERSATIONS = (
+    "messages",
+    "conversations",
+    "conversation",
+    "turns",
+    "dialog",
+    "dialogue",
+    "chat",
+    "contents",
+)
 """Keys of a list of turns."""
 ASKS = ("instruction", "prompt", "question", "query", "problem", "user", "human", "input")
 """Keys of a question, in the order in which they are looked for."""
@@ -14,11 +23,11 @@ ANSWERS = (
 """Keys of its answer."""
 CONTEXTS = ("input", "context", "passage", "article", "document")
 """Keys of the text that a question is about."""
-SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction")
+SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "systeminstruction")
 OPTIONS = ("options", "choices")
 
 ROLE_KEYS = ("role", "from", "speaker", "author")
-CONTENT_KEYS = ("content", "value", "text", "message")
+CONTENT_KEYS = ("content", "value", "text", "message", "parts")
 
 _ROLES = {
     "system": "system developer",
@@ -37,9 +46,13 @@ ROLES = {name: role for role, names in _ROLES.items() for name in names.split()}
 """The role behind each name; `call` is an assistant's turn that only calls functions."""
 
 
-@lru_cache(4_096)
 def spelled(key: str) -> str:
     """A key or role as it is looked for: in small letters, with underscores between words."""
+    return _spelled(key) if len(key) <= _MAX_NAME else key
+
+
+@lru_cache(4_096)
+def _spelled(key: str) -> str:
     return key.strip().strip("\ufeff").lower().replace(" ", "_").replace("-", "_")
 
 
@@ -129,6 +142,10 @@ class Fields:
         return [*self._names.values(), *self._doubled]
 
     def unused(self) -> list[str]:
-        """The keys that no reader asked for, as the file spells them."""
-        unused = [name for key, name in self._names.items() if key not in self._used]
+        """The keys with something in them that no reader asked for, as the file spells them."""
+        unused = [
+            self._names[key]
+            for key, value in self._values.items()
+            if key not in self._used and value not in ("", [], {})
+        ]
         return unused + self._doubled if self._doubled else unused

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ft_assets.stages.loaders.records.entries import Entry
-from ft_assets.stages.loaders.records.spelling import CONVERSATIONS, has_format, role_of, spelled
+from ft_assets.stages.loaders.records.spelling import (
+    CONTENT_KEYS,
+    CONVERSATIONS,
+    has_format,
+    role_of,
+    spelled,
+)
 
 WRAPPERS = {
     *("data", "rows", "records", "examples", "train", "training", "instances", "items", "samples"),
@@ -14,8 +20,10 @@ WRAPPERS = {
 
 
 def is_turn(value: Any) -> bool:
-    """Whether a value is a turn of a conversation: it has a known role."""
-    return isinstance(value, dict) and bool(role_of(value))
+    """Whether a value is a turn of a conversation: it has a known role, and a content or a call."""
+    if not isinstance(value, dict) or not role_of(value):
+        return False
+    return any(key in value for key in (*CONTENT_KEYS, "tool_calls", "function_call"))
 
 
 def unwrapped(entry: Entry) -> Iterator[Entry]:
