@@ -15,7 +15,8 @@ from ft_assets.stages.loaders.records.entries import (
 from ft_assets.stages.loaders.records.spelling import has_format
 from ft_assets.stages.loaders.records.wrappers import WRAPPERS, is_turn
 
-_PIECE = 1 << 20
+_PIECE = 1 << 16
+"""Characters that are read at a time. An error costs as much: the decoder counts lines up to it."""
 _BETWEEN = re.compile(r"[ \t\r\n,\ufeff\x1e]*")
 _SIMPLE = r'(?:"[^"\\]{0,1000}"|[\d.eE+-]{1,40}|true|false|null)'
 _WRAPPER = re.compile(
@@ -272,7 +273,7 @@ class Values:
         line = line or self._text.line()
         for piece in self._text.rest():
             size += len(piece)
-            nexts += len(_NEXT.findall(piece)) if not self._good else 0
+            nexts += 0 if self._good else max(len(_NEXT.findall(piece)), piece.count("\n{"))
         lost = round(size * self._good / self._good_size) if self._good else 1 + nexts
         rest = "the rest of the file was not read" + (
             f", about {lost:,} records" if lost > 1 else ""

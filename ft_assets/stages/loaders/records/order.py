@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ft_assets.stages.loaders.records.entries import BadRecordError
-from ft_assets.stages.loaders.records.turns import Turn
+from ft_assets.stages.loaders.records.turns import MAX_MESSAGES, Turn, too_many
 
 _SHOWN = 8
 _RULE = (
@@ -22,6 +22,8 @@ _AFTER = {
 
 def check_order(turns: Sequence[Turn]) -> None:
     """Raises BadRecordError if the turns are in no order that chat formats have, or teach nothing."""
+    if len(turns) > MAX_MESSAGES:
+        raise BadRecordError(too_many(len(turns)))
     before = "start"
     for turn in turns:
         if turn.role not in _AFTER[before]:

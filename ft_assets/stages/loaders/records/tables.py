@@ -147,16 +147,19 @@ class _Lines:
         return self._number + 1
 
     def problem(self, delimiter: str) -> str | None:
-        """Why what was read is no row: a line is too long, or a quote is open at the end of the file."""
+        """Why what was read is no row: a line is too long, or quotes do not match.
+
+        Only of several lines, or at the end of the file, could a quote have taken in what it should not.
+        """
         if self._is_too_long:
             return TOO_LONG
-        if not self._ended or not any('"' in line for line in self.held):
+        if not (self._ended or len(self.held) > 1) or not any('"' in line for line in self.held):
             return None
         try:
             list(csv.reader(self.held, delimiter=delimiter, strict=True))
         except csv.Error as error:
-            if "unexpected end" in str(error):
-                return "a quote in it is not closed"
+            if len(self.held) > 1 or "unexpected end" in str(error):
+                return "a quote in it is not closed, or one inside a cell is not doubled"
         return None
 
     def put_back(self) -> None:

@@ -64,10 +64,13 @@ def _turns_of(value: Any, key: str) -> list[Any]:
     if not isinstance(value, list):
         raise BadRecordError(f"its turns must be a list of objects, not {type(value).__name__}")
     if len(value) > MAX_MESSAGES:
-        raise BadRecordError(
-            f"it has {len(value):,} turns, more than {MAX_MESSAGES}: split the conversation"
-        )
+        raise BadRecordError(too_many(len(value)))
     return value
+
+
+def too_many(turns: int) -> str:
+    """What to do about a conversation of so many turns."""
+    return f"it has {turns:,} turns, more than {MAX_MESSAGES}: split the conversation"
 
 
 def _read_turn(value: dict[str, Any], of: str, key: str, unused: dict[str, None]) -> Iterator[Turn]:

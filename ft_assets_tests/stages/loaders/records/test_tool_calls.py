@@ -56,7 +56,7 @@ def test_ids_that_templates_take_are_kept_and_others_depend_on_the_file_alone() 
 def test_the_dialects_of_calls_are_one() -> None:
     tools = json.dumps([FUNCTION])
     value = {"name": "tide", "arguments": {"port": "Ness"}}
-    sharegpt = [
+    sharegpt: list[dict[str, Any]] = [
         {"from": "human", "value": "Tide at Ness?"},
         {"from": "function_call", "value": json.dumps(value)},
         {"from": "observation", "value": "3.1 m"},
@@ -102,7 +102,7 @@ def test_the_dialects_of_calls_are_one() -> None:
 
 def test_several_calls_have_several_results() -> None:
     made = [{**call()["tool_calls"][0], "id": each} for each in ("a", "b")]
-    turns = [{"role": "assistant", "content": "", "tool_calls": made}]
+    turns: list[dict[str, Any]] = [{"role": "assistant", "content": "", "tool_calls": made}]
     turns += [result(tool_call_id="b", content="B"), result(tool_call_id="a", content="A"), LAST]
     messages = openai(*turns).messages
     first, second = (each["id"] for each in json.loads(messages[1]["tool_calls"] or ""))
