@@ -31,6 +31,9 @@ def find_pair(fields: Fields) -> tuple[str, str] | None:
     for other in answers[1:]:
         if other in _ONE_OF and fields.peek(other) != fields.peek(answers[0]):
             raise BadRecordError(_both(fields, answers[0], other))
+    for better in fields.among(("corrected", "revision")):
+        if _is_filled(fields.peek(better)):
+            raise BadRecordError(_both(fields, answers[0], better))
     return asks[0], answers[0]
 
 

@@ -286,6 +286,8 @@ def test_two_questions_or_answers_are_not_chosen_between() -> None:
         "both 'response' and 'answer'"
         in load_values({"question": "Who?", "response": "B", "answer": "C"}).refusal
     )
+    corrected = {"instruction": "Who?", "output": "B", "corrected": "C"}
+    assert "both 'output' and 'corrected'" in load_values(corrected).refusal
     rendered = {"instruction": "Who?", "output": "B", "prompt": "Below is … Who?", "text": "Who? B"}
     found = load_values(rendered)
     assert found.turns == [("user", "Who?"), ("assistant", "B")]
