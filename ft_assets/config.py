@@ -124,8 +124,8 @@ class LoaderSettings(Section):
     `pdf` and `docx` name the engine to try first; if it fails, the other one is tried. For PDF,
     `dehyphenate` joins words broken at the end of a line, `strip_headers` removes lines that recur at
     the top or bottom of pages, and `ocr` reads pages without text with the program `ocrmypdf`.
-    `max_unpacked_mb` limits the text of a PDF and the unpacked content of a DOCX; `max_archive_members`
-    and `max_expansion` (unpacked bytes per packed byte) are for DOCX.
+    `max_unpacked_mb` limits the text of a PDF and the unpacked content of a DOCX or gzip file;
+    `max_archive_members` and `max_expansion` (unpacked bytes per packed byte) are for DOCX.
     """
 
     pdf: Literal["pypdfium2", "pypdf"] = setting("pypdfium2", "corpus", "shapes")

@@ -54,6 +54,7 @@ def _raw_documents(counts: _Counts) -> Iterator[str]:
         yield f"{partly:,} read in part"
     yield from _some(counts, "pages", "page")
     yield from _some(counts, "records", "record")
+    yield from _some(counts, "records_rejected", "record left out", "records left out")
     yield from _some(counts, "pages_without_text", "page without text", "pages without text")
     yield from _some(counts, "unsound_texts", "text looks damaged", "texts look damaged")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ft_assets.cli.console import err, escape, out
 from ft_assets.engine.words import counted, listed, size_of
+from ft_assets.stages.dataset.held_out import ENOUGH_ROWS
 from ft_assets.stages.qa.money import dollars
 from ft_assets.stages.questions import LINE
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 _LEFT_OUT = 20
 """Lines on what is left out; `--json` has all of them."""
 _UNUSED_FILES, _UNUSED_KEYS = 5, 8
-_ENOUGH_ROWS = 20
-"""With fewer eval rows, their loss means nothing."""
 
 
 def print_left_out(glance: "Glance") -> None:
@@ -109,6 +108,6 @@ def _held_out(glance: "Glance") -> str:
     if not held.of:
         return "held out: nothing (data.eval_fraction is 0), so there is no eval loss"
     rows = f"about {counted(held.rows, 'row')}"
-    if held.rows < _ENOUGH_ROWS:
+    if held.rows < ENOUGH_ROWS:
         rows += ", too few for their loss to mean anything"
     return f"held out: {held.fraction:.0%} (data.eval_fraction) of {' and '.join(held.of)}: {rows}"

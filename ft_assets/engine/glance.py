@@ -18,6 +18,7 @@ from ft_assets.engine.words import counted, listed
 from ft_assets.errors import UserError
 from ft_assets.names import QUESTIONS_FILE
 from ft_assets.records import Quality
+from ft_assets.stages.dataset.split import FEW_DOCUMENTS
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.loaders.formats import UNKNOWN
 from ft_assets.stages.parsing.files import ParsedFile
@@ -29,8 +30,6 @@ from ft_assets.stages.raw_documents import read_files
 _PLACE = re.compile(r"((?:(?:line|record|row|entry) [\d,]+(?:, )?)+): ")
 """Where in a file something was left out, at the beginning of the reason."""
 _NAMED = 3
-_FEW_DOCUMENTS = 20
-"""With fewer documents, sections of them are held out, not whole ones."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +158,10 @@ class _Tally:
         if parsed.media_type == UNKNOWN:
             return
         self._bytes += file.size
-        if turned_away := getattr(parsed, "records_rejected", 0):
-            self._records[file.path] += turned_away
-        if unused := getattr(parsed, "unused_keys", []):
-            self._unused[file.path] = {each["key"]: each["records"] for each in unused}
+        if parsed.records_rejected:
+            self._records[file.path] += parsed.records_rejected
+        if parsed.unused_keys:
+            self._unused[file.path] = {each["key"]: each["records"] for each in parsed.unused_keys}
         if parsed.text_id is None:
             self._unread_bytes += file.size
             self._rejected.setdefault(file.sha256, (file.path, parsed.rejected[0]))
@@ -236,9 +235,9 @@ class _Tally:
     def _stop(
         self, gate: str, found: int, of: int, thing: str, what: str, named: list[str]
     ) -> Stop | None:
-        allowed = getattr(self._config.data.gates, gate, None)
+        allowed = getattr(self._config.data.gates, gate)
         share = found / of if of else 0.0
-        if allowed is None or share <= allowed:
+        if share <= allowed:
             return None
         key = f"data.gates.{gate}"
         message = (
@@ -287,8 +286,6 @@ def _held_out(config: FineTuneConfig, found: Glance) -> HeldOut:
 
 def _unit(config: FineTuneConfig, texts: int) -> str:
     """What is held out of documents: whole ones, or sections of each."""
-    unit = getattr(config.data, "eval_unit", "document")
-    if unit is None:
-        unit = "section" if texts < _FEW_DOCUMENTS else "document"
+    unit = config.data.eval_unit or ("section" if texts < FEW_DOCUMENTS else "document")
     which = "sections of them" if unit == "section" else "whole ones"
     return f"{counted(texts, 'document')} ({which})"

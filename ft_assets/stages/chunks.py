@@ -6,6 +6,7 @@ In every mode `document_text[start:end] == chunk.text`, and no chunk is over the
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import groupby
 
 from ft_assets.config import LangChainConfig, ModelConfig
 from ft_assets.records import CHUNKS, HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
@@ -20,23 +21,38 @@ _BATCH = 1_000
 
 
 def split_text(pages: list[Document], cut: Cut) -> Iterator[Chunk]:
-    """The chunks of one document, from all of its pages in order."""
-    text = PAGE_BREAK.join(page.text for page in pages)
+    """The chunks of one document, from all of its pages in order.
+
+    Samples are cut one by one, so that no chunk has words of two; other pages are one text.
+    """
     starts = [page.start for page in pages]
     heading_starts, paths = heading_paths([item for page in pages for item in page.headings])
     text_id = pages[0].text_id
-    for start, end in cut(text):
-        key = f"{text_id}:{start}:{end}"
-        first_letter = end - len(text[start:end].lstrip())
-        yield Chunk(
-            chunk_id=hashlib.sha256(key.encode()).hexdigest()[:32],
-            text_id=text_id,
-            page=pages[bisect_right(starts, start) - 1].page,
-            start=start,
-            end=end,
-            text=text[start:end],
-            heading=paths[bisect_right(heading_starts, first_letter)],
-        )
+    for offset, text in _texts(pages):
+        for start, end in cut(text):
+            content = text[start:end]
+            start, end = offset + start, offset + end
+            key = f"{text_id}:{start}:{end}"
+            first_letter = end - len(content.lstrip())
+            yield Chunk(
+                chunk_id=hashlib.sha256(key.encode()).hexdigest()[:32],
+                text_id=text_id,
+                page=pages[bisect_right(starts, start) - 1].page,
+                start=start,
+                end=end,
+                text=content,
+                heading=paths[bisect_right(heading_starts, first_letter)],
+            )
+
+
+def _texts(pages: list[Document]) -> Iterator[tuple[int, str]]:
+    """The texts that are cut by themselves, each with its start in the whole text."""
+    for is_sample, run in groupby(pages, key=lambda page: page.sample):
+        together = list(run)
+        if is_sample:
+            yield from ((page.start, page.text) for page in together)
+        else:
+            yield together[0].start, PAGE_BREAK.join(page.text for page in together)
 
 
 def heading_paths(headings: list[Heading]) -> tuple[list[int], list[str]]:

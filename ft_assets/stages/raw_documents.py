@@ -42,8 +42,11 @@ EVERY_FILE_READ = Check(
     "every_file_read", "No file and no part of one was rejected.", blocking=False
 )
 TEXT_IS_SOUND = Check("text_is_sound", "No document's text looks damaged.", blocking=False)
-CHECKS = (EVERY_FILE_READ, TEXT_IS_SOUND)
-"""Neither blocks: the dataset's checks block if too large a share of the corpus is affected."""
+EVERY_KEY_USED = Check(
+    "every_key_used", "Every key of every record is one that is read.", blocking=False
+)
+CHECKS = (EVERY_FILE_READ, TEXT_IS_SOUND, EVERY_KEY_USED)
+"""None blocks: the dataset's checks block if too large a share of the corpus is affected."""
 
 _Key = tuple[str, str]
 """The identity of a file: the digest of its bytes, and its media type."""
@@ -134,7 +137,7 @@ def load_documents(
             report(f"{line.path}: {reason}")
     if not sources:
         raise UserError(
-            f"{source} has no documents: put PDF, DOCX, TXT, Markdown or JSON files there"
+            f"{source} has no documents: put PDF, DOCX, TXT, Markdown, JSON, CSV or Parquet files there"
         )
     if not any(line.text_id for line in sources):
         raise StageError(_nothing_left(source, sources))
@@ -207,6 +210,18 @@ def _named(reasons: dict[str, str], what: str) -> str:
     return f"{what}: {shown}" + (f"; and {more:,} more" if more > 0 else "")
 
 
+_SHOWN_KEYS = 8
+
+
+def unused_keys(row: SourceDocument | ParsedFile) -> str:
+    """The keys of a file's records that were not used, in words; "" if there are none."""
+    shown = ", ".join(
+        f"{each['key']!r} ({each['records']:,})" for each in row.unused_keys[:_SHOWN_KEYS]
+    )
+    more = len(row.unused_keys) - _SHOWN_KEYS
+    return shown + (f" and {more:,} more" if more > 0 else "")
+
+
 def _unsound(folder: Path) -> dict[str, str]:
     """Maps the id of each text that looks damaged to its problem."""
     return {
@@ -228,9 +243,15 @@ def _checks(sources: list[SourceDocument], unsound: dict[str, str]) -> dict[str,
     if damaged:
         what = f"the text of {len(damaged)} of {len(sources)} files looks damaged"
         sound = _named(damaged, what)
+    unused = {line.path: keys for line in sources if (keys := unused_keys(line))}
+    used = "every key of every record was used"
+    if unused:
+        what = f"{len(unused)} of {len(sources)} files have keys (of so many records) that are not used"
+        used = _named(unused, what)
     return {
         **EVERY_FILE_READ.verdict(not rejected, read),
         **TEXT_IS_SOUND.verdict(not damaged, sound),
+        **EVERY_KEY_USED.verdict(not unused, used),
     }
 
 
@@ -250,7 +271,7 @@ def build(job: Job, report: Report) -> Outcome:
     previous = job.reusable(made_by)
     sources = load_documents(job.files, job.source, job.output, settings, report, previous)
     unsound = _unsound(job.output)
-    of_all = ("pages", "records", "characters", "pages_without_text")
+    of_all = ("pages", "records", "records_rejected", "characters", "pages_without_text")
     return Outcome(
         counts={
             "files": len(sources),
@@ -258,6 +279,7 @@ def build(job: Job, report: Report) -> Outcome:
             "files_with_rejects": sum(bool(line.rejected) for line in sources),
             **{name: sum(getattr(line, name) for line in sources) for name in of_all},
             "unsound_texts": len(unsound),
+            "unused_keys": len({key["key"] for line in sources for key in line.unused_keys}),
         },
         checks=_checks(sources, unsound),
         tools=made_by,

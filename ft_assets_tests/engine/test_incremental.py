@@ -1,5 +1,6 @@
 """Incremental equals clean: after any changes to a corpus, its dataset is that of a clean build."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -38,6 +39,12 @@ CONTENTS: dict[str, list[bytes]] = {
     ".jsonl": [
         b'{"question": "Whose goat?", "answer": "Crate 3 holds 21 pears."}\n' * 2,
         b'{"prompt": "Who pays?", "completion": "Musicians, in songs."}\n',
+        gzip.compress(b'{"text": "Biscuit sleeps."}\n{"text": "The quay is wet."}\n', mtime=0),
+        b'{"question": "Is it late?", "answer": "No.", "label": false, "id": 4}\n' * 2,
+    ],
+    ".csv": [
+        b"question,answer,rank\nWhose goat?,The captain's.,1\nWhat is sold?,Tickets.,2\n",
+        b"question;answer\nWhose goat?;The captain's.\n",
     ],
 }
 NAMES = [f"{name}{suffix}" for name in ("a", "b", "sub/c") for suffix in CONTENTS]

@@ -1,8 +1,10 @@
 """Chunks are exact pieces of their document and within the limit, in every mode and script."""
 
 import itertools
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +328,30 @@ def test_chunks_of_a_large_text_are_written_in_order(corpus: Corpus) -> None:
     chunks = [c for c in read_table(folder / "chunks.parquet", Chunk) if "ledger" in c.text]
     assert [text[chunk.start : chunk.end] for chunk in chunks] == [chunk.text for chunk in chunks]
     assert len(chunks) == 3_000
+
+
+@given(texts=st.lists(TEXT, min_size=1, max_size=6), sizes=SIZES)
+def test_no_chunk_has_words_of_two_samples(texts: list[str], sizes: tuple[int, int]) -> None:
+    pages = [replace(page, sample=True) for page in _pages(texts)]
+    whole = PAGE_BREAK.join(texts)
+    chunks = list(split_text(pages, recursive_cut(*sizes)))
+    for chunk in chunks:
+        page = pages[chunk.page - 1]
+        assert page.start <= chunk.start < chunk.end <= page.end
+        assert whole[chunk.start : chunk.end] == chunk.text
+    alone = [
+        c.text
+        for page in pages
+        for c in split_text([replace(page, start=0)], recursive_cut(*sizes))
+    ]
+    assert [chunk.text for chunk in chunks] == alone
+
+
+def test_each_text_of_a_record_file_is_a_chunk_of_its_own(corpus: Corpus) -> None:
+    texts = [f"Sentence number {n} about a harbour at dusk." for n in range(40)]
+    corpus.write("short.jsonl", "\n".join(json.dumps({"text": text}) for text in texts))
+    for asset in ("raw_documents", "chunks"):
+        made = corpus.project.make(corpus.name, asset)
+    folder = corpus.project.storage.folder(corpus.name, "chunks", made.manifest.version)
+    chunks = [chunk.text for chunk in read_table(folder / "chunks.parquet", Chunk)]
+    assert [text for text in chunks if "harbour" in text] == texts

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ft_assets.engine.glance import glance_at
 from ft_assets.errors import StageError
 from ft_assets.records import Document, InstructionRecord, RejectedDocument
 from ft_assets.tables import read_table
@@ -77,7 +78,9 @@ def test_what_cannot_be_read_has_a_reason(tmp_path: Path) -> None:
     assert "no text" in read(tmp_path / "blank.md").reason
     assert "damaged" in read(tmp_path / "broken.docx").reason
     assert "no records" in read(tmp_path / "empty.json").reason
-    assert ".csv" in read(tmp_path / "odd.csv").reason
+    assert "its columns are a, b: a table of records has" in read(tmp_path / "odd.csv").reason
+    (tmp_path / "odd.xlsx").write_text("a,b")
+    assert ".xlsx is not read; known are .pdf" in read(tmp_path / "odd.xlsx").reason
 
 
 def test_a_docx_with_a_doctype_is_refused(tmp_path: Path) -> None:
@@ -145,7 +148,8 @@ def test_a_json_file_cut_short_keeps_what_stands_before_the_cut(tmp_path: Path) 
 
 
 @given(
-    st.binary(max_size=400), st.sampled_from([".pdf", ".docx", ".txt", ".md", ".json", ".jsonl"])
+    st.binary(max_size=400),
+    st.sampled_from([".pdf", ".docx", ".txt", ".md", ".json", ".jsonl", ".csv", ".parquet"]),
 )
 def test_no_bytes_make_parsing_raise(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str
@@ -192,3 +196,26 @@ def test_hidden_temporary_and_own_files_are_no_documents(corpus: Corpus) -> None
     for name in (".hidden.txt", "~$lock.docx", "half.pdf.part", "questions.jsonl", "a.jinja"):
         corpus.write(name, "x")
     assert [file.path for file in corpus.project.files("ferry")] == ["crates.json", "ferry.txt"]
+
+
+def test_the_asset_counts_records_left_out_and_keys_not_used(corpus: Corpus) -> None:
+    lines = [
+        {"question": f"Q{n}?", "answer": "A.", "rank": n, "label": n % 2 == 0} for n in range(6)
+    ]
+    corpus.write("kto.jsonl", "\n".join(map(json.dumps, lines)))
+    made = corpus.project.make("ferry", "raw_documents").manifest
+    [line] = [line for line in sources(corpus.project, made) if line.path == "kto.jsonl"]
+    assert (line.records, line.records_rejected) == (3, 3)
+    assert line.unused_keys == [{"key": "rank", "records": 3}]
+    assert (made.counts["records_rejected"], made.counts["unused_keys"]) == (3, 1)
+    check = made.checks["every_key_used"]
+    assert not check["passed"]
+    assert not check["blocking"]
+    assert "kto.jsonl: 'rank' (3)" in check["message"]
+    assert glance_at(corpus.project, "ferry").unused_keys["kto.jsonl"]["rank"] == 3
+
+
+def test_more_rejected_records_than_reasons_are_all_counted(corpus: Corpus) -> None:
+    corpus.write("many.jsonl", "17\n" * 3_000)
+    made = corpus.project.make("ferry", "raw_documents").manifest
+    assert made.counts["records_rejected"] == 3_000

@@ -45,13 +45,18 @@ class Format:
 
 
 _GUESSED = ("charset-normalizer",)
+_RECORDS = ("records.load", "load_records", _GUESSED)
+"""One loader for all files of records, which finds out what a file is by what is in it."""
 FORMATS = (
     Format("pdf", (".pdf",), ("pypdfium2", "pypdf"), "pdf", "load_pdf", ("pypdfium2", "pypdf")),
     Format("docx", (".docx",), ("lxml", "docx2txt"), "docx", "load_docx", ("lxml", "docx2txt")),
     Format("text", (".txt",), ("text",), "text", "load_text", _GUESSED),
     Format("markdown", (".md", ".markdown"), ("text",), "text", "load_markdown", _GUESSED),
-    Format("json", (".json",), ("json",), "json_records", "load_json", _GUESSED),
-    Format("jsonl", (".jsonl",), ("json",), "json_records", "load_jsonl", _GUESSED),
+    Format("json", (".json", ".json.gz"), ("json",), *_RECORDS),
+    Format("jsonl", (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), ("json",), *_RECORDS),
+    Format("csv", (".csv", ".csv.gz"), ("csv",), *_RECORDS),
+    Format("tsv", (".tsv", ".tsv.gz"), ("csv",), *_RECORDS),
+    Format("parquet", (".parquet",), ("parquet",), *_RECORDS),
 )
 UNKNOWN = "unknown"
 """The media type of a file that is not read."""
@@ -79,8 +84,15 @@ def tools() -> list[str]:
 
 def media_type_of(name: str) -> str:
     """The media type of a file by its ending; UNKNOWN if files of this ending are not read."""
-    found = _by_ending().get(Path(name).suffix.lower())
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
+    found = _by_ending().get("".join(suffixes)) or _by_ending().get("".join(suffixes[-1:]))
     return found.media_type if found else UNKNOWN
+
+
+def holds_records(media_type: str) -> bool:
+    """Whether files of a media type hold records, and mostly no prose."""
+    found = _by_media_type().get(media_type)
+    return found is not None and found.module == _RECORDS[0]
 
 
 def engines_of(media_type: str, settings: "LoaderSettings") -> list[str]:

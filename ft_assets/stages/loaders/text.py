@@ -3,9 +3,9 @@
 import codecs
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ft_assets.records import Heading
 from ft_assets.stages.loaders.interface import Notes, Page, UnreadableError, clean
@@ -25,21 +25,24 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _SAMPLE = 1 << 16
 _BLOCK = 1 << 20
 
+Opens = Callable[[], BinaryIO]
+"""Opens the bytes of a file at their start."""
 
-def encoding_of(path: Path) -> str:
-    """The encoding of a text file, read a block at a time.
+
+def encoding_of(opens: Opens) -> str:
+    """The encoding of a text, read a block at a time.
 
     The first that applies: a byte-order mark, the positions of zero bytes (UTF-16 and UTF-32), UTF-8
     with few errors, charset-normalizer's best guess. Raises UnreadableError if the bytes are not text.
     """
-    with path.open("rb") as file:
+    with opens() as file:
         head = file.read(_SAMPLE)
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             reason = f"it is {what} under another name: give it its own ending"
             raise UnreadableError(reason, final=True)
     encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), None)
-    encoding = encoding or _by_zeros(head) or _by_utf8(path) or _by_guess(path)
+    encoding = encoding or _by_zeros(head) or _by_utf8(opens) or _by_guess(opens)
     sample = head.decode(encoding, errors="ignore")
     wrong = head.decode(encoding, errors="replace").count("\ufffd") - sample.count("\ufffd") - 1
     if len(_CONTROL.findall(sample)) + wrong > len(sample) // 100:
@@ -64,11 +67,11 @@ def _by_zeros(head: bytes) -> str | None:
     return None
 
 
-def _by_utf8(path: Path) -> str | None:
+def _by_utf8(opens: Opens) -> str | None:
     """UTF-8 if at most one non-ASCII character is wrong for ten that are right, else None."""
     right = wrong = 0
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    with path.open("rb") as file:
+    with opens() as file:
         while block := file.read(_BLOCK):
             if block.isascii():
                 wrong += decoder.decode(block[:1])[:1] == "\ufffd"
@@ -81,30 +84,30 @@ def _by_utf8(path: Path) -> str | None:
     return "utf-8" if wrong <= right // 10 else None
 
 
-def _by_guess(path: Path) -> str:
+def _by_guess(opens: Opens) -> str:
     from charset_normalizer import from_bytes
 
-    guess = from_bytes(_around_first_foreign_byte(path)).best()
+    guess = from_bytes(_around_first_foreign_byte(opens)).best()
     if guess is None:
         raise UnreadableError("it is binary, or text in no known encoding", final=True)
     return guess.encoding
 
 
-def _around_first_foreign_byte(path: Path) -> bytes:
+def _around_first_foreign_byte(opens: Opens) -> bytes:
     """A sample around the first non-ASCII byte, because ASCII alone says nothing about the encoding."""
-    with path.open("rb") as file:
-        position = 0
+    with opens() as file:
+        before = b""
         while (block := file.read(_BLOCK)) and block.isascii():
-            position += len(block)
+            before = block[-_SAMPLE // 4 :]
         foreign = re.search(rb"[\x80-\xff]", block)
-        start = position + (foreign.start() if foreign else 0)
-        file.seek(max(0, start - _SAMPLE // 4))
-        return file.read(_SAMPLE)
+        around = before + block + file.read(_SAMPLE)
+        start = max(0, len(before) + (foreign.start() if foreign else 0) - _SAMPLE // 4)
+        return around[start : start + _SAMPLE]
 
 
-def decode_file(path: Path, notes: Notes) -> str:
+def _decode_file(path: Path, notes: Notes) -> str:
     """The whole text of a file; undecodable bytes become U+FFFD. Records the encoding in `notes`."""
-    notes.encoding = encoding_of(path)
+    notes.encoding = encoding_of(lambda: path.open("rb"))
     return path.read_bytes().decode(notes.encoding, errors="replace")
 
 
@@ -120,7 +123,7 @@ def load_markdown(path: Path, settings: "LoaderSettings", notes: Notes) -> Itera
 
 
 def _whole(path: Path, notes: Notes) -> str:
-    text = clean(decode_file(path, notes))
+    text = clean(_decode_file(path, notes))
     if not text.strip(f"{string.whitespace}\ufffd"):
         raise UnreadableError("it has no text", final=True)
     return text

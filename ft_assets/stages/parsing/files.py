@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ft_assets.records import PAGE_BREAK, Document, InstructionRecord, Quality
+from ft_assets.records import PAGE_BREAK, Document, InstructionRecord, KeyCount, Quality
 from ft_assets.stages.loaders.formats import load
 from ft_assets.stages.loaders.interface import Item, Notes, Page, UnreadableError, loader_settings
 from ft_assets.stages.parsing.row_spool import DiskError, RowSpool, SpooledRows
@@ -69,6 +69,7 @@ class ParsedFile:
     pages_without_text: int = 0
     rejected: list[str] = field(default_factory=list)
     records_rejected: int = 0
+    unused_keys: list[KeyCount] = field(default_factory=list)
     batches: dict[str, list[SpooledRows]] = field(default_factory=dict)
 
 
@@ -119,9 +120,11 @@ class _Rows:
         self._pages += 1
         start, end = self._start, self._start + len(page.text)
         headings = [{**heading, "start": start + heading["start"]} for heading in page.headings]
-        self._add_digest("page", json.dumps(headings), page.text)
+        kind = "sample" if page.sample else "page"
+        self._add_digest(kind, json.dumps(headings), page.text)
         row = {"page": self._pages, "text": page.text, "start": start, "end": end}
-        self._spools["documents"].put({**row, "headings": headings}, size=len(page.text))
+        row |= {"headings": headings, "sample": page.sample}
+        self._spools["documents"].put(row, size=len(page.text))
         self._meter.add(page.text)
         self._start = end + len(PAGE_BREAK)
         self._characters += len(page.text)
@@ -149,6 +152,7 @@ class _Rows:
             characters=self._characters,
             pages_without_text=notes.pages_without_text,
             rejected=notes.reasons(),
-            records_rejected=notes.rejects if self._records else 0,
+            records_rejected=notes.records_rejected,
+            unused_keys=notes.unused_keys(),
             batches={name: spool.close() for name, spool in self._spools.items()},
         )

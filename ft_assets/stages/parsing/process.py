@@ -23,7 +23,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ft_assets.children import limit_cpu, limit_file_size, limit_memory, restrict
-from ft_assets.stages.loaders.formats import preload
+from ft_assets.stages.loaders.formats import holds_records, preload
 from ft_assets.stages.loaders.interface import UnreadableError
 from ft_assets.stages.parsing.files import Task, parse
 from ft_assets.stages.parsing.row_spool import DiskError
@@ -85,7 +85,7 @@ class _Host:
         """Starts a worker that takes its tasks from the socket in `handles`."""
         try:
             preload(media_type)
-            if media_type not in ("json", "jsonl"):
+            if not holds_records(media_type):
                 preload_quality()
         except OSError as error:  # as on a disk that is full
             os.close(handles[0])
