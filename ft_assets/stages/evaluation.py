@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TUNED_IS_NOT_WORSE = Check("tuned_is_not_worse", "The tuned model is not worse than its base.")
-CHECKS = (TUNED_IS_NOT_WORSE,)
+TUNED_LEARNED = Check("tuned_learned", "The tuned model is better than its base.", blocking=False)
+CHECKS = (TUNED_IS_NOT_WORSE, TUNED_LEARNED)
+_ADVICE = (
+    "nothing was learned that these measure; more question-answer pairs with several wordings of each "
+    "(qa.enabled, augment) teach facts, plain text hardly does; or raise training.num_train_epochs"
+)
 METRICS = "metrics.json"
 SAMPLES = 8
 """The number of held-out rows shown side by side if the corpus has no questions of its own."""
@@ -229,18 +234,35 @@ def build(job: Job, report: Report) -> Outcome:
 
 
 def _checks(metrics: dict[str, float]) -> dict[str, Verdict]:
-    """The gate before merging: by key facts if there are questions, else by the loss of enough rows."""
+    """The gate before merging, and a warning if nothing was gained.
+
+    Both go by key facts if there are questions, else by the loss of enough rows.
+    """
     if "questions" in metrics:
-        base, tuned = metrics["base_key_facts"], metrics["tuned_key_facts"]
-        better = tuned >= base
-        message = f"key facts: tuned {tuned:.0f}, base {base:.0f} of {metrics['questions']:.0f}"
-    elif "tuned_eval_loss" in metrics:
-        base, tuned = metrics["base_eval_loss"], metrics["tuned_eval_loss"]
-        better = tuned <= base
-        message = f"loss on held-out rows: tuned {tuned:.3f}, base {base:.3f}"
-        if metrics["eval_rows"] < ENOUGH_ROWS:
-            message += f"; {metrics['eval_rows']:.0f} rows are too few to judge by: {ENOUGH_ROWS} are needed"
-            better = True
-    else:
-        better, message = True, "not compared: no row is held out and the corpus has no questions"
-    return TUNED_IS_NOT_WORSE.verdict(better, message)
+        of = metrics["questions"]
+        gain = metrics["tuned_key_facts"] - metrics["base_key_facts"]
+        said = f"key facts: tuned {metrics['tuned_key_facts']:.0f}, base {metrics['base_key_facts']:.0f} of {of:.0f}"
+        return {
+            **TUNED_IS_NOT_WORSE.verdict(gain >= 0, said),
+            **TUNED_LEARNED.verdict(gain > 0, said if gain > 0 else f"{said}: {_ADVICE}"),
+        }
+    if "tuned_eval_loss" not in metrics:
+        said = "not compared: no row is held out and the corpus has no questions"
+        return {
+            **TUNED_IS_NOT_WORSE.verdict(True, said),
+            **TUNED_LEARNED.verdict(False, f"{said}; write {QUESTIONS_FILE}"),
+        }
+    gain = metrics["base_eval_loss"] - metrics["tuned_eval_loss"]
+    said = (
+        f"loss on held-out rows: tuned {metrics['tuned_eval_loss']:.3f}, "
+        f"base {metrics['base_eval_loss']:.3f}"
+    )
+    few = metrics["eval_rows"] < ENOUGH_ROWS
+    if few:
+        said += (
+            f"; {metrics['eval_rows']:.0f} rows are too few to judge by: {ENOUGH_ROWS} are needed"
+        )
+    return {
+        **TUNED_IS_NOT_WORSE.verdict(few or gain >= 0, said),
+        **TUNED_LEARNED.verdict(gain > 0, said if gain > 0 else f"{said}: {_ADVICE}"),
+    }

@@ -22,3 +22,31 @@ def test_the_loss_of_few_rows_blocks_nothing(rows: int, tuned: float, passed: bo
 def test_key_facts_still_gate_with_few_rows() -> None:
     asked = {"questions": 4.0, "base_key_facts": 3.0, "tuned_key_facts": 1.0}
     assert not _checks({**losses(5, 1.0), **asked})["tuned_is_not_worse"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        (
+            {"questions": 10.0, "base_key_facts": 0.0, "tuned_key_facts": 0.0},
+            "tuned 0, base 0 of 10",
+        ),
+        ({"questions": 10.0, "base_key_facts": 3.0, "tuned_key_facts": 3.0}, "qa.enabled"),
+        (losses(400, 2.0), "nothing was learned"),
+        ({}, "write questions.jsonl"),
+    ],
+)
+def test_a_training_that_gains_nothing_warns_and_says_what_to_try(
+    metrics: dict[str, float], says: str
+) -> None:
+    checks = _checks(metrics)
+    assert checks["tuned_is_not_worse"]["passed"]
+    assert not checks["tuned_learned"]["passed"]
+    assert not checks["tuned_learned"]["blocking"]
+    assert says in checks["tuned_learned"]["message"]
+
+
+def test_a_training_that_gains_does_not_warn() -> None:
+    asked = {"questions": 4.0, "base_key_facts": 0.0, "tuned_key_facts": 1.0}
+    assert _checks(asked)["tuned_learned"]["passed"]
+    assert _checks(losses(30, 1.5))["tuned_learned"]["passed"]

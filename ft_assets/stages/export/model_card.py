@@ -49,8 +49,10 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
         for key, value in manifest.settings.items()
         if value is not None
     }
+    chosen = {key: f"{value} (chosen)" for key, value in adapter.chosen.items()}
     yield from _table(
-        ("Setting", "Value"), ((f"`{k}`", f"`{v}`") for k, v in sorted(settings.items()))
+        ("Setting", "Value"),
+        ((f"`{k}`", f"`{v}`") for k, v in sorted({**settings, **chosen}.items())),
     )
 
 
