@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 from docx import Document as DocxFile
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from reportlab.pdfgen.canvas import Canvas
 
 from ft_assets.config import FineTuneConfig
@@ -26,8 +26,11 @@ from ft_assets.records import SourceDocument
 from ft_assets.stages.models.pinned_packages import cache_folder
 from ft_assets.worker import quiet_libraries
 
-# The same examples in every run, so that no test fails by chance. HYPOTHESIS_PROFILE=default tries others.
-settings.register_profile("fixed", derandomize=True)
+# No test fails by chance: every run tries the same examples, and a busy machine may be slow with them.
+# HYPOTHESIS_PROFILE=default tries others.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 quiet_libraries()
