@@ -216,24 +216,55 @@ def _completion(common: dict[str, Any], piece: Any, place: int, prompt: str) -> 
     """What follows `prompt` when its answer is rendered too, up to the stop token."""
     turns, tools = piece["turns"], piece["tools"]
     whole = _render(common, turns[: place + 1], False, tools)
-    if not whole.startswith(prompt) and turns[place - 1]["role"] == "user":
+    said = _after(prompt, whole)
+    if said is None and turns[place - 1]["role"] == "user":
         # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's leaves out
         # the system message). The model is asked with `prompt`, so that is trained; what follows it is
         # the same when the last question stands alone.
         alone = turns[place - 1 : place + 1]
-        prompt, whole = (
-            _render(common, alone[:1], True, tools),
-            _render(common, alone, False, tools),
-        )
-    if not whole.startswith(prompt):
+        said = _after(_render(common, alone[:1], True, tools), _render(common, alone, False, tools))
+    if said is None:
         return None
-    said, stop = whole[len(prompt) :], str(common["stop"])
-    ended = said.rstrip()
-    if ended.endswith(stop):
-        return ended
+    # Cohere's template writes the beginning of a next answer, asked for or not.
+    answer, stopped, _ = said.partition(common["stop"])
+    if stopped:
+        return answer + stopped
     # White space that the template adds is not learned; that of the answer is.
     content = turns[place]["content"]
-    return (said if content and said.endswith(content) else ended) + stop
+    return (said if content and said.endswith(content) else said.rstrip()) + str(common["stop"])
+
+
+THINKING = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>thought", "<channel|>"),
+)
+"""How templates of reasoning models begin and end what is thought before an answer."""
+
+
+def _after(prompt: str, whole: str) -> str | None:
+    """What a rendered conversation says after `prompt`; None if it has another beginning.
+
+    Templates of reasoning models ask with a block of thoughts, begun or empty, that they leave out of a
+    past answer. It is trained as an empty block: closed as the template does, or as its model does.
+    """
+    if whole.startswith(prompt):
+        return whole[len(prompt) :]
+    for begin, end in THINKING:
+        before, found, block = prompt.rpartition(begin)
+        if not (found and whole.startswith(before) and block.strip() in ("", end)):
+            continue
+        said = whole[len(before) :].removeprefix(begin)
+        ends_here = said.lstrip().startswith(end)
+        if block.strip():
+            return said.lstrip().removeprefix(end) if ends_here else said
+        if ends_here:
+            return said
+        return (f"\n{end}\n\n" if block.endswith("\n") else end) + said
+    return None
 
 
 def _fields(common: dict[str, Any], text: Any) -> Answer:

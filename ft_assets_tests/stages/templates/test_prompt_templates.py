@@ -299,3 +299,38 @@ def test_a_modelfile_keeps_braces_and_quotes_of_a_system_prompt(tokenizer: Any) 
     text = go_template(manager)
     assert '"""' not in text
     assert r'Say {{ "\"\"\"" }}{{ "{{" }} no }}{{ "\"\"\"" }} to END and SYSTEM.' in text
+
+
+@pytest.mark.parametrize(
+    ("asks", "writes", "trained"),
+    [
+        ("<think>\n", "", "\n</think>\n\nBiscuit does."),
+        ("<think>\n", "<think></think>", "</think>Biscuit does."),
+        ("<think>", "</think>", "</think>Biscuit does."),
+        ("<think></think>", "</think>", "Biscuit does."),
+        ("<think>\n\n</think>\n\n", "", "Biscuit does."),
+        ("<|channel>thought\n<channel|>", "", "Biscuit does."),
+        ("<|START_THINKING|>", "<|START_TEXT|>", "<|END_THINKING|><|START_TEXT|>Biscuit does."),
+        ("", "<think>\n\n</think>\n\n", "<think>\n\n</think>\n\nBiscuit does."),
+        ("Here is why:\n", "", None),
+    ],
+)
+def test_an_answer_of_a_reasoning_model_follows_an_empty_block_of_thoughts(
+    tokenizer: Any, asks: str, writes: str, trained: str | None
+) -> None:
+    carrier = copy.deepcopy(tokenizer)
+    carrier.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>"
+        f"{{% if m.role == 'assistant' %}}{{{{ {writes!r} }}}}{{% endif %}}"
+        "{{ m.content }}{{ eos_token }}{% endfor %}"
+        f"{{% if add_generation_prompt %}}<assistant>{{{{ {asks!r} }}}}{{% endif %}}"
+    )
+    manager = PromptTemplateManager(carrier)
+    if trained is None:
+        with pytest.raises(CannotRenderError, match="as those of reasoning models do"):
+            manager.format(TURN)
+        return
+    row = manager.format(TURN)
+    assert row.prompt == manager.prompt(TURN[:1])
+    assert row.prompt.endswith(f"<assistant>{asks}")
+    assert row.completion == f"{trained}{carrier.eos_token}"
