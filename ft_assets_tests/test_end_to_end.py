@@ -149,6 +149,16 @@ def test_chat_answers_through_llama_cpp(trained: Trained, corpus: str) -> None:
     assert re.search(r"base: .*\ntuned: ", done.stdout, re.DOTALL)
 
 
+def test_chat_takes_several_turns(trained: Trained) -> None:
+    command = [sys.executable, "-m", "ft_assets.cli", "chat", "ferry"]
+    asked = f"Who sleeps in the wheelhouse?\nAnd where is it?\n{'goat ' * 9_000}\n"
+    done = subprocess.run(command, env=trained[2], input=asked, capture_output=True, text=True)
+    assert done.stdout.count("tuned: ") == 2
+    assert done.returncode == 0
+    assert "the question is too long" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_no_secret_of_the_environment_is_written_down(trained: Trained) -> None:
     project, _, environment = trained
     for root in (project.storage.root, Path(environment["DAGSTER_HOME"])):

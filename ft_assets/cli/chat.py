@@ -1,11 +1,12 @@
 """Questions to the GGUF file of a corpus, and on request to the base model too."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.engine.project import Project
 from ft_assets.errors import UserError
-from ft_assets.stages.export.llama_cpp import ask, convert, open_gguf
+from ft_assets.stages.export.llama_cpp import convert, escape_of, open_gguf
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder
 from ft_assets.stages.models.sealed import Origin, sealed_folder
 from ft_assets.stages.models.tuned_model import adapter_base
@@ -14,8 +15,59 @@ if TYPE_CHECKING:
     from llama_cpp import Llama
 
 
+MAX_NEW_TOKENS = 512
+"""The most tokens of an answer."""
+
+
+class Talk:
+    """A conversation with one model: each question is asked with the ones before it and their answers."""
+
+    def __init__(self, model: "Llama") -> None:
+        self._model, self._escape = model, escape_of(model)
+        self._messages: list[dict[str, str]] = []
+
+    def answer(self, question: str) -> Iterator[str]:
+        """The pieces of the model's answer, as they come. Raises UserError for too long a question."""
+        self._messages.append({"role": "user", "content": self._escape(question)})
+        self._make_room()
+        return self._stream()
+
+    def _stream(self) -> Iterator[str]:
+        """The answer to the last question."""
+        said: list[str] = []
+        for chunk in self._model.create_chat_completion(
+            messages=self._messages,
+            max_tokens=MAX_NEW_TOKENS,
+            temperature=0.0,
+            stream=True,
+        ):
+            piece = chunk["choices"][0]["delta"].get("content")
+            if piece:
+                said.append(piece)
+                yield piece
+        self._messages.append({"role": "assistant", "content": "".join(said)})
+
+    def _make_room(self) -> None:
+        """Forgets the oldest questions and answers until an answer has room."""
+        room = self._model.n_ctx() - MAX_NEW_TOKENS
+        while len(self._messages) > 1 and self._tokens() > room:
+            del self._messages[:2]
+        if self._tokens() > room:
+            self._messages.clear()
+            raise UserError(f"the question is too long: it may have about {room:,} tokens")
+
+    def _tokens(self) -> int:
+        """About how many tokens the conversation has."""
+        text = "".join(message["content"] for message in self._messages)
+        return len(self._model.tokenize(text.encode(), add_bos=False)) + 32 * len(self._messages)
+
+    def close(self) -> None:
+        """Closes the model."""
+        self._model.close()
+
+
 class Chat:
-    """The models of a corpus, opened. Each question is answered on its own. Use as a context manager."""
+    """The models of a corpus, opened, by `base` and `tuned`. Use as a context manager."""
 
     def __init__(self, project: Project, corpus: str, *, compare: bool) -> None:
         manifest = project.storage.current(corpus, "gguf")
@@ -24,24 +76,18 @@ class Chat:
         project.storage.require_whole(manifest)
         folder = project.storage.folder(corpus, "gguf", manifest.version)
         files = [folder / name for name in manifest.files if name.endswith(".gguf")]
-        self._max_new_tokens = project.config(corpus).evaluation.max_new_tokens
-        self._models: dict[str, Llama] = {}
+        self.talks: dict[str, Talk] = {}
         if compare:
-            self._models["base"] = open_gguf(_base_gguf(project, corpus))
-        self._models["tuned"] = open_gguf(max(files, key=lambda path: path.stat().st_size))
-
-    def answer(self, question: str) -> dict[str, str]:
-        """What each model says, by `base` and `tuned`."""
-        return {
-            name: ask(model, question, self._max_new_tokens) for name, model in self._models.items()
-        }
+            self.talks["base"] = Talk(open_gguf(_base_gguf(project, corpus), context=0))
+        tuned = max(files, key=lambda path: path.stat().st_size)
+        self.talks["tuned"] = Talk(open_gguf(tuned, context=0))
 
     def __enter__(self) -> "Chat":
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        for model in self._models.values():
-            model.close()
+        for talk in self.talks.values():
+            talk.close()
 
 
 def _base_gguf(project: Project, corpus: str) -> Path:

@@ -1,7 +1,7 @@
 """The two consoles, and how rows are printed on them."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -9,6 +9,9 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from ft_assets.files import visible
+
+if TYPE_CHECKING:
+    from ft_assets.cli.chat import Talk
 
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
@@ -90,7 +93,11 @@ def left_out(path: str, reasons: list[str]) -> Iterator[str]:
         yield f"{path}: left out: {more:,} more; all are in rejected.parquet"
 
 
-def print_answers(answers: dict[str, str]) -> None:
-    """Prints what each model answered, under its name."""
-    for name, answer in answers.items():
-        out.print(f"[bold]{name}:[/] {escape(answer)}", soft_wrap=True)
+def print_answers(talks: "dict[str, Talk]", question: str) -> None:
+    """Prints what each model answers, under its name, as it comes."""
+    for name, talk in talks.items():
+        pieces = talk.answer(question)
+        out.print(f"[bold]{name}:[/] ", end="")
+        for piece in pieces:
+            out.print(escape(piece), end="", soft_wrap=True)
+        out.print()

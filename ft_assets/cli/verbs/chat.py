@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ft_assets.cli.arguments import Corpus, project_with
-from ft_assets.cli.console import out, print_answers
+from ft_assets.cli.console import err, escape, out, print_answers
 from ft_assets.cli.verb import Verbs
+from ft_assets.errors import UserError
 
 verbs = Verbs()
 
@@ -22,7 +23,7 @@ def chat(
 ) -> None:
     """Chat with the GGUF file of a corpus.
 
-    Each question is answered on its own; earlier questions and answers are not passed on.
+    A question may refer to earlier ones and their answers. Answers have at most 512 tokens.
     """
     from ft_assets.cli.chat import Chat
 
@@ -31,11 +32,14 @@ def chat(
     project = project_with(corpus)
     with Chat(project, corpus, compare=compare) as talk:
         if question is not None:
-            print_answers(talk.answer(question))
+            print_answers(talk.talks, question)
             return
         out.print("Press Enter on an empty line to quit.")
         while line := _ask_person():
-            print_answers(talk.answer(line))
+            try:
+                print_answers(talk.talks, line)
+            except UserError as error:
+                err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
 
 
 def _ask_person() -> str:

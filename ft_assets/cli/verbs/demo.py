@@ -34,7 +34,7 @@ def demo() -> None:
     [first, *_] = read_questions(project.data / _CORPUS / QUESTIONS_FILE)
     out.print(f"\n[bold]question:[/] {escape(first.question)}", soft_wrap=True)
     with Chat(project, _CORPUS, compare=True) as talk:
-        print_answers(talk.answer(first.question))
+        print_answers(talk.talks, first.question)
 
 
 def _print_files(project: "Project") -> None:

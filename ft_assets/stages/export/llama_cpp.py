@@ -77,8 +77,13 @@ def captured_log() -> Iterator[list[str]]:
         llama_cpp.llama_log_set(usual, None)
 
 
-def open_gguf(path: Path) -> "Llama":
-    """Opens a GGUF file with llama.cpp.
+MAX_CONTEXT = 8_192
+"""Tokens of a conversation: the memory of a longer one can be larger than the model."""
+
+
+def open_gguf(path: Path, context: int = 2048) -> "Llama":
+    """Opens a GGUF file with llama.cpp, with room for `context` tokens; 0 takes as many as the model has, but
+    at most MAX_CONTEXT.
 
     Raises UserError if the extra `gguf` is not installed, and StageError for a bad file.
     """
@@ -86,7 +91,12 @@ def open_gguf(path: Path) -> "Llama":
     from llama_cpp import Llama
 
     try:
-        return Llama(str(path), n_ctx=2048, verbose=False, seed=0)
+        if not context:
+            model = Llama(str(path), vocab_only=True, verbose=False)
+            known = f"{model.metadata['general.architecture']}.context_length"
+            context = min(int(model.metadata.get(known, MAX_CONTEXT)), MAX_CONTEXT)
+            model.close()
+        return Llama(str(path), n_ctx=context, verbose=False, seed=0)
     except ValueError as error:
         raise StageError(f"{path}: llama.cpp cannot load it ({error})") from error
 
