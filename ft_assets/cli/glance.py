@@ -51,6 +51,9 @@ def lines(glance: "Glance") -> Iterator[str]:
     yield from _pairs(glance)
     yield from _unused(glance)
     yield _held_out(glance)
+    if glance.training:
+        chosen = ", ".join(f"{key} {value}" for key, value in glance.training.items())
+        yield f"chosen for training, from about this much data: {chosen}"
     if glance.questions:
         yield f"questions.jsonl: {counted(glance.questions, 'closed-book question')}"
     else:

@@ -16,16 +16,20 @@ from ft_assets.engine.measure import Measured, Meter, tokenizer_at_hand
 from ft_assets.engine.pairs import price_of_chunk
 from ft_assets.engine.words import counted, listed
 from ft_assets.errors import UserError
+from ft_assets.manifest import Settings
 from ft_assets.names import QUESTIONS_FILE
 from ft_assets.records import Quality
 from ft_assets.stages.dataset.split import FEW_DOCUMENTS
 from ft_assets.stages.job import CorpusFile
 from ft_assets.stages.loaders.formats import UNKNOWN
+from ft_assets.stages.models.base_model import tokenizer_on_disk
+from ft_assets.stages.models.weights import parameters_of
 from ft_assets.stages.parsing.files import ParsedFile
 from ft_assets.stages.parsing.row_spool import spooled_rows
 from ft_assets.stages.qa.plan import pairs_of
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import read_files
+from ft_assets.stages.training.chooser import Data, choose
 
 _PLACE = re.compile(r"((?:(?:line|record|row|entry) [\d,]+(?:, )?)+): ")
 """Where in a file something was left out, at the beginning of the reason."""
@@ -86,7 +90,9 @@ class Glance:
 
     `formats` has what the files of each format hold, `tokens_counted` says whether the base model's
     tokenizer was at hand. `unused_keys` maps files to the keys of records that no reader uses, with
-    the number of records that have each. `questions` is the number of closed-book questions.
+    the number of records that have each. `training` are the settings that would be chosen, by dotted key:
+    without the learning rate if the base model's size is not known. `questions` is the number of
+    closed-book questions.
     """
 
     formats: dict[str, Measured] = field(default_factory=dict)
@@ -96,6 +102,7 @@ class Glance:
     stops: list[Stop] = field(default_factory=list)
     pairs: Pairs = field(default_factory=lambda: Pairs(enabled=False, expected=0, usd=None))
     held_out: HeldOut = field(default_factory=lambda: HeldOut(0.0, [], 0))
+    training: Settings = field(default_factory=dict)
     questions: int = 0
 
     @property
@@ -133,6 +140,7 @@ def glance_at(folder: DataFolder, corpus: str) -> Glance:
     found.questions = len(read_questions(folder.data / corpus / QUESTIONS_FILE))
     found.pairs = _pairs(folder, corpus, config, found)
     found.held_out = _held_out(config, found)
+    found.training = _training(config, found)
     return found
 
 
@@ -282,6 +290,18 @@ def _held_out(config: FineTuneConfig, found: Glance) -> HeldOut:
         of.append(counted(found.records, "record"))
     units = found.chunks + found.records + (found.pairs.expected if found.pairs.enabled else 0)
     return HeldOut(fraction, of if fraction else [], round(units * fraction))
+
+
+def _training(config: FineTuneConfig, found: Glance) -> Settings:
+    """The settings that training would choose, from about how many rows there will be."""
+    pairs = found.pairs.expected if found.pairs.enabled else 0
+    rows = found.chunks + found.records + pairs - found.held_out.rows
+    base = tokenizer_on_disk(config.model.base, config.model.revision)
+    parameters = parameters_of(base) if base else 0
+    data = Data(parameters, rows, 0, text_only=not found.records and not pairs)
+    chosen = choose(config.training, config.model.lora, data).chosen if rows > 0 else {}
+    unknown = "" if parameters else "training.learning_rate"
+    return {key: value for key, value in chosen.items() if key != unknown}
 
 
 def _unit(config: FineTuneConfig, texts: int) -> str:
