@@ -83,11 +83,16 @@ _SHOWN_REASONS = 5
 
 
 def left_out(path: str, reasons: list[str]) -> Iterator[str]:
-    """What of a file was left out: its first few reasons, a line each."""
-    for reason in reasons[:_SHOWN_REASONS]:
+    """What of a file was left out: its most frequent reasons, a line each."""
+    from ft_assets.engine.reasons import grouped
+    from ft_assets.engine.words import counted
+
+    found = grouped(reasons)
+    for reason in found[:_SHOWN_REASONS]:
         yield f"{path}: left out: {reason}"
-    if more := len(reasons[_SHOWN_REASONS:]):
-        yield f"{path}: left out: {more:,} more; all are in rejected.parquet"
+    if more := len(found[_SHOWN_REASONS:]):
+        reasons_left = counted(more, "more reason")
+        yield f"{path}: left out: {reasons_left}; ft-assets show CORPUS rejected --json lists all"
 
 
 def print_answers(answers: dict[str, str]) -> None:

@@ -95,12 +95,13 @@ def _links(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def _cell(value: object) -> str:
+    return "" if value is None else visible(str(value))
+
+
 def table(rows: Sequence[Mapping[str, object]], columns: tuple[str, ...]) -> dg.TableMetadataValue:
     """Rows as a table on the page, all values as text."""
     return dg.MetadataValue.table(
-        [
-            dg.TableRecord({name: visible(str(row.get(name, ""))) for name in columns})
-            for row in rows
-        ],
+        [dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows],
         schema=dg.TableSchema([dg.TableColumn(name) for name in columns]),
     )

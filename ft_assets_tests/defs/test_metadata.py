@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from ft_assets.definitions import build_definitions
-from ft_assets.defs.metadata import samples
+from ft_assets.defs.metadata import samples, table
 from ft_assets.defs.tags import REFRESH_JOB
 from ft_assets_tests.conftest import Corpus
 
@@ -61,3 +61,8 @@ def test_a_sample_of_the_rows_is_on_the_page_and_stays_in_its_fence(
     assert "ferry.txt, page 1" in found["sample_documents"]
     assert "[click](http://evil.example)" in found["sample_chunks"]
     assert "[trained]" in found["sample_train"]
+
+
+def test_a_value_that_is_missing_is_an_empty_cell() -> None:
+    [row] = table([{"path": "a.md", "language": None}], ("path", "language", "problem")).records
+    assert row.data == {"path": "a.md", "language": "", "problem": ""}

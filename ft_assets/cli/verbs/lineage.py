@@ -164,6 +164,7 @@ def _rows(item: "Learned") -> str:
 
     if item.train_rows is None:
         return ""
-    if item.train_rows:
-        return counted(item.train_rows, "training row")
-    return "held out for evaluation only" if item.eval_rows else "none"
+    said = [counted(item.train_rows, "training row")] if item.train_rows else []
+    if item.eval_rows:
+        said.append(counted(item.eval_rows, "eval row"))
+    return ", ".join(said) or "none"

@@ -76,7 +76,7 @@ def _json(found: "Shown") -> dict[str, object]:
 
 
 _EMPTY = {
-    "pairs": "there are no pairs: they are generated if qa.enabled is true",
+    "pairs": "none; they are generated if qa.enabled is true",
     "eval": "nothing is held out",
     "dropped": "no row was left out",
     "rejected": "nothing was left out",
