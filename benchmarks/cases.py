@@ -14,15 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ft_assets.engine.project import Project
+from ft_assets.engine.reasons import grouped
 from ft_assets.engine.show import show
 from ft_assets.engine.shown import Part, shortened
 from ft_assets.engine.words import counted
 from ft_assets.errors import StageError, UserError
 from ft_assets.files import visible
+from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, SETTINGS_FILE
 from ft_assets.records import DroppedRow
 from ft_assets.tables import read_table
 
 _DATA_HALF = ("raw_documents", "chunks", "qa_pairs", "formatted_dataset")
+_NO_DOCUMENTS = {SETTINGS_FILE, QUESTIONS_FILE, REVIEW_FILE}
 _SETTINGS = """\
 data:
   eval_fraction: 0
@@ -41,7 +44,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=0, help="rows whose trained text is printed")
     given = parser.parse_args()
-    files = sorted(path for path in given.folder.rglob("*") if path.is_file())
+    found = (path for path in given.folder.rglob("*") if path.is_file())
+    files = sorted(path for path in found if path.name not in _NO_DOCUMENTS)
     if not files:
         parser.error(f"{given.folder} has no files")
     for path in files:
@@ -107,8 +111,9 @@ def _segments(parts: list[Part]) -> Iterator[str]:
 def _turned_away(project: Project) -> Iterator[str]:
     if manifest := project.storage.current("case", "raw_documents"):
         row = next(project.storage.sources(manifest))
-        yield from (f"turned away: {_in_line(reason)}" for reason in row.rejected[:_SHOWN])
-        if more := len(row.rejected[_SHOWN:]):
+        reasons = grouped(row.rejected)
+        yield from (f"turned away: {_in_line(str(reason))}" for reason in reasons[:_SHOWN])
+        if more := len(reasons[_SHOWN:]):
             yield f"turned away: {counted(more, 'more reason')}"
         if row.unused_keys:
             keys = (f"{each['key']} ({each['records']:,})" for each in row.unused_keys[:_SHOWN])

@@ -29,7 +29,8 @@ def print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> No
     and what is in the first column, such as a path, loses its middle; other values are never broken. If
     that is not enough, each row becomes a line.
     """
-    cells = {name: [str(row.get(name, "")) for row in rows] for name in columns}
+    cells = {name: [_cell(row.get(name, "")) for row in rows] for name in columns}
+    numbers = {name for name in columns if all(type(row.get(name, 0)) is int for row in rows)}
     kept = [name for name in columns if any(cells[name])] or columns
     headings = {name: name.replace("_", " ") for name in kept}
     if _width(headings, cells) > out.width:
@@ -44,10 +45,19 @@ def print_rows(title: str, columns: list[str], rows: list[dict[str, Any]]) -> No
     for name in kept:
         least = max((cell_len(word) for cell in cells[name] for word in cell.split()), default=None)
         one_word = all(len(cell.split()) < 2 for cell in cells[name])
-        table.add_column(headings[name], no_wrap=one_word or name == first, min_width=least)
+        table.add_column(
+            headings[name],
+            no_wrap=one_word or name == first,
+            min_width=least,
+            justify="right" if name in numbers else "left",
+        )
     for row in zip(*(cells[name] for name in kept), strict=True):
         table.add_row(*map(escape, row))
     out.print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 _SHORTEST = 16
@@ -86,11 +96,16 @@ _SHOWN_REASONS = 5
 
 
 def left_out(path: str, reasons: list[str]) -> Iterator[str]:
-    """What of a file was left out: its first few reasons, a line each."""
-    for reason in reasons[:_SHOWN_REASONS]:
+    """What of a file was left out: its most frequent reasons, a line each."""
+    from ft_assets.engine.reasons import grouped
+    from ft_assets.engine.words import counted
+
+    found = grouped(reasons)
+    for reason in found[:_SHOWN_REASONS]:
         yield f"{path}: left out: {reason}"
-    if more := len(reasons[_SHOWN_REASONS:]):
-        yield f"{path}: left out: {more:,} more; all are in rejected.parquet"
+    if more := len(found[_SHOWN_REASONS:]):
+        reasons_left = counted(more, "more reason")
+        yield f"{path}: left out: {reasons_left}; ft-assets show CORPUS rejected --json lists all"
 
 
 def print_answers(talks: "dict[str, Talk]", question: str) -> None:

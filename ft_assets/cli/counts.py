@@ -5,7 +5,7 @@ Manifests and `--json` have all counts under their names.
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ft_assets.engine.words import counted, size_of
+from ft_assets.engine.words import counted, files_read, size_of
 from ft_assets.manifest import Manifest
 
 _Counts = Mapping[str, float]
@@ -43,15 +43,7 @@ def _some(counts: _Counts, key: str, one: str, many: str = "") -> Iterator[str]:
 def _raw_documents(counts: _Counts) -> Iterator[str]:
     files, read = int(counts["files"]), int(counts["files_read"])
     left_out = files - read
-    yield (
-        f"{read:,} of {counted(files, 'file')} read"
-        if left_out
-        else f"{counted(files, 'file')} read"
-    )
-    if left_out:
-        yield f"{left_out:,} left out"
-    if partly := int(counts["files_with_rejects"]) - left_out:
-        yield f"{partly:,} read in part"
+    yield files_read(read, int(counts["files_with_rejects"]) - left_out, left_out)
     yield from _some(counts, "pages", "page")
     yield from _some(counts, "records", "record")
     yield from _some(counts, "records_rejected", "record left out", "records left out")

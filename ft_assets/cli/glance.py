@@ -5,7 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ft_assets.cli.console import err, escape, out
-from ft_assets.engine.words import counted, listed, size_of
+from ft_assets.engine.words import counted, files_read, listed, size_of
 from ft_assets.stages.dataset.held_out import ENOUGH_ROWS
 from ft_assets.stages.qa.money import dollars
 from ft_assets.stages.questions import LINE
@@ -34,14 +34,18 @@ def print_left_out(glance: "Glance") -> None:
 
 def print_glance(corpus: str, glance: "Glance", base: str) -> None:
     """Prints the size of a corpus, then what will be learned from it."""
-    damaged = len({each.file for each in glance.left_out})
-    warning = f" ({damaged:,} with something left out)" if damaged else ""
     size = size_of(sum(each.bytes for each in glance.formats.values()))
-    files = counted(glance.files, "file")
+    files = files_read(glance.files, glance.files_in_part, glance.files_left_out)
     mark = "[red]stopped[/]" if glance.stops else "[green]ok[/]"
-    out.print(f"{mark} {corpus}: {files}{warning}, {size}, base model {base}", soft_wrap=True)
+    out.print(f"{mark} {corpus}: {files}, {size}, base model {base}", soft_wrap=True)
     for line in lines(glance):
         out.print(f"  {escape(line)}", soft_wrap=True)
+    if keys := [stop.key for stop in glance.stops]:
+        settings = " and ".join(keys)
+        out.print(
+            f"  before training: repair or remove what is named above, or raise {settings}",
+            soft_wrap=True,
+        )
 
 
 def lines(glance: "Glance") -> Iterator[str]:
@@ -50,6 +54,8 @@ def lines(glance: "Glance") -> Iterator[str]:
         yield f"{name}: {_measured(each, counted_tokens=glance.tokens_counted)}"
     yield from _pairs(glance)
     yield from _unused(glance)
+    if refused := glance.refused_tools:
+        yield f"left out: {counted(refused.records, 'record')} with tools: {refused.reason}"
     yield _held_out(glance)
     if glance.training:
         chosen = ", ".join(f"{key} {value}" for key, value in glance.training.items())

@@ -117,4 +117,5 @@ def _warnings(made: Made) -> Iterator[str]:
             yield from left_out(row.path, row.rejected)
     for name, verdict in made.manifest.checks.items():
         if not verdict["passed"] and name != EVERY_FILE_READ.name:  # said above, file by file
-            yield f"check {name} failed: {verdict['message']}"
+            kind = "check failed, which blocks what follows" if verdict["blocking"] else "warning"
+            yield f"{kind}: {name}: {verdict['message']}"

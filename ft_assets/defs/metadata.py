@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from textwrap import wrap
 
 import dagster as dg
 
@@ -54,7 +55,12 @@ _SAMPLED: dict[str, list[What]] = {
 }
 """What the page of an asset shows some rows of."""
 _SAMPLE_ROWS = 2
-_SAMPLE_CHARACTERS = 300
+_SAMPLE_CHARACTERS = (300, 150, 80, 40)
+"""Characters of a part's beginning, the most that leaves the sample short enough."""
+_SHOWN_AT_ONCE = 1_000
+"""Dagster's pages hide Markdown of as many characters behind a link."""
+_COLUMNS = 100
+"""A longer line of a block of code goes beyond the page's edge."""
 
 
 def samples(storage: Storage, manifest: Manifest) -> Metadata:
@@ -63,21 +69,46 @@ def samples(storage: Storage, manifest: Manifest) -> Metadata:
     for what in _SAMPLED.get(manifest.asset, ()):
         shown = show_version(storage, manifest, what, most=_SAMPLE_ROWS)
         if shown.rows:
-            text = "\n\n".join(f"{row.heading}\n{_body(row)}" for row in shown.rows)
-            found[f"sample_{what}"] = dg.MetadataValue.md(_fenced(text))
+            found[f"sample_{what}"] = dg.MetadataValue.md(_sample(shown.rows))
     return found
 
 
-def _body(row: Row) -> str:
+def _sample(rows: list[Row]) -> str:
+    """The rows, or the first one, cut until the page shows them at once; else the shortest form."""
+    text = ""
+    for some in (rows, rows[:1]):
+        for most in _SAMPLE_CHARACTERS:
+            text = _fenced("\n\n".join(f"{row.heading}\n{_body(row, most)}" for row in some))
+            if len(text) < _SHOWN_AT_ONCE:
+                return text
+    return text
+
+
+def _body(row: Row, most: int) -> str:
     """The text of a row, its trained parts marked, without what is too long."""
-    return as_text(row.parts, _SAMPLE_CHARACTERS, _SAMPLE_CHARACTERS // 3)
+    return as_text(row.parts, most, most // 3)
 
 
 def _fenced(text: str) -> str:
     """A text as a block of code, in which nothing is Markdown: no text can end its own fence."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
+    lines = (_wrapped(line) for line in visible(text).split("\n"))
+    block = "\n".join(lines)
+    longest = max(map(len, re.findall("`+", block)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{visible(text)}\n{fence}"
+    return f"{fence}text\n{block}\n{fence}"
+
+
+def _wrapped(line: str) -> str:
+    """A line in lines that fit the page; nothing of it is left out."""
+    lines = wrap(
+        line,
+        _COLUMNS,
+        expand_tabs=False,
+        replace_whitespace=False,
+        drop_whitespace=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
 
 
 def _outcome(manifest: Manifest, *, reused: bool) -> str:
@@ -96,12 +127,13 @@ def _links(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def _cell(value: object) -> str:
+    return "" if value is None else visible(str(value))
+
+
 def table(rows: Sequence[Mapping[str, object]], columns: tuple[str, ...]) -> dg.TableMetadataValue:
     """Rows as a table on the page, all values as text."""
     return dg.MetadataValue.table(
-        [
-            dg.TableRecord({name: visible(str(row.get(name, ""))) for name in columns})
-            for row in rows
-        ],
+        [dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows],
         schema=dg.TableSchema([dg.TableColumn(name) for name in columns]),
     )

@@ -3,7 +3,6 @@
 Everything is found by reading each file once; nothing is built or fetched.
 """
 
-import re
 import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,8 @@ from ft_assets.config import FineTuneConfig
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.measure import Measured, Meter, tokenizer_at_hand
 from ft_assets.engine.pairs import price_of_chunk
+from ft_assets.engine.reasons import Reason, grouped
+from ft_assets.engine.refused_tools import RefusedTools, refusal_of_tools
 from ft_assets.engine.words import counted, listed
 from ft_assets.errors import UserError
 from ft_assets.manifest import Settings
@@ -31,29 +32,17 @@ from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import read_files
 from ft_assets.stages.training.chooser import Data, choose
 
-_PLACE = re.compile(r"((?:(?:line|record|row|entry) [\d,]+(?:, )?)+): ")
-"""Where in a file something was left out, at the beginning of the reason."""
 _NAMED = 3
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What of a file is left out for one reason: the whole file, or `count` parts of it.
-
-    `first` is the place of the first part; "" if the reason has no place.
-    """
+class LeftOut(Reason):
+    """What of a file is left out for one reason: the whole file, or `count` parts of it."""
 
     file: Path
-    message: str
-    count: int
-    first: str
 
     def __str__(self) -> str:
-        if self.count > 1:
-            first = f", first in {self.first}" if self.first else ""
-            return f"{self.file}: {self.count:,} times{first}: {self.message}"
-        place = f"{self.file}: {self.first}" if self.first else str(self.file)
-        return f"{place}: {self.message}"
+        return f"{self.file}: {super().__str__()}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +81,8 @@ class Glance:
     tokenizer was at hand. `unused_keys` maps files to the keys of records that no reader uses, with
     the number of records that have each. `training` are the settings that would be chosen, by dotted key:
     without the learning rate if the base model's size is not known. `questions` is the number of
-    closed-book questions.
+    closed-book questions, `files_left_out` of files that cannot be used, `files_in_part` of those of
+    which a part cannot.
     """
 
     formats: dict[str, Measured] = field(default_factory=dict)
@@ -104,6 +94,9 @@ class Glance:
     held_out: HeldOut = field(default_factory=lambda: HeldOut(0.0, [], 0))
     training: Settings = field(default_factory=dict)
     questions: int = 0
+    files_left_out: int = 0
+    files_in_part: int = 0
+    refused_tools: RefusedTools | None = None
 
     @property
     def files(self) -> int:
@@ -130,13 +123,13 @@ class Glance:
 def glance_at(folder: DataFolder, corpus: str) -> Glance:
     """Reads all files of a corpus once. Raises UserError if its settings or questions are wrong."""
     config = folder.config(corpus)
-    tally = _Tally(folder.data / corpus, config)
+    tally = _Tally(folder, corpus, config)
     with tempfile.TemporaryDirectory(prefix="ft-assets-validate-") as scratch:
         files = folder.files(corpus)
         loaders = config.data.loaders
         for file, parsed in read_files(files, folder.data / corpus, loaders, Path(scratch)):
             tally.add(file, parsed)
-    found = tally.glance()
+        found = tally.glance()
     found.questions = len(read_questions(folder.data / corpus / QUESTIONS_FILE))
     found.pairs = _pairs(folder, corpus, config, found)
     found.held_out = _held_out(config, found)
@@ -147,14 +140,15 @@ def glance_at(folder: DataFolder, corpus: str) -> Glance:
 class _Tally:
     """Adds up what reading the files gives."""
 
-    def __init__(self, root: Path, config: FineTuneConfig) -> None:
-        self._root, self._config = root, config
+    def __init__(self, folder: DataFolder, corpus: str, config: FineTuneConfig) -> None:
+        self._folder, self._corpus, self._config = folder, corpus, config
+        self._root = folder.data / corpus
         self._tokenizer = tokenizer_at_hand(config)
         self._meters: dict[str, Meter] = {}
         self._paths: dict[str, list[str]] = {}
         self._left_out: list[LeftOut] = []
         self._rejected: dict[str, tuple[str, str]] = {}
-        self._bytes = self._unread_bytes = 0
+        self._bytes = self._unread_bytes = self._unread = self._in_part = 0
         self._records: Counter[str] = Counter()
         self._characters = 0
         self._unsound: dict[str, tuple[int, str]] = {}
@@ -162,7 +156,10 @@ class _Tally:
 
     def add(self, file: CorpusFile, parsed: ParsedFile) -> None:
         """Adds one file; files of an unknown type are left out, but do not count as documents."""
-        self._left_out += _grouped(self._root / file.path, parsed.rejected)
+        path = self._root / file.path
+        self._left_out += [LeftOut(**vars(each), file=path) for each in grouped(parsed.rejected)]
+        self._unread += parsed.text_id is None
+        self._in_part += bool(parsed.text_id and parsed.rejected)
         if parsed.media_type == UNKNOWN:
             return
         self._bytes += file.size
@@ -198,21 +195,32 @@ class _Tally:
         for paths in self._paths.values():
             first, *again = sorted(paths)
             said = f"it has the same content as {first}"
-            self._left_out += [LeftOut(self._root / path, said, 1, "") for path in again]
+            self._left_out += [LeftOut(said, 1, "", self._root / path) for path in again]
         left_out = sorted(self._left_out, key=lambda each: each.file)
         unused = dict(sorted(self._unused.items()))
         found = Glance(measured, self._tokenizer is not None, left_out, unused)
-        found.stops = self._stops(found.records)
+        found.files_left_out, found.files_in_part = self._unread, self._in_part
+        found.refused_tools = self._refused_tools(found)
+        found.stops = self._stops(found)
         return found
 
-    def _stops(self, records: int) -> list[Stop]:
+    def _refused_tools(self, found: Glance) -> RefusedTools | None:
+        """The records with functions, if the template refuses them; not known without its tokenizer."""
+        records = sum(each.tool_records for each in found.formats.values())
+        if not records or self._tokenizer is None:
+            return None
+        why = refusal_of_tools(self._folder, self._corpus, self._config, self._tokenizer)
+        return RefusedTools(records, why) if why else None
+
+    def _stops(self, told: Glance) -> list[Stop]:
         """The gates that will stop training, as far as they can be known before the dataset is built."""
         unread = [f"{path} ({why})" for path, why in sorted(self._rejected.values())]
         documents = len(unread) + len(self._paths)
         turned_away = [
             f"{path} ({counted(count, 'record')})" for path, count in self._records.most_common()
         ]
-        lost = self._records.total()
+        lost, records = self._records.total(), told.records
+        refused = told.refused_tools or RefusedTools(0, "")
         unsound = [f"{path} ({why})" for path, (_, why) in sorted(self._unsound.items())]
         damaged = sum(count for count, _ in self._unsound.values())
         what = "cannot be read"
@@ -228,6 +236,14 @@ class _Tally:
             ),
             self._stop(
                 "rejected_records", lost, records + lost, "record", "are turned away", turned_away
+            ),
+            self._stop(
+                "refused_rows",
+                refused.records,
+                records + told.chunks,
+                "row",
+                "are refused by the template",
+                [refused.reason],
             ),
             self._stop(
                 "unsound_text",
@@ -253,16 +269,6 @@ class _Tally:
             f"{allowed:.0%} ({key}): {listed(named, _NAMED)}"
         )
         return Stop(key, share, allowed, message)
-
-
-def _grouped(path: Path, reasons: list[str]) -> list[LeftOut]:
-    """The reasons of a file; equal ones become one, with the place of the first."""
-    places: dict[str, list[str]] = {}
-    for reason in reasons:
-        place = _PLACE.match(reason)
-        message = reason[place.end() :] if place else reason
-        places.setdefault(message, []).append(place[1] if place else "")
-    return [LeftOut(path, said, len(where), where[0]) for said, where in places.items()]
 
 
 def _pairs(folder: DataFolder, corpus: str, config: FineTuneConfig, found: Glance) -> Pairs:

@@ -36,7 +36,7 @@ class Measured:
     """What the files of one format hold.
 
     `characters` are those of texts and of the messages in records. `answers` are those that would be
-    trained. If `projected`, tokens and chunks are about right: they were counted in a part.
+    trained, `tool_records` the records that define or call functions. If `projected`, tokens and chunks are about right: they were counted in a part.
     """
 
     files: int = 0
@@ -47,6 +47,7 @@ class Measured:
     chunks: int = 0
     records: int = 0
     answers: int = 0
+    tool_records: int = 0
     projected: bool = False
 
 
@@ -73,6 +74,7 @@ class Meter:
         self._add_prose(_tables(parsed, "documents", Document))
         for table in _tables(parsed, "records", InstructionRecord):
             self._add_records(table)
+            self._add_tools(table)
 
     def measured(self) -> Measured:
         """What all of them hold."""
@@ -122,6 +124,19 @@ class Meter:
             if self._sampled >= _SAMPLED:
                 break
             self._add_sample(text.as_py() or "")
+
+    def _add_tools(self, table: "pa.Table") -> None:
+        """Counts the records that define or call functions."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+
+        pc: Any = compute
+        turns: Any = table["messages"].combine_chunks()
+        calls = pc.is_valid(pc.struct_field(turns.flatten(), "tool_calls"))
+        calling = pc.list_parent_indices(turns).filter(calls).unique()
+        places = pa.array(range(table.num_rows), calling.type)
+        has_tools = pc.or_(pc.is_valid(table["tools"]), pc.is_in(places, calling))
+        self._found.tool_records += pc.sum(has_tools).as_py() or 0
 
     def _add_sample(self, text: str) -> None:
         self._sampled += len(text)

@@ -10,6 +10,7 @@ from ft_assets.engine.lineage import require_made
 from ft_assets.engine.masks import contains, either, every, has, not_empty
 from ft_assets.engine.origins import Found, Origins, Place
 from ft_assets.engine.project import Project
+from ft_assets.engine.reasons import grouped
 from ft_assets.engine.shown import PARTS, SEARCHED, Part
 from ft_assets.engine.storage import Storage
 from ft_assets.engine.table_view import Mask, TableView, spread
@@ -190,7 +191,9 @@ def _found(source: str, origins: Origins) -> Found:
         return found
     near = _near(path, origins.paths())
     hint = f"; near are {', '.join(near)}" if near else ""
-    raise UserError(f"no file {source!r} is behind this{hint}: give its path in the corpus folder")
+    raise UserError(
+        f"there was no file {source!r} when this was built{hint}; give its path in the corpus folder"
+    )
 
 
 _COMPARED = 20_000
@@ -223,8 +226,9 @@ _REASONS = 20
 
 def _reasons(found: list[str]) -> str:
     """The reasons why something of a file was left out, a line each, if they are not too many."""
-    more = len(found) - _REASONS
-    return "\n".join([*found[:_REASONS], *([f"and {more:,} more"] if more > 0 else [])])
+    lines = list(map(str, grouped(found)))
+    more = len(lines) - _REASONS
+    return "\n".join([*lines[:_REASONS], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def _id(what: str, row: dict[str, Any]) -> str:

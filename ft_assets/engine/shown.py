@@ -103,6 +103,8 @@ SEARCHED: dict[str, list[str]] = {
 _BEGIN, _END = "[trained]", "[/trained]"
 _HEAD, _TAIL = 1_200, 400
 """Characters of a part that are shown of its beginning and its end."""
+_NOTE = 30
+"""Characters of the note that some are missing: fewer are not left out for it."""
 
 
 def marked(text: str) -> str:
@@ -124,7 +126,7 @@ def as_text(parts: list[Part], head: int = _HEAD, tail: int = _TAIL) -> str:
 
 def shortened(text: str, head: int = _HEAD, tail: int = _TAIL) -> str:
     """A text without its middle, if it is long, which says how much is missing."""
-    if len(text) <= head + tail:
+    if len(text) <= head + tail + _NOTE:
         return text
     missing = len(text) - head - tail
     return f"{text[:head]} […{missing:,} more characters…] {text[len(text) - tail :]}"

@@ -8,6 +8,14 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
+def files_read(read: int, in_part: int, left_out: int) -> str:
+    """What became of files: `4 of 6 files read (1 in part), 2 left out`."""
+    files = counted(read + left_out, "file")
+    said = f"{read:,} of {files} read" if left_out else f"{files} read"
+    said += f" ({in_part:,} in part)" if in_part else ""
+    return f"{said}, {left_out:,} left out" if left_out else said
+
+
 def size_of(count: int) -> str:
     """A number of bytes in the largest unit of which there is one: `312 bytes`, `4.2 kB`."""
     if count < 1_000:

@@ -100,7 +100,7 @@ def build(job: Job, report: Report) -> Outcome:
             cut_now += 1
             found = split_text(list(from_rows(documents, Document)), cut)
             writer.add(text_id, (Rows.of(to_table(Chunk, some)) for some in batched(found, _BATCH)))
-    if previous:
+    if previous and texts:
         report(reused_line(cut_now, texts, "texts cut"))
     return Outcome(
         counts={"chunks": writer.count},

@@ -216,7 +216,8 @@ _SHOWN_KEYS = 8
 def unused_keys(row: SourceDocument | ParsedFile) -> str:
     """The keys of a file's records that were not used, in words; "" if there are none."""
     shown = ", ".join(
-        f"{each['key']!r} ({each['records']:,})" for each in row.unused_keys[:_SHOWN_KEYS]
+        f"{each['key']!r} ({each['records']:,} record{'s' * (each['records'] != 1)})"
+        for each in row.unused_keys[:_SHOWN_KEYS]
     )
     more = len(row.unused_keys) - _SHOWN_KEYS
     return shown + (f" and {more:,} more" if more > 0 else "")
@@ -246,7 +247,7 @@ def _checks(sources: list[SourceDocument], unsound: dict[str, str]) -> dict[str,
     unused = {line.path: keys for line in sources if (keys := unused_keys(line))}
     used = "every key of every record was used"
     if unused:
-        what = f"{len(unused)} of {len(sources)} files have keys (of so many records) that are not used"
+        what = f"{len(unused)} of {len(sources)} files have keys that are not used"
         used = _named(unused, what)
     return {
         **EVERY_FILE_READ.verdict(not rejected, read),

@@ -1,5 +1,6 @@
 """`docs/commands.md` matches the command line's help."""
 
+import re
 from pathlib import Path
 
 import ft_assets
@@ -37,3 +38,8 @@ def test_a_row_says_what_an_option_takes_its_default_and_its_meaning() -> None:
 def test_every_exit_code_is_explained() -> None:
     assert {WAITING, INTERRUPTED} < EXIT_CODES.keys()
     assert all(f"| {code} | " in page() for code in EXIT_CODES)
+
+
+def test_no_word_of_the_help_is_taken_for_markup() -> None:
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page(), flags=re.DOTALL)
+    assert re.findall(r"\[/?[a-z]+\]", prose) == []

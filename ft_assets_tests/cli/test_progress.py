@@ -11,13 +11,14 @@ from ft_assets.cli.console import left_out
 from ft_assets.cli.counts import in_words
 from ft_assets.cli.progress import Progress
 from ft_assets.engine.project import Made, Project
+from ft_assets.manifest import Verdict
 from ft_assets_tests.conftest import Corpus, RunCLI, made_of
 
 COUNTS: list[tuple[str, dict[str, int | float], str]] = [
     (
         "raw_documents",
         {"files": 4, "files_read": 2, "files_with_rejects": 3, "pages": 1200, "records": 0},
-        "2 of 4 files read, 2 left out, 1 read in part, 1,200 pages",
+        "2 of 4 files read (1 in part), 2 left out, 1,200 pages",
     ),
     (
         "raw_documents",
@@ -75,10 +76,28 @@ def test_what_was_planned_and_is_unchanged_is_said() -> None:
 
 
 def test_of_many_reasons_the_first_few_are_printed() -> None:
-    lines = list(left_out("a.jsonl", [f"line {line}: no answer" for line in range(1, 9)]))
+    reasons = [f"line {line}: key {line}" for line in range(1, 8)]
+    lines = list(left_out("a.jsonl", [*reasons, "line 8: no answer", "line 9: no answer"]))
     assert len(lines) == 6
-    assert lines[0] == "a.jsonl: left out: line 1: no answer"
-    assert lines[-1] == "a.jsonl: left out: 3 more; all are in rejected.parquet"
+    assert lines[0] == "a.jsonl: left out: 2 times, first in line 8: no answer"
+    assert lines[1] == "a.jsonl: left out: line 1: key 1"
+    assert "3 more reasons; ft-assets show CORPUS rejected --json" in lines[-1]
+
+
+def test_a_check_that_blocks_is_told_from_a_warning() -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    checks: dict[str, Verdict] = {
+        "few_duplicates": {"passed": False, "blocking": True, "message": "9 of 10"},
+        "eval_is_large_enough": {"passed": False, "blocking": False, "message": "3 rows"},
+        "rows_are_rendered": {"passed": True, "blocking": True, "message": "all"},
+    }
+    manifest = replace(made_of("ferry", "chunks"), checks=checks)
+    Progress(console, console).made(Made(manifest, Path(), reused=False, seconds=0.0))
+    assert said.getvalue().splitlines()[1:] == [
+        "    check failed, which blocks what follows: few_duplicates: 9 of 10",
+        "    warning: eval_is_large_enough: 3 rows",
+    ]
 
 
 def test_what_became_of_an_asset_is_said_once() -> None:

@@ -237,4 +237,4 @@ def test_ids_and_paths_keep_to_one_line(
     (line,) = [line for line in said.splitlines() if "76f241ead83b" in line]
     assert "rep" in line
     assert ".txt" in line
-    assert "1200" in line
+    assert "1,200" in line

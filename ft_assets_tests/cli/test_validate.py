@@ -100,7 +100,8 @@ def test_what_a_gate_will_stop_exits_1_and_names_the_file(corpus: Corpus, verb: 
     assert done.returncode == 1
     assert "1 of 3 documents cannot be read (33%): training is blocked above 10%" in done.stderr
     assert "(data.gates.rejected_documents): broken.pdf (" in done.stderr
-    assert "stopped ferry: 2 files" in done.stdout
+    assert "stopped ferry: 2 of 3 files read, 1 left out, " in done.stdout
+    assert "or raise data.gates.rejected_documents" in done.stdout
     corpus.settings("data: {gates: {rejected_documents: 0.5}}")
     assert verb("validate").returncode == 0
 
@@ -145,6 +146,61 @@ def test_a_copy_is_learned_once(corpus: Corpus, pico_model: Path) -> None:
     assert found.formats["text"].files == 2
     (left,) = found.left_out
     assert left.message == "it has the same content as again.txt"
+
+
+def called(number: int) -> dict[str, Any]:
+    """A record with a function that is called."""
+    call = {"name": "tide_at", "arguments": json.dumps({"day": number})}
+    calls = [{"id": "c1", "type": "function", "function": call}]
+    given = {"type": "object", "properties": {"day": {"type": "integer"}}}
+    return {
+        "messages": [
+            {"role": "user", "content": f"When is the tide of day {number}?"},
+            {"role": "assistant", "tool_calls": calls},
+            {"role": "tool", "tool_call_id": "c1", "content": f"06:{number}"},
+            {"role": "assistant", "content": f"At {number} past six."},
+        ],
+        "tools": [{"type": "function", "function": {"name": "tide_at", "parameters": given}}],
+    }
+
+
+def test_records_with_tools_are_told_if_the_template_has_no_place_for_them(
+    corpus: Corpus, pico_model: Path
+) -> None:
+    corpus.write("calls.json", json.dumps([called(11)]))
+    small(corpus, pico_model, "data: {template: chatml}")
+    found = glance(corpus)
+    assert found.refused_tools is not None
+    assert found.refused_tools.records == 1
+    assert "set model.base" in found.refused_tools.reason
+    assert not found.stops
+    corpus.write("calls.json", json.dumps([called(number) for number in range(10, 30)]))
+    [stop] = glance(corpus).stops
+    assert stop.key == "data.gates.refused_rows"
+    built = corpus.project
+    for name in ("raw_documents", "chunks", "qa_pairs"):
+        built.make("ferry", name)
+    made = built.make("ferry", "formatted_dataset").manifest
+    assert made.counts["dropped_rows"] == 20
+    assert not made.checks["rows_are_rendered"]["passed"]
+
+
+def test_status_says_what_to_do_about_a_failed_check(
+    corpus: Corpus, pico_model: Path, verb: RunVerb
+) -> None:
+    small(corpus, pico_model)
+    assert "to unblock" not in verb("status").stdout
+    corpus.write("broken.pdf", b"%PDF-1.4 nothing")
+    for name in ("raw_documents", "chunks", "qa_pairs", "formatted_dataset"):
+        corpus.project.make("ferry", name)
+    said = verb("status").stdout
+    assert "ferry: to unblock, repair the input or change the setting" in said
+    assert said.count("to unblock") == 1
+
+
+def test_tools_are_no_question_for_records_without(corpus: Corpus, pico_model: Path) -> None:
+    small(corpus, pico_model, "data: {template: chatml}")
+    assert glance(corpus).refused_tools is None
 
 
 BAD = ['{"question": "Who?"}', "[]", "{bad", '{"question": " ", "key_fact": "x"}', "[" * 100_000]

@@ -1,11 +1,12 @@
 """What a partition page says about how an artifact was built, and what was left out."""
 
+import json
 from pathlib import Path
 
 import dagster as dg
 
 from ft_assets.definitions import build_definitions
-from ft_assets.defs.metadata import samples
+from ft_assets.defs.metadata import samples, table
 from ft_assets.defs.tags import REFRESH_JOB
 from ft_assets_tests.conftest import Corpus
 
@@ -43,7 +44,9 @@ def test_a_sample_of_the_rows_is_on_the_page_and_stays_in_its_fence(
     corpus: Corpus, pico_model: Path
 ) -> None:
     corpus.settings(f"model: {{base: '{pico_model}'}}\ndata: {{eval_fraction: 0}}")
-    corpus.write("ferry.txt", HOSTILE)
+    corpus.write("ferry.txt", HOSTILE + "The boat of noon leaves from the quay. " * 60)
+    turns = [{"role": role, "content": "word " * 90} for role in ("user", "assistant") * 3]
+    corpus.write("crates.json", json.dumps({"messages": turns}))
     found: dict[str, str] = {}
     for asset in ("raw_documents", "chunks", "qa_pairs", "formatted_dataset"):
         manifest = corpus.project.make("ferry", asset).manifest
@@ -57,7 +60,13 @@ def test_a_sample_of_the_rows_is_on_the_page_and_stays_in_its_fence(
         assert text.endswith(f"\n{fence}")
         assert fence not in text[len(fence) : -len(fence)]
         assert "\x1b" not in text
-        assert len(text) < 2_500
+        assert len(text) < 1_000  # Dagster hides longer ones behind a link
+        assert max(map(len, text.splitlines())) <= 100
     assert "ferry.txt, page 1" in found["sample_documents"]
     assert "[click](http://evil.example)" in found["sample_chunks"]
     assert "[trained]" in found["sample_train"]
+
+
+def test_a_value_that_is_missing_is_an_empty_cell() -> None:
+    [row] = table([{"path": "a.md", "language": None}], ("path", "language", "problem")).records
+    assert row.data == {"path": "a.md", "language": "", "problem": ""}

@@ -1,8 +1,13 @@
 """Numbers in words."""
 
-import pytest
+from collections import Counter
 
-from ft_assets.engine.words import counted, listed, size_of
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ft_assets.engine.reasons import grouped
+from ft_assets.engine.words import counted, files_read, listed, size_of
 
 
 def test_one_is_no_plural() -> None:
@@ -31,3 +36,33 @@ def test_a_size_is_said_in_a_unit_that_fits(count: int, says: str) -> None:
 def test_of_many_names_the_first_are_listed() -> None:
     assert listed(["a", "b"], 3) == "a, b"
     assert listed(["a", "b", "c", "d"], 3) == "a, b, c and 1 more"
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ((1, 0, 0), "1 file read"),
+        ((4, 0, 2), "4 of 6 files read, 2 left out"),
+        ((4, 1, 2), "4 of 6 files read (1 in part), 2 left out"),
+        ((0, 0, 1), "0 of 1 file read, 1 left out"),
+    ],
+)
+def test_files_that_were_read(counts: tuple[int, int, int], says: str) -> None:
+    assert files_read(*counts) == says
+
+
+@given(st.lists(st.sampled_from(["no answer", "keys: a: b", "not JSON (line 3)"]), max_size=30))
+def test_equal_reasons_become_one_and_none_is_lost(messages: list[str]) -> None:
+    found = grouped(f"line {at}, record {at}: {said}" for at, said in enumerate(messages, start=1))
+    assert {each.message: each.count for each in found} == Counter(messages)
+    assert [each.count for each in found] == sorted((each.count for each in found), reverse=True)
+    for each in found:
+        assert (
+            each.first
+            == f"line {messages.index(each.message) + 1}, record {messages.index(each.message) + 1}"
+        )
+
+
+def test_a_reason_without_a_place_stays_as_it_is() -> None:
+    [found] = grouped(["it is encrypted: give its password"])
+    assert str(found) == "it is encrypted: give its password"

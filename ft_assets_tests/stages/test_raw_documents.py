@@ -211,7 +211,7 @@ def test_the_asset_counts_records_left_out_and_keys_not_used(corpus: Corpus) -> 
     check = made.checks["every_key_used"]
     assert not check["passed"]
     assert not check["blocking"]
-    assert "kto.jsonl: 'rank' (3)" in check["message"]
+    assert "kto.jsonl: 'rank' (3 records)" in check["message"]
     assert glance_at(corpus.project, "ferry").unused_keys["kto.jsonl"]["rank"] == 3
 
 

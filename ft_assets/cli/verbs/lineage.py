@@ -76,9 +76,9 @@ def impact(
 ) -> None:
     """List the artifacts, current and old, that were made from a document.
 
-    Shows the training rows that the document gave, or that it was only held out for evaluation. What was
-    left out of it is reported with the reasons. Of a record, pair, chunk or row it says on which side of
-    the split it is, or why it was left out.
+    Shows the training rows and the eval rows that the document gave, and what of it was left out, with
+    the reasons. Of a record, pair, chunk or row it says whether it is trained on or held out, or why it
+    was left out.
     """
     from ft_assets.engine.impact import impact as impact_of
     from ft_assets.engine.project import Project
@@ -164,6 +164,7 @@ def _rows(item: "Learned") -> str:
 
     if item.train_rows is None:
         return ""
-    if item.train_rows:
-        return counted(item.train_rows, "training row")
-    return "held out for evaluation only" if item.eval_rows else "none"
+    said = [counted(item.train_rows, "training row")] if item.train_rows else []
+    if item.eval_rows:
+        said.append(counted(item.eval_rows, "eval row"))
+    return ", ".join(said) or "none"

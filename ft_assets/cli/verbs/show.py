@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """Show rows of a corpus as a person reads them, with the file and page of each.
 
-    Text that is trained is green; if there are no colours, it is between [trained] and [/trained].
+    Text that is trained is green; if there are no colours, marks in brackets say where it begins and ends.
     The rows are spread evenly over the table, always the same ones; with `--grep`, they are the first
     that contain the text. Reads what was built last; builds nothing.
     """
@@ -76,7 +76,7 @@ def _json(found: "Shown") -> dict[str, object]:
 
 
 _EMPTY = {
-    "pairs": "there are no pairs: they are generated if qa.enabled is true",
+    "pairs": "none; they are generated if qa.enabled is true",
     "eval": "nothing is held out",
     "dropped": "no row was left out",
     "rejected": "nothing was left out",

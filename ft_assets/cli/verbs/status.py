@@ -48,6 +48,7 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
         print(json.dumps({**said, "errors": errors} if errors else said))
     else:
         _print_states(states)
+        _print_blocked(states)
         _print_costs(project, states)
     if errors:
         raise typer.Exit(1)
@@ -68,6 +69,20 @@ def _print_states(states: "dict[str, dict[str, AssetState]]") -> None:
             why = " ".join(shortened(word, room) for word in "; ".join(state.causes).split())
             table.add_row(asset, f"[{colour}]{state.state}[/]", escape(why))
         out.print(table)
+
+
+def _print_blocked(states: "dict[str, dict[str, AssetState]]") -> None:
+    """Says what can be done about a failed check; not of assets that wait for something else."""
+    for corpus, of in states.items():
+        causes = [
+            cause for state in of.values() if state.state == "blocked" for cause in state.causes
+        ]
+        if any(": check " in cause for cause in causes):
+            out.print(
+                f"{corpus}: to unblock, repair the input or change the setting that is named; "
+                "refresh --force ignores the check",
+                soft_wrap=True,
+            )
 
 
 def _print_costs(project: "Project", states: "dict[str, dict[str, AssetState]]") -> None:

@@ -12,6 +12,7 @@ import dagster as dg
 from ft_assets.defs.materialize import corpus_asset, materialize
 from ft_assets.defs.metadata import Metadata, table
 from ft_assets.engine.project import Project
+from ft_assets.engine.reasons import grouped
 from ft_assets.manifest import MANIFEST, Manifest, sources_path
 from ft_assets.records import Quality, SourceDocument
 from ft_assets.tables import read_table
@@ -36,8 +37,8 @@ def tables(folder: Path) -> Metadata:
 
 def _left_out(sources: list[SourceDocument]) -> Metadata:
     """The files that were rejected, whole or in part, with the reason."""
-    reasons = ((row.path, reason) for row in sources for reason in row.rejected)
-    rows = [{"path": path, "reason": reason} for path, reason in islice(reasons, _SHOWN)]
+    reasons = ((row.path, reason) for row in sources for reason in grouped(row.rejected))
+    rows = [{"path": path, "reason": str(reason)} for path, reason in islice(reasons, _SHOWN)]
     return {"left_out": table(rows, ("path", "reason"))} if rows else {}
 
 

@@ -95,11 +95,16 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
+NO_TOOLS = (
+    "the template has no place for tools: set model.base to a model whose chat template takes them"
+)
+
+
 def require_tools(text: str, tools: list[Any] | None) -> None:
     """Raises CannotRenderError if a function that may be called is not named in `text`."""
     for tool in tools or []:
         if str(tool["function"]["name"]) not in text:
-            raise CannotRenderError("the template has no place for tools")
+            raise CannotRenderError(NO_TOOLS)
 
 
 def require(text: str, turns: Sequence[dict[str, Any]], passed: Collection[int] = ()) -> None:
