@@ -33,7 +33,7 @@ GRAPH: dict[str, Node] = {
     "qa_pairs": Node(("chunks",), "6", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
-        "5",
+        "6",
         "Rows rendered by the template, split into train and eval.",
     ),
     "adapter": Node(
