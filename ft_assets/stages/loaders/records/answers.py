@@ -13,6 +13,13 @@ from ft_assets.stages.loaders.records.turns import Turn
 _NUMBERS = ("output", "completion", "response", "answer", "solution")
 """Keys whose number is an answer; under `target` it is a class."""
 
+_ONE_ANSWER = {
+    *("text", "value", "answer_start", "answer_end", "start", "end", "type", "aliases"),
+    *("normalized_value", "normalized_aliases", "matched_wiki_entity_name"),
+    "normalized_matched_wiki_entity_name",
+}
+"""The keys of an object that holds an answer and says where it was found."""
+
 
 def read_answer(fields: Fields, key: str) -> Turn | None:
     """The turn of an answer; None for a string, and for what is no answer.
@@ -20,11 +27,14 @@ def read_answer(fields: Fields, key: str) -> Turn | None:
     Raises BadRecordError for several answers, and for the number of an option.
     """
     value, name = fields.peek(key), fields.name(key)
-    if any(map(fields.peek, ("tools", "functions"))) and are_calls(value):
-        return Turn("assistant", "", calls=fields.take(key))
+    if any(map(fields.peek, ("tools", "functions"))):
+        if are_calls(value):
+            return Turn("assistant", "", calls=fields.take(key))
+        if value in ("[]", []):
+            raise BadRecordError(f"{name!r} has no call: write what the assistant says instead")
     _check_option(fields, key)
     found = _one_of(value, name) if isinstance(value, list) else value
-    if isinstance(found, dict):
+    if isinstance(found, dict) and found.keys() <= _ONE_ANSWER:
         found = next((found[part] for part in ("text", "value") if part in found), None)
         found = _one_of(found, name) if isinstance(found, list) else found
     if isinstance(found, int | float) and not isinstance(found, bool) and key in _NUMBERS:

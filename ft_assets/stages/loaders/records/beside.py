@@ -7,18 +7,19 @@ from ft_assets.stages.loaders.records.pairs import context_text
 from ft_assets.stages.loaders.records.spelling import CONTEXTS, Fields
 from ft_assets.stages.loaders.records.turns import Turn
 
-_SAID = ("instruction", "instructions", "custom_instructions", *CONTEXTS)
+_INSTRUCTIONS = ("instructions", "custom_instructions", "persona", "task", "task_description")
+_SAID = ("instruction", *_INSTRUCTIONS, *CONTEXTS)
 
 
-def check_beside(fields: Fields, turns: list[Turn]) -> None:
+def check_beside(fields: Fields, turns: list[Turn], *, is_pair: bool = False) -> None:
     """Raises BadRecordError for an instruction or context beside the turns that no turn has.
 
-    One word is a name: of a file, or of a kind of records.
+    One word or two are a name: of a file, or of a kind of records. A pair's context is read with it.
     """
     said: str | None = None
-    for key in fields.among(_SAID):
+    for key in fields.among(_INSTRUCTIONS if is_pair else _SAID):
         text = _text(fields.peek(key))
-        if len(text.split(maxsplit=2)) < _A_FEW:
+        if len(text.split(maxsplit=3)) < _A_FEW:
             continue
         said = _words("\n".join(turn.content for turn in turns)) if said is None else said
         if _words(text) not in said:
@@ -29,7 +30,7 @@ def check_beside(fields: Fields, turns: list[Turn]) -> None:
         fields.take(key)
 
 
-_A_FEW = 2
+_A_FEW = 3
 
 
 def _text(value: Any) -> str:

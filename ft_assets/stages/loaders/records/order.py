@@ -51,7 +51,7 @@ def _hint(before: str, role: str) -> str:
     if before == "user" and role == "end":
         return f"remove the last one; {_RULE}"
     if before == "start" and role == "assistant":
-        return f"remove the first one; {_RULE}"
+        return f"put a user turn before the first one, or remove it; {_RULE}"
     if before == role:
         return f"join the two {role} turns that follow each other; {_RULE}"
     return _RULE

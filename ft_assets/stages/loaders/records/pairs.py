@@ -82,7 +82,7 @@ def read_pair(fields: Fields, ask: str, answer: str) -> tuple[Conversation, str 
     """The turns of a question and its answer, and the text that the question is about."""
     extras = (fields.peek(key) for key in ("history", *OPTIONS))
     if not any(extras) and (chat := rendered_pair(fields, ask, answer)):
-        given = _context(fields, ask)
+        given = _context(fields, ask, answer)
         is_said = given and any(given in turn.content for turn in chat.turns)
         return Conversation(chat.turns), chat.input or (None if is_said else given)
     read = read_answer(fields, answer)
@@ -98,7 +98,7 @@ def read_pair(fields: Fields, ask: str, answer: str) -> tuple[Conversation, str 
     if history.turns:
         start = 1 if turns[0].role == "system" else 0
         turns[start:start] = history.turns
-    return Conversation(turns, unused), _context(fields, ask)
+    return Conversation(turns, unused), _context(fields, ask, answer)
 
 
 def _turns(fields: Fields, key: str) -> Conversation:
@@ -112,7 +112,8 @@ def _turns(fields: Fields, key: str) -> Conversation:
     if isinstance(value, list) and value and is_turn(value[0]):
         return read_turns(value, name)
     if not isinstance(value, str):
-        raise BadRecordError(f"{name!r} must be a string, not {type(value).__name__}")
+        hint = ": write JSON as a string" if isinstance(value, dict | list) else ""
+        raise BadRecordError(f"{name!r} must be a string, not {type(value).__name__}{hint}")
     return Conversation([Turn("assistant" if is_answer else "user", clean(value))])
 
 
@@ -124,10 +125,11 @@ def _is_list_of_turns(text: str) -> bool:
     return isinstance(value, list) and bool(value) and is_turn(value[0])
 
 
-def _context(fields: Fields, ask: str) -> str | None:
+def _context(fields: Fields, ask: str, answer: str) -> str | None:
     """The text that a question is about; None if there is none."""
     found: dict[str, str] = {}
-    for key in fields.among(CONTEXTS):
+    beside = [key for key in _TEXTS if _is_context(fields, key, ask, answer)]
+    for key in [*fields.among(CONTEXTS), *beside]:
         if key != ask:
             text = context_text(fields.take(key), fields.name(key))
             if text and text not in _NONE and text not in found.values():
@@ -138,6 +140,19 @@ def _context(fields: Fields, ask: str) -> str | None:
             f"it has both {fields.name(one)!r} and {fields.name(other)!r}: join them under 'input'"
         )
     return next(iter(found.values()), None)
+
+
+_TEXTS = ("text", "content")
+"""Keys of a text that a question may be about, or that renders the record."""
+
+
+def _is_context(fields: Fields, key: str, ask: str, answer: str) -> bool:
+    """Whether a text beside a pair is one that has not both of its question and its answer."""
+    text = fields.peek(key)
+    if key == ask or not isinstance(text, str):
+        return False
+    said = [fields.peek(part) for part in (ask, answer)]
+    return not all(isinstance(part, str) and part.strip() in text for part in said)
 
 
 _NONE = ("<noinput>", "<no input>")

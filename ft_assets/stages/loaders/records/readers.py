@@ -57,6 +57,7 @@ def read_value(value: Any, number: int) -> Read:
     if pair:
         check_record(fields, is_text=False)
         conversation, given = read_pair(fields, *pair)
+        check_beside(fields, conversation.turns, is_pair=True)
         return _record(fields, conversation, given, number)
     if "text" in fields:
         _check_turn_by_itself(fields)

@@ -72,7 +72,9 @@ _FAMILIES = (
         re.compile(r"(?:(?<=\s)|(?<=</s>)|^)(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE):[ ]*"),
     ),
     _Family("OpenChatKit", re.compile(_LINE + r"<(system|human|user|bot|assistant)>:[ ]*")),
-    _Family("Human and Assistant", re.compile(_LINE + r"(System|Human|User|Assistant|AI):[ ]*")),
+    _Family(
+        "Human and Assistant", re.compile(_LINE + r"(System|Human|User|Assistant|AI|Bot):[ ]*")
+    ),
 )
 _TOKEN = re.compile(r"<\|[^|<>\s]{2,40}\|?>|<[a-z]{2,20}:bos>|\[gMASK\]|<\uff5c")
 _ASKED = re.compile(

@@ -16,8 +16,8 @@ CONVERSATIONS = (
 )
 """Keys of a list of turns."""
 ASKS = (
-    *("instruction", "prompt", "question", "query", "problem", "definition", "user", "human"),
-    *("input", "inputs_pretokenized", "inputs", "text_input", "input_text"),
+    *("instruction", "prompt", "question", "query", "problem", "definition", "instructions"),
+    *("user", "human", "input", "inputs_pretokenized", "inputs", "text_input", "input_text"),
 )
 """Keys of a question, in the order in which they are looked for."""
 ANSWERS = (
@@ -27,7 +27,16 @@ ANSWERS = (
 """Keys of its answer."""
 CONTEXTS = (
     *("input", "context", "contexts", "ctx", "passage", "passages", "article", "articles"),
-    *("document", "documents", "paragraph", "paragraphs", "background", "story", "evidence"),
+    *(
+        "document",
+        "documents",
+        "paragraph",
+        "paragraphs",
+        "background",
+        "story",
+        "evidence",
+        "knowledge",
+    ),
     *("inputs_pretokenized", "inputs", "input_text"),
 )
 """Keys of the text that a question is about."""

@@ -59,6 +59,13 @@ READ: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str | None]] = {
         "t\nd\n\ne",
     ),
     "Self-Instruct": ({"instruction": QUESTION, "input": "<noinput>", "output": ANSWER}, [Q, A], None),
+    "a text": ({"question": QUESTION, "text": "By the lock.", "answer": ANSWER}, [Q, A], "By the lock."),
+    "a text that renders it": (
+        {"question": QUESTION, "text": f"Q: {QUESTION} A: {ANSWER}", "answer": ANSWER},
+        [Q, A],
+        None,
+    ),
+    "plural": ({"instructions": QUESTION, "input": "c", "output": ANSWER}, [Q, A], "c"),
     "a completed text": ({"text": QUESTION, "completion": ANSWER}, [Q, A], None),
     "OIG": ({"text": f"<human>: {QUESTION}\n<bot>: {ANSWER}"}, [Q, A], None),
     "Anthropic": (
@@ -128,7 +135,7 @@ TURNED_AWAY: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a failed run": ({"messages": TURNS, "success": False}, "marked as bad"),
     "Vertex": ({"messages": TURNS, "context": "You are kind."}, "'context' beside its turns"),
-    "an instruction": ({"messages": TURNS, "instruction": "Be brief."}, "'instruction' beside"),
+    "an instruction": ({"messages": TURNS, "instruction": "Be very brief."}, "'instruction' beside"),
     "tools in a turn": (
         {"messages": [{"role": "system", "content": "S", "tools": [TOOL]}, *TURNS]},
         "beside the turns, under 'tools'",
@@ -151,6 +158,13 @@ TURNED_AWAY: dict[str, tuple[dict[str, Any], str]] = {
         "'tool_calls'",
     ),
     "a batch": ({"custom_id": "1", "body": {"messages": TURNS}}, "a request around"),
+    "a task": ({"task": "Translate it to French", "input": "a", "output": "b"}, "'task' beside"),
+    "a pair's instructions": (
+        {"instructions": "Answer in French only.", "question": "Q", "answer": "A"},
+        "'instructions' beside",
+    ),
+    "no call": ({"query": "Q", "answers": "[]", "tools": [TOOL]}, "has no call"),
+    "data": ({"prompt": "Q", "completion": {"text": "a", "label": "b"}}, "write JSON as a string"),
     "calls as text": (
         {"conversations": [*TURNS[:1], {"from": "gpt", "value": "[f(a=1)]"}, {"from": "tool", "value": "1"}]},
         "a call written as text is not read",
