@@ -145,11 +145,11 @@ def _place(project: Project, file: str) -> tuple[Place | None, Path]:
     """The corpus and the path in it that a user's word names, and the file."""
     for path in (Path(file).absolute(), project.data / file):
         if path.is_relative_to(project.data):
-            corpus, *rest = path.relative_to(project.data).parts
-            if rest and (
+            parts = path.relative_to(project.data).parts
+            if len(parts) > 1 and (
                 path.exists() or path != Path(file).absolute() or Path(file).is_absolute()
             ):
-                return (corpus, Path(*rest).as_posix()), path
+                return (parts[0], Path(*parts[1:]).as_posix()), path
         elif path.is_file():
             return None, path
     return None, Path(file)

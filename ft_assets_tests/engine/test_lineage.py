@@ -94,6 +94,18 @@ def test_a_document_knows_its_artifacts_current_and_old(built: Corpus, cli: RunC
     assert "old" in cli("impact", "ferry/ferry.txt").stdout
 
 
+@pytest.mark.parametrize(
+    "word", ["", ".", "..", "/", "ferry", "ferry/", "*", "\0", "ferry/ferry.txt:1"]
+)
+def test_a_word_that_names_no_file_is_told_what_may_be_given(
+    built: Corpus, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.chdir(built.project.data)
+    for given in (word, str(built.project.data), str(built.folder)):
+        with pytest.raises(UserError, match="give a path"):
+            impact(built.project, given)
+
+
 def test_a_removed_document_is_found_by_path_and_by_id(built: Corpus, cli: RunCLI) -> None:
     [goat] = [file for file in built.project.files("ferry") if file.path == "goat.md"]
     (built.folder / "goat.md").unlink()

@@ -119,7 +119,7 @@ def test_every_spelling_of_a_record_is_read(tmp_path: Path, suffix: str) -> None
     ("bad", "says"),
     [
         ('{"question": "Who?"}', "its keys are question"),
-        ('{"question": "Who?", "answer": 3}', "'answer' must be a string"),
+        ('{"question": "Who?", "answer": true}', "'answer' must be a string"),
         ('{"question": "Who?", "answer": " "}', "empty"),
         ('{"messages": [{"role": "user", "content": "A"}]}', "assistant last"),
         ('{"messages": [{"role": "robot", "content": "A"}]}', "unknown role 'robot'"),

@@ -217,11 +217,12 @@ def _completion(common: dict[str, Any], piece: Any, place: int, prompt: str) -> 
     turns, tools = piece["turns"], piece["tools"]
     whole = _render(common, turns[: place + 1], False, tools)
     said = _after(prompt, whole)
-    if said is None and turns[place - 1]["role"] == "user":
+    asked = next((n for n in range(place - 1, -1, -1) if turns[n]["role"] == "user"), None)
+    if said is None and asked is not None:
         # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's leaves out
-        # the system message). The model is asked with `prompt`, so that is trained; what follows it is
-        # the same when the last question stands alone.
-        alone = turns[place - 1 : place + 1]
+        # the system message, Hermes' adds a line end to a result). The model is asked with `prompt`, so
+        # that is trained; what follows it is the same when the answer follows the last question alone.
+        alone = [turns[asked], turns[place]]
         said = _after(_render(common, alone[:1], True, tools), _render(common, alone, False, tools))
     if said is None:
         return None

@@ -162,6 +162,32 @@ def test_tool_calls_are_trained_where_the_template_takes_them(family: str, title
     assert "06:12" in tokenizer.decode(answers[1][0])
 
 
+@pytest.mark.parametrize("name", ["Hermes-2-Pro-Llama-3-8B", "Hermes-3-Llama-3.1-8B"])
+def test_a_template_may_write_results_otherwise_once_they_are_answered(name: str) -> None:
+    tokenizer = family_tokenizer("qwen2.5")
+    template = models() / "templates" / f"NousResearch-{name}-tool_use.jinja"
+    tokenizer.chat_template = template.read_text()
+    manager = PromptTemplateManager(tokenizer)
+    turns = [*CALLED, *ONE, *CALLED]
+    answers = list(_answers(tokenizer, manager, Conversation(turns, tools=TOOLS)))
+    assert len(answers) == 5
+    places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+    for (asked, said), place in zip(answers, places, strict=True):
+        given = [
+            {**turn, "tool_calls": json.loads(turn["tool_calls"] or "")}
+            if turn.get("tool_calls")
+            else turn
+            for turn in turns[:place]
+        ]
+        prompt = tokenizer.apply_chat_template(
+            given, json.loads(TOOLS), tokenize=False, add_generation_prompt=True
+        )
+        assert tokenizer.decode(asked) == prompt
+        text = tokenizer.decode(said)
+        assert (turns[place]["content"] or "harbour") in text
+        assert text.endswith("<|im_end|>")
+
+
 def test_a_template_without_tools_refuses_them() -> None:
     manager = PromptTemplateManager(family_tokenizer("smollm2"), "chatml")
     [found] = manager.rows([Conversation(CALLED, tools=TOOLS)])

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from typing import Any
 
 from ft_assets.records import Message
@@ -31,6 +32,66 @@ def with_calls(turns: list[Turn], tools: list[dict[str, Any]]) -> list[Message]:
             message["name"], message["tool_call_id"] = call.name, call.id
         messages.append(message)
     return messages
+
+
+def are_calls(value: Any) -> bool:
+    """Whether a value, or the JSON in a string, is a call or a list of calls."""
+    if isinstance(value, str):
+        if value.lstrip()[:1] not in ("[", "{"):
+            return False
+        try:
+            value = parsed_json(value)
+        except BadRecordError:
+            return False
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(
+        isinstance(item, dict)
+        and ("function" in item or ("name" in item and {"arguments", "parameters"} & item.keys()))
+        for item in items
+    )
+
+
+_WRITTEN = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+_CALLS_AT_END = re.compile(
+    r"(?:<tool_call>\s*\{.*?\}\s*</tool_call>\s*)+\Z|<functioncall>\s*\{.*\Z", re.DOTALL
+)
+_RESULT = re.compile(r"\s*<tool_response>\s*(.*?)\s*</tool_response>\s*", re.DOTALL)
+
+
+def read_written(turns: list[Turn]) -> list[Turn]:
+    """The turns of a record with tools; calls and results written as `<tool_call>` are read as such.
+
+    Raises BadRecordError for a call in a form that is not read.
+    """
+    read: list[Turn] = []
+    for turn in turns:
+        if turn.role == "assistant" and not turn.calls and "<" in turn.content:
+            _read_written(turn)
+        if turn.role == "tool" and "<tool_response>" in turn.content:
+            read += _results(turn)
+        else:
+            read.append(turn)
+    return read
+
+
+def _read_written(turn: Turn) -> None:
+    starts = turn.content.find("<tool_call>"), turn.content.find("<functioncall>")
+    start = min((start for start in starts if start >= 0), default=-1)
+    found = _CALLS_AT_END.match(turn.content, start) if start >= 0 else None
+    if not found:
+        return
+    if turn.content.startswith("<functioncall>", start):
+        raise BadRecordError("a function call is written as text: write it under 'tool_calls'")
+    turn.calls = _WRITTEN.findall(turn.content, start)
+    turn.content = turn.content[:start].rstrip()
+
+
+def _results(turn: Turn) -> list[Turn]:
+    """A turn for each result in a tool's turn; the turn itself if it holds anything else."""
+    found = _RESULT.findall(turn.content)
+    if not found or _RESULT.sub("", turn.content):
+        return [turn]
+    return [replace(turn, content=content) for content in found]
 
 
 class _Call:

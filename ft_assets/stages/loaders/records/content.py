@@ -10,6 +10,7 @@ from ft_assets.stages.loaders.records.marks import is_false
 
 _TEXT = {"text", "input_text", "output_text", "refusal"}
 _REASONING = {"reasoning", "thinking", "redacted_thinking"}
+_CALLED = {"functionCall", "functionResponse", "function_call", "toolUse", "toolResult"}
 _TOOL_USE = {"tool_use", "tool_result", "server_tool_use"}
 
 
@@ -58,7 +59,9 @@ def _part(part: Any, content: Content, of: str) -> str:
         return ""
     if kind in _TOOL_USE:
         raise BadRecordError(f"{of}content has a {kind} part: write OpenAI's 'tool_calls' instead")
-    raise BadRecordError(f"{of}content has a part of type {str(kind)[:40]!r}: only text is read")
+    what = f"of type {str(kind)[:40]!r}" if kind else f"with {', '.join(part)[:60] or 'nothing'!r}"
+    more = "; write calls as OpenAI's 'tool_calls'" if _CALLED & part.keys() else ""
+    raise BadRecordError(f"{of}content has a part {what}: only text is read{more}")
 
 
 def _text(part: dict[str, Any], of: str) -> str:

@@ -9,6 +9,8 @@ MAX_DEPTH = 64
 """The most levels of lists and objects in a record; conversations have four."""
 MAX_RECORD = 16 * 2**20
 """The most characters in a record, far above any conversation; it bounds memory per file."""
+_MAX_DIGITS = 4_000
+"""Python converts no longer numbers."""
 TOO_LONG = f"longer than {MAX_RECORD >> 20} Mi characters: no record is"
 
 
@@ -34,7 +36,11 @@ class Decoder:
 
     def __init__(self) -> None:
         self._problems: list[str] = []
-        decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=self._constant)
+        decoder = json.JSONDecoder(
+            object_pairs_hook=self._object,
+            parse_constant=self._constant,
+            parse_int=self._integer,
+        )
         self._decode = decoder.raw_decode
 
     def decode(self, text: str, position: int = 0) -> tuple[Any, int, str | None]:
@@ -55,6 +61,12 @@ class Decoder:
             [name, _], *_ = Counter(key for key, _ in pairs).most_common(1)
             self._problems.append(f"the key {name!r} stands twice in one object")
         return made
+
+    def _integer(self, digits: str) -> int:
+        if len(digits) > _MAX_DIGITS:
+            self._problems.append(f"a number of {len(digits):,} digits: write it as a string")
+            return 0
+        return int(digits)
 
     def _constant(self, name: str) -> None:
         self._problems.append(f"{name} is not JSON: write null")

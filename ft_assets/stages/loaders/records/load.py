@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ft_assets.config import LoaderSettings
 
 _PARQUET = b"PAR1"
+_GZIP = b"\x1f\x8b"
 _POINTER = b"version https://git-lfs"
 _SPACE = string.whitespace + "\ufeff\x1e"
 
@@ -69,6 +70,8 @@ def _entries(path: Path, content: Bytes, notes: Notes) -> Iterator[Entry]:
         if content.is_packed:
             raise UnreadableError("it is a Parquet file inside gzip: unpack it", final=True)
         return parquet_entries(path)
+    if content.is_packed and head.startswith(_GZIP):
+        raise UnreadableError("it is gzip inside gzip: unpack it", final=True)
     if head.startswith(_POINTER):
         reason = "it is a Git LFS pointer, not the file: run `git lfs pull`"
         raise UnreadableError(reason, final=True)

@@ -1,112 +1,49 @@
 """Keys that say what a record is worth, or that it is more than text: they may turn it away."""
 
+import re
+from functools import lru_cache
 from typing import Any
 
 from ft_assets.stages.loaders.records.entries import BadRecordError
-from ft_assets.stages.loaders.records.spelling import Fields
+from ft_assets.stages.loaders.records.spelling import Fields, spelled
 
 _GOOD = {
-    "label",
-    "kto_tag",
-    "is_good",
-    "good",
-    "desirable",
-    "is_desirable",
-    "chosen",
-    "is_chosen",
-    "preferred",
-    "is_preferred",
-    "accepted",
-    "is_accepted",
-    "correct",
-    "is_correct",
-    "valid",
-    "is_valid",
-    "approved",
-    "is_approved",
-    "keep",
-    "safe",
-    "is_safe",
-    "helpful",
-    "is_helpful",
-    "useful",
-    "is_useful",
+    *("label", "kto_tag", "good", "desirable", "chosen", "preferred", "accepted"),
+    *("correct", "valid", "approved", "keep", "safe", "helpful", "useful", "passed"),
+    *("success", "successful", "succeeded", "resolved"),
 }
 """Keys whose false value marks a bad answer."""
 _BAD = {
-    "rejected",
-    "is_rejected",
-    "bad",
-    "is_bad",
-    "undesirable",
-    "is_undesirable",
-    "flagged",
-    "is_flagged",
-    "toxic",
-    "is_toxic",
-    "unsafe",
-    "is_unsafe",
-    "harmful",
-    "is_harmful",
-    "thumbs_down",
-    "disliked",
-    "incorrect",
-    "is_incorrect",
-    "wrong",
-    "is_wrong",
-    "hallucinated",
-    "is_hallucination",
-    "deleted",
-    "is_deleted",
-    "excluded",
-    "exclude",
-    "spam",
-    "is_spam",
+    *("rejected", "bad", "undesirable", "flagged", "toxic", "unsafe", "harmful"),
+    *("thumbs_down", "disliked", "incorrect", "wrong", "hallucinated", "hallucination"),
+    *("deleted", "excluded", "exclude", "spam"),
 }
 """Keys whose true value marks one."""
 _RATINGS = {
-    "rating",
-    "score",
-    "feedback",
-    "reward",
-    "votes",
-    "vote",
-    "quality",
-    "preference",
-    "grade",
-    "verdict",
-    "user_rating",
-    "user_feedback",
-    "human_feedback",
-    "annotation",
+    *("rating", "score", "feedback", "reward", "votes", "vote", "quality", "preference"),
+    *("grade", "verdict", "user_rating", "user_feedback", "human_feedback", "annotation"),
+    *("status", "judge", "judgement", "judgment", "evaluation", "guard", "moderation"),
+    *("openai_moderation",),
 }
 """Keys whose value rates the answer; a number is bad below 0."""
 _MARKS = _GOOD | _BAD | _RATINGS
+_OF_THE_ANSWER = re.compile(
+    r"^(?:[a-z]+_)?(?:is|was)_"
+    r"|^(?:response|answer|output|completion|assistant|model|llama|user|human)[_.]|_?\d+$"
+)
+"""Words of a key that only say whose mark it is: `is_response_safe` is `safe`."""
 _BAD_WORDS = {
-    "bad",
-    "reject",
-    "rejected",
-    "dislike",
-    "disliked",
-    "thumbs_down",
-    "thumb_down",
-    "thumbsdown",
-    "downvote",
-    "downvoted",
-    "down",
-    "unsafe",
-    "undesirable",
-    "harmful",
-    "unacceptable",
-    "incorrect",
-    "false",
-    "-1",
-    "👎",
+    *("bad", "reject", "rejected", "dislike", "disliked", "thumbs_down", "thumb_down"),
+    *("thumbsdown", "downvote", "downvoted", "down", "unsafe", "undesirable", "harmful"),
+    *("unacceptable", "incorrect", "deleted", "discarded", "failed", "flagged", "false"),
+    *("-1", "👎"),
 }
 _FALSE, _TRUE = {"false", "0", "0.0"}, {"true", "1", "1.0"}
-FLAGS = ("weight", "loss_weight", "train", "training", "trainable", "trained", "loss")
+FLAGS = ("weight", "loss_weight", "loss_mask", "train", "training", "trainable", "trained", "loss")
 """Keys of a turn that say whether it carries loss."""
-_RECORD_FLAGS = set(FLAGS) - {"loss"}
+_RECORD_FLAGS = set(FLAGS) - {"loss", "loss_mask"}
+_UNTRAINED = ("masked", "ignore", "ignored", "mask_loss", "no_loss", "is_masked")
+"""Keys of a turn whose true value says that it carries none."""
 _MEDIA = {"images", "image", "videos", "video", "audios", "audio", "image_url", "image_urls"}
 _PREFERENCES = (
     "rejected",
@@ -148,7 +85,7 @@ def check_record(fields: Fields, *, is_text: bool) -> None:
                 )
                 raise BadRecordError(reason)
             _use_if(is_true(value), fields, key)
-        elif key in _MARKS:
+        else:
             check_mark(fields, key, is_text=is_text)
 
 
@@ -162,17 +99,54 @@ def check_mark(fields: Fields, key: str, *, is_text: bool = False, of: str = "")
 
     A number beside a text (`is_text`) is the number of a class, not a mark.
     """
+    mark = _mark_of(key)
     value, name = fields.peek(key), fields.name(key)
-    if is_text and not isinstance(value, bool):
+    if mark is None or (is_text and not isinstance(value, bool)):
         return
-    is_bad = key in _BAD and is_true(value)
-    is_bad |= key in _GOOD and is_false(value)
-    is_bad |= key in _RATINGS and (value is False or _is_negative(value))
-    is_bad |= key in _GOOD | _RATINGS and (_is_bad_word(value) or _is_negative(value))
-    if is_bad:
-        reason = f"{of}{name!r} is {shown(value)}: the answer is marked as bad; remove the record"
-        raise BadRecordError(reason)
+    if inner := _bad_inside(mark, value):
+        raise BadRecordError(_marked(f"{of}{name!r}", inner))
+    if _is_bad(mark, value):
+        raise BadRecordError(_marked(f"{of}{name!r}", value))
     _use_if(isinstance(value, bool) or is_true(value) or is_false(value), fields, key)
+
+
+@lru_cache(4_096)
+def _mark_of(key: str) -> str | None:
+    """The mark that a key is, without the words that say whose it is; None for another key."""
+    bare = key
+    while bare not in _MARKS and (shorter := _OF_THE_ANSWER.sub("", bare)) != bare:
+        bare = shorter
+    return bare if bare in _MARKS else None
+
+
+def _is_bad(mark: str, value: Any) -> bool:
+    word = value.strip().lower() if isinstance(value, str) else None
+    if mark in _BAD:
+        return is_true(value) or word == "yes"
+    if mark in _GOOD and (is_false(value) or (word == "no" and mark != "label")):
+        return True
+    return value is False or _is_negative(value) or _is_bad_word(value)
+
+
+def _bad_inside(mark: str, value: Any) -> Any:
+    """The first bad mark inside a rating that is an object or a list of them; None if there is none."""
+    if mark not in _RATINGS or not isinstance(value, dict | list):
+        return None
+    for item in value if isinstance(value, list) else [value]:
+        for key, inner in item.items() if isinstance(item, dict) else ():
+            within = _mark_of(spelled(str(key)))
+            is_simple = isinstance(inner, bool | int | float | str)
+            if is_simple and (_is_bad(within, inner) if within else _is_thumb(inner)):
+                return {str(key): inner}
+    return None
+
+
+def _is_thumb(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() in ("thumbsdown", "thumbs_down", "thumbs down")
+
+
+def _marked(name: str, value: Any) -> str:
+    return f"{name} is {shown(value)}: the answer is marked as bad; remove the record"
 
 
 def check_turn(turn: Fields, of: str) -> None:
@@ -180,8 +154,20 @@ def check_turn(turn: Fields, of: str) -> None:
     for key in list(turn):
         if key in _MEDIA:
             _check_media(turn, key, of)
-        elif key in _MARKS:
+        else:
             check_mark(turn, key, of=of)
+    for key in turn.among(("tools", "functions")):
+        if turn.peek(key) not in _NO_TOOLS:
+            raise BadRecordError(f"{of}has {key!r}: write them beside the turns, under 'tools'")
+        turn.take(key)
+    channel = turn.peek("channel")
+    if isinstance(channel, str) and channel in ("analysis", "commentary"):
+        raise BadRecordError(
+            f"{of}is of the channel {channel!r}: only final answers are read, remove the turn"
+        )
+
+
+_NO_TOOLS: tuple[Any, ...] = ("", "[]", "[{}]", "{}", "null", [], [{}], {})
 
 
 def is_trained(turn: Fields, of: str) -> bool:
@@ -195,6 +181,10 @@ def is_trained(turn: Fields, of: str) -> bool:
             wrong = f"{of}{turn.name(key)!r} is {shown(value)}: a turn is learned (1, true) or not "
             raise BadRecordError(f"{wrong}(0, false)")
         trained &= not is_false(value)
+    for key in turn.among(_UNTRAINED):
+        trained &= not is_true(turn.take(key))
+    if "mask" in turn:
+        raise BadRecordError(f"{of}'mask' may mean either: write weight 0 or 1")
     return trained
 
 
@@ -235,7 +225,8 @@ def _is_negative(value: Any) -> bool:
 def _is_bad_word(value: Any) -> bool:
     if not isinstance(value, str) or len(value) > _MAX_SHOWN:
         return False
-    return value.strip().lower().replace(" ", "_").replace("-", "_") in _BAD_WORDS
+    first = value.strip().partition("\n")[0]
+    return first.strip().lower().replace(" ", "_").replace("-", "_") in _BAD_WORDS
 
 
 _MAX_SHOWN = 40

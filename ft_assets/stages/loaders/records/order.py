@@ -40,13 +40,18 @@ def check_order(turns: Sequence[Turn]) -> None:
 
 def _hint(before: str, role: str) -> str:
     if role == "tool":
-        return "the result of a tool must follow its call"
+        return (
+            "the result of a tool must follow its call, under 'tool_calls' with its function under "
+            "'tools'; a call written as text is not read"
+        )
     if before == "call":
         return "a call must have its result in a tool turn before the conversation goes on"
     if before == "tool":
         return "after the result of a tool comes the assistant"
     if before == "user" and role == "end":
         return f"remove the last one; {_RULE}"
+    if before == "start" and role == "assistant":
+        return f"put a user turn before the first one, or remove it; {_RULE}"
     if before == role:
         return f"join the two {role} turns that follow each other; {_RULE}"
     return _RULE

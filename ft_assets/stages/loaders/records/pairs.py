@@ -3,6 +3,7 @@
 from typing import Any
 
 from ft_assets.stages.loaders.interface import clean
+from ft_assets.stages.loaders.records.answers import read_answer, rendered_pair
 from ft_assets.stages.loaders.records.entries import BadRecordError, parsed_json
 from ft_assets.stages.loaders.records.options import option_lines
 from ft_assets.stages.loaders.records.spelling import (
@@ -22,6 +23,8 @@ def find_pair(fields: Fields) -> tuple[str, str] | None:
     Raises BadRecordError if there are several, because the wrong one would be learned.
     """
     asks, answers = _filled(fields, ASKS), _filled(fields, ANSWERS)
+    if answers and not asks and _asks_by_text(fields, answers[0]):
+        asks = ["text"]
     if not asks or not answers:
         return None
     for other in asks[1:]:
@@ -56,6 +59,14 @@ def _is_filled(value: Any) -> bool:
     return bool(value.strip()) if isinstance(value, str) else value is not None and value != []
 
 
+def _asks_by_text(fields: Fields, answer: str) -> bool:
+    """Whether `text` is the question of an answer beside it, which it does not hold."""
+    text, answered = fields.peek("text"), fields.peek(answer)
+    if answer not in _ONE_OF or not isinstance(text, str) or not isinstance(answered, str):
+        return False
+    return bool(answered.strip()) and answered.strip() not in text
+
+
 def _is_in(text: Any, other: Any) -> bool:
     """Whether another text only renders this one: that is no second question."""
     return isinstance(text, str) and isinstance(other, str) and text in other
@@ -69,7 +80,14 @@ def _both(fields: Fields, one: str, other: str) -> str:
 
 def read_pair(fields: Fields, ask: str, answer: str) -> tuple[Conversation, str | None]:
     """The turns of a question and its answer, and the text that the question is about."""
-    asked, answered = _turns(fields, ask), _turns(fields, answer)
+    extras = (fields.peek(key) for key in ("history", *OPTIONS))
+    if not any(extras) and (chat := rendered_pair(fields, ask, answer)):
+        given = _context(fields, ask, answer)
+        is_said = given and any(given in turn.content for turn in chat.turns)
+        return Conversation(chat.turns), chat.input or (None if is_said else given)
+    read = read_answer(fields, answer)
+    answered = Conversation([read]) if read else _turns(fields, answer)
+    asked = _turns(fields, ask)
     history = _history(fields.take("history"))
     unused = {**history.unused, **asked.unused, **answered.unused}
     for key in fields.among(OPTIONS):
@@ -80,7 +98,7 @@ def read_pair(fields: Fields, ask: str, answer: str) -> tuple[Conversation, str 
     if history.turns:
         start = 1 if turns[0].role == "system" else 0
         turns[start:start] = history.turns
-    return Conversation(turns, unused), _context(fields, ask)
+    return Conversation(turns, unused), _context(fields, ask, answer)
 
 
 def _turns(fields: Fields, key: str) -> Conversation:
@@ -94,7 +112,8 @@ def _turns(fields: Fields, key: str) -> Conversation:
     if isinstance(value, list) and value and is_turn(value[0]):
         return read_turns(value, name)
     if not isinstance(value, str):
-        raise BadRecordError(f"{name!r} must be a string, not {type(value).__name__}")
+        hint = ": write JSON as a string" if isinstance(value, dict | list) else ""
+        raise BadRecordError(f"{name!r} must be a string, not {type(value).__name__}{hint}")
     return Conversation([Turn("assistant" if is_answer else "user", clean(value))])
 
 
@@ -106,13 +125,14 @@ def _is_list_of_turns(text: str) -> bool:
     return isinstance(value, list) and bool(value) and is_turn(value[0])
 
 
-def _context(fields: Fields, ask: str) -> str | None:
+def _context(fields: Fields, ask: str, answer: str) -> str | None:
     """The text that a question is about; None if there is none."""
     found: dict[str, str] = {}
-    for key in fields.among(CONTEXTS):
+    beside = [key for key in _TEXTS if _is_context(fields, key, ask, answer)]
+    for key in [*fields.among(CONTEXTS), *beside]:
         if key != ask:
-            text = _context_text(fields.take(key), fields.name(key))
-            if text and text not in found.values():
+            text = context_text(fields.take(key), fields.name(key))
+            if text and text not in _NONE and text not in found.values():
                 found[key] = text
     if len(found) > 1:
         one, other, *_ = found
@@ -122,12 +142,42 @@ def _context(fields: Fields, ask: str) -> str | None:
     return next(iter(found.values()), None)
 
 
-def _context_text(value: Any, name: str) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = "\n\n".join(value)
+_TEXTS = ("text", "content")
+"""Keys of a text that a question may be about, or that renders the record."""
+
+
+def _is_context(fields: Fields, key: str, ask: str, answer: str) -> bool:
+    """Whether a text beside a pair is one that has not both of its question and its answer."""
+    text = fields.peek(key)
+    if key == ask or not isinstance(text, str):
+        return False
+    said = [fields.peek(part) for part in (ask, answer)]
+    return not all(isinstance(part, str) and part.strip() in text for part in said)
+
+
+_NONE = ("<noinput>", "<no input>")
+"""What Self-Instruct and its like write for an input that is not there."""
+
+
+def context_text(value: Any, name: str) -> str:
+    """The text of a context: a string, or a list of strings or of documents with a text."""
+    if isinstance(value, list):
+        texts = [_document(item) for item in value]
+        if None not in texts:
+            value = "\n\n".join(filter(None, texts))
     if not isinstance(value, str):
         raise BadRecordError(f"{name!r} must be a string, not {type(value).__name__}")
     return clean(value).strip()
+
+
+def _document(item: Any) -> str | None:
+    """The text of a document in a list, below its title; None if it has none."""
+    if not isinstance(item, dict):
+        return item if isinstance(item, str) else None
+    keys = ("text", "content", "page_content", "body", "passage")
+    text = next((item[key] for key in keys if isinstance(item.get(key), str)), None)
+    title = item.get("title")
+    return f"{title}\n{text}" if text and isinstance(title, str) and title else text
 
 
 def _history(value: Any) -> Conversation:

@@ -7,14 +7,15 @@ from typing import Any
 
 from ft_assets.records import InstructionRecord
 from ft_assets.stages.loaders.interface import clean
-from ft_assets.stages.loaders.records.calls import with_calls
+from ft_assets.stages.loaders.records.beside import check_beside, template_instructions
+from ft_assets.stages.loaders.records.calls import read_written, with_calls
 from ft_assets.stages.loaders.records.content import read_content
 from ft_assets.stages.loaders.records.entries import BadRecordError
 from ft_assets.stages.loaders.records.marks import check_preference, check_record
 from ft_assets.stages.loaders.records.order import check_order
 from ft_assets.stages.loaders.records.pairs import find_pair, read_pair
 from ft_assets.stages.loaders.records.rendered import rendered_chat
-from ft_assets.stages.loaders.records.spelling import CONVERSATIONS, SYSTEMS, Fields
+from ft_assets.stages.loaders.records.spelling import CONVERSATIONS, SYSTEMS, Fields, role_named
 from ft_assets.stages.loaders.records.tools import json_text, read_tools, unused_in
 from ft_assets.stages.loaders.records.turns import Conversation, Turn, read_turns
 
@@ -46,23 +47,52 @@ def read_value(value: Any, number: int) -> Read:
         raise BadRecordError(f"{what}, where a record is: {FORMATS}")
     fields = Fields(value)
     check_preference(fields)
-    there = (name for name in fields.among(CONVERSATIONS) if _is_there(fields.peek(name)))
-    key = next(there, None)
-    if key:
+    keys = [name for name in fields.among(CONVERSATIONS) if _is_there(fields.peek(name))]
+    if _are_strings(fields.peek("data")):
+        keys.append("data")
+    pair = find_pair(fields) if not keys or _is_prose(fields.peek(keys[0])) else None
+    if keys and not pair:
         check_record(fields, is_text=False)
-        return _record(fields, read_turns(fields.take(key), fields.name(key)), None, number)
-    if pair := find_pair(fields):
+        return _conversation(fields, keys[0], number)
+    if pair:
         check_record(fields, is_text=False)
         conversation, given = read_pair(fields, *pair)
+        check_beside(fields, conversation.turns, is_pair=True)
         return _record(fields, conversation, given, number)
     if "text" in fields:
+        _check_turn_by_itself(fields)
         check_record(fields, is_text=True)
         return _text(fields, fields.take("text"), number)
     raise BadRecordError(_unknown(fields))
 
 
 def _is_there(value: Any) -> bool:
-    return value is not None and value not in ([], "", "[]")
+    return isinstance(value, list | dict | str) and value not in ([], {}, "", "[]")
+
+
+def _are_strings(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(v, str) for v in value)
+
+
+def _is_prose(value: Any) -> bool:
+    """Whether a string is no list of turns: an id, or a chat as text."""
+    return isinstance(value, str) and value.lstrip()[:1] not in ("[", "{")
+
+
+def _conversation(fields: Fields, key: str, number: int) -> Read:
+    """The record of the turns under a key, or of a chat that is rendered there."""
+    value = fields.take(key)
+    chat = rendered_chat(clean(value)) if _is_prose(value) else None
+    found = Conversation(chat.turns) if chat else read_turns(value, fields.name(key))
+    check_beside(fields, found.turns)
+    return _record(fields, found, chat.input if chat else None, number)
+
+
+def _check_turn_by_itself(fields: Fields) -> None:
+    """Raises BadRecordError for a text that is one turn of a conversation."""
+    has_role = any(role_named(fields.peek(key)) for key in ("role", "from", "speaker", "sender"))
+    if has_role or any(isinstance(fields.peek(key), bool) for key in ("is_user", "is_human")):
+        raise BadRecordError(_TURN)
 
 
 def _unknown(fields: Fields) -> str:
@@ -76,13 +106,18 @@ def _unknown(fields: Fields) -> str:
     if "chosen" in fields:
         return "a preference record: to learn the chosen answer, write it as 'completion'"
     if "role" in fields or "from" in fields:
-        return "a turn by itself: put the turns of a conversation into a list under 'messages'"
+        return _TURN
+    if any(isinstance(fields.peek(key), list | dict) for key in fields.among(("body", "request"))):
+        return (
+            "a request around a conversation: write its 'messages', with the answer, as the record"
+        )
     names = fields.names()
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     shown = ", ".join(name[:_LONGEST] for name in names[:_SHOWN]) or "none"
     return f"its keys are {shown}{more}; a record has {FORMATS}"
 
 
+_TURN = "a turn by itself: put the turns of a conversation into a list under 'messages'"
 _SHOWN = 8
 _LONGEST = 60
 
@@ -104,6 +139,7 @@ def _record(fields: Fields, conversation: Conversation, given: str | None, numbe
     turns = conversation.turns
     _add_system(fields, turns)
     tools = read_tools(fields)
+    turns = read_written(turns) if tools else turns
     check_order(turns)
     messages = with_calls(turns, tools)
     tool_text = json_text(tools) if tools else None
@@ -122,6 +158,9 @@ def _add_system(fields: Fields, turns: list[Turn]) -> None:
     found: list[str] = []
     for key in fields.among(SYSTEMS):
         found.append(read_content(fields.take(key), f"{fields.name(key)!r}: ").text)
+    if instructions := template_instructions(fields):
+        found.append(instructions)
+    found = [text.removeprefix("SYSTEM: ") for text in found]
     found = list(dict.fromkeys(text for text in found if text.strip()))
     if not found:
         return

@@ -67,11 +67,19 @@ _FAMILIES = (
         "Alpaca", re.compile(_LINE + r"### ?(System|Instruction|Input|Response|Output):[ ]*\n?")
     ),
     _Family("Guanaco", re.compile(r"### ?(System|Human|User|Assistant|Response):[ ]*\n?")),
-    _Family("Vicuna", re.compile(r"(?:(?<=\s)|(?<=</s>)|^)(USER|ASSISTANT):[ ]*")),
-    _Family("Human and Assistant", re.compile(_LINE + r"(System|Human|User|Assistant):[ ]*")),
+    _Family(
+        "Vicuna",
+        re.compile(r"(?:(?<=\s)|(?<=</s>)|^)(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE):[ ]*"),
+    ),
+    _Family("OpenChatKit", re.compile(_LINE + r"<(system|human|user|bot|assistant)>:[ ]*")),
+    _Family(
+        "Human and Assistant", re.compile(_LINE + r"(System|Human|User|Assistant|AI|Bot):[ ]*")
+    ),
 )
 _TOKEN = re.compile(r"<\|[^|<>\s]{2,40}\|?>|<[a-z]{2,20}:bos>|\[gMASK\]|<\uff5c")
-_ASKED = re.compile(r"<[^<>\n]{0,40}(?:user|human)[^<>\n]{0,40}>|>\s?user\b", re.IGNORECASE)
+_ASKED = re.compile(
+    r"<[^<>\n]{0,40}(?:user|human|prompter)[^<>\n]{0,40}>|>\s?user\b", re.IGNORECASE
+)
 _ANSWERED = re.compile(
     r"<[^<>\n]{0,40}(?:assistant|chatbot|model)[^<>\n]{0,40}>|>\s?(?:assistant|model)\b",
     re.IGNORECASE,
@@ -79,7 +87,7 @@ _ANSWERED = re.compile(
 """A text that begins with such a token and has a user's and an assistant's is of an unknown family."""
 
 _MAY_BE = re.compile(
-    r"\s*(?:[<\[#]|(?:USER|ASSISTANT|System|Human|User|Assistant):|Below is an |A chat )"
+    r"\s*(?:[<\[#]|(?:SYSTEM|USER|ASSISTANT|System|Human|User|Assistant):|Below is an |A chat )"
 )
 _BEGIN = re.compile(
     r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)?\s*"

@@ -15,18 +15,38 @@ CONVERSATIONS = (
     "contents",
 )
 """Keys of a list of turns."""
-ASKS = ("instruction", "prompt", "question", "query", "problem", "user", "human", "input")
+ASKS = (
+    *("instruction", "prompt", "question", "query", "problem", "definition", "instructions"),
+    *("user", "human", "input", "inputs_pretokenized", "inputs", "text_input", "input_text"),
+)
 """Keys of a question, in the order in which they are looked for."""
 ANSWERS = (
     *("output", "completion", "response", "answer", "solution", "assistant", "gpt", "generation"),
+    *("answers", "target", "targets_pretokenized", "targets", "outputs", "output_text"),
 )
 """Keys of its answer."""
-CONTEXTS = ("input", "context", "passage", "article", "document")
+CONTEXTS = (
+    *("input", "context", "contexts", "ctx", "passage", "passages", "article", "articles"),
+    *(
+        "document",
+        "documents",
+        "paragraph",
+        "paragraphs",
+        "background",
+        "story",
+        "evidence",
+        "knowledge",
+    ),
+    *("inputs_pretokenized", "inputs", "input_text"),
+)
 """Keys of the text that a question is about."""
-SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "systeminstruction")
+SYSTEMS = (
+    *("system", "system_prompt", "system_message", "system_instruction", "systeminstruction"),
+    *("developer", "preamble", "meta_instruction"),
+)
 OPTIONS = ("options", "choices")
 
-ROLE_KEYS = ("role", "from", "speaker", "author")
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "parts")
 
 _ROLES = {

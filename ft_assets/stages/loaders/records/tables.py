@@ -5,11 +5,14 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ft_assets.stages.loaders.interface import UnreadableError
 from ft_assets.stages.loaders.records.entries import MAX_RECORD, TOO_LONG, Entry
 from ft_assets.stages.loaders.records.spelling import columns_have_format
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 _DELIMITERS = (",", "\t", ";", "|")
 _BUDGET = 64 * 2**20
@@ -86,7 +89,12 @@ def csv_entries(text: TextIO, delimiter: str, names: list[str]) -> Iterator[Entr
             lines.put_back()
             yield Entry(start, problem=problem)
         elif any(cells):
-            yield Entry(start, {key: cell for key, cell in zip(keys, cells, strict=False) if cell})
+            there = zip(keys, cells, strict=False)
+            yield Entry(start, {key: cell for key, cell in there if cell and cell not in _MISSING})
+
+
+_MISSING = ("NaN", "nan")
+"""What pandas writes for a cell that is missing, if asked for its text."""
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -184,24 +192,47 @@ def parquet_entries(path: Path) -> Iterator[Entry]:
 
     try:
         with pq.ParquetFile(path) as file:
-            check_columns(file.schema_arrow.names)
+            names = file.schema_arrow.names
+            check_columns(names)
             rows = file.metadata.num_rows
             groups = (file.metadata.row_group(n) for n in range(file.metadata.num_row_groups))
             size = sum(group.total_byte_size for group in groups)
             many = max(1, min(_ROWS, _BATCH * rows // max(1, size)))
             read = 0
             for batch in file.iter_batches(many, use_threads=False):
-                yield from (Entry(None, _without_nulls(row)) for row in batch.to_pylist())
+                yield from _rows_of(batch.rename_columns(_distinct(names)))
                 read += len(batch)
     except (pa.ArrowException, OSError) as error:
         reason = f"its Parquet data is damaged ({str(error)[:200]})"
         raise UnreadableError(reason, final=True) from error
 
 
+def _rows_of(batch: "RecordBatch") -> Iterator[Entry]:
+    """The rows of a batch; one with a value that Python has no type for is a problem."""
+    try:
+        yield from [Entry(None, _without_nulls(row)) for row in batch.to_pylist()]
+    except (ValueError, ArithmeticError):
+        for place in range(batch.num_rows):
+            try:
+                [row] = batch.slice(place, 1).to_pylist()
+                yield Entry(None, _without_nulls(row))
+            except (ValueError, ArithmeticError) as error:
+                yield Entry(None, problem=f"a value in it cannot be read ({str(error)[:100]})")
+
+
 def _without_nulls(value: Any) -> Any:
-    """A value without the keys that are null: a table has every key in every row."""
+    """A value without the keys that are null, nor not a number: a table has every key in every row.
+
+    Bytes that are a text are one: some writers mark no column as text.
+    """
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        items = ((key, _without_nulls(item)) for key, item in value.items())
+        return {key: item for key, item in items if item is not None}
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
-    return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return None if value != value else value

@@ -55,6 +55,8 @@ def _tool(item: Any) -> dict[str, Any]:
     parameters = _value(
         function.get("parameters") or function.get("input_schema") or {}, "'parameters' of a tool"
     )
+    if isinstance(parameters, dict) and parameters and _are_bare(parameters):
+        parameters = {"type": "object", "properties": parameters}
     if not isinstance(parameters, dict):
         raise BadRecordError(f"the parameters of the tool {name[:60]!r} are not an object")
     return {
@@ -65,6 +67,13 @@ def _tool(item: Any) -> dict[str, Any]:
             "parameters": parameters or {"type": "object", "properties": {}},
         },
     }
+
+
+def _are_bare(parameters: dict[str, Any]) -> bool:
+    """Whether these are parameters by their names, without the schema around them."""
+    return "properties" not in parameters and all(
+        isinstance(value, dict) and not key.startswith("$") for key, value in parameters.items()
+    )
 
 
 def unused_in(tools: Any) -> list[str]:

@@ -61,11 +61,41 @@ def _turns_of(value: Any, key: str) -> list[Any]:
             raise BadRecordError(
                 f"{key!r} is a string that is {error}: write a list of turns"
             ) from error
+    value = _as_objects(value)
     if not isinstance(value, list):
         raise BadRecordError(f"its turns must be a list of objects, not {type(value).__name__}")
     if len(value) > MAX_MESSAGES:
         raise BadRecordError(too_many(len(value)))
     return value
+
+
+def _as_objects(value: Any) -> Any:
+    """Turns as objects that are lists by key, strings in turn, or pairs of strings."""
+    if isinstance(value, dict):
+        return _rows(value)
+    if not isinstance(value, list) or not 1 < len(value) <= MAX_MESSAGES:
+        return value
+    if all(isinstance(item, str) for item in value):
+        return [{"role": _IN_TURN[place % 2], "content": text} for place, text in enumerate(value)]
+    if not all(isinstance(item, list) and len(item) == _PAIR for item in value):
+        return value
+    if all(isinstance(text, str) for item in value for text in item):
+        if all(role_named(role) for role, _ in value):
+            return [{"role": role, "content": text} for role, text in value]
+        return [{"user": asked, "assistant": answered} for asked, answered in value]
+    return value
+
+
+_IN_TURN = ("user", "assistant")
+_PAIR = 2
+
+
+def _rows(columns: dict[str, Any]) -> Any:
+    """The turns in an object that has a list for each key of theirs, as datasets write a sequence."""
+    lists = {name: items for name, items in columns.items() if isinstance(items, list)}
+    if len({len(items) for items in lists.values()}) != 1 or not lists.keys() & {*ROLE_KEYS}:
+        return columns
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
 def too_many(turns: int) -> str:

@@ -8,6 +8,7 @@ from ft_assets.stages.loaders.records.spelling import (
     CONTENT_KEYS,
     CONVERSATIONS,
     has_format,
+    role_named,
     role_of,
     spelled,
 )
@@ -59,7 +60,7 @@ def _wrapping(value: dict[str, Any]) -> str | None:
         if not isinstance(items, list) or not items or not isinstance(items[0], dict | list):
             continue
         if key in CONVERSATIONS:
-            if _are_records(items[0]):
+            if _are_records(items[0], in_conversation=True):
                 return name
         elif (
             (key in WRAPPERS or len(value) == 1) and not is_turn(items[0]) and not has_format(value)
@@ -72,11 +73,21 @@ _MAX_KEYS = 100
 """The most keys of an object around a list; one with more is a record."""
 
 
-def _are_records(first: Any) -> bool:
+def _are_records(first: Any, *, in_conversation: bool = False) -> bool:
     """Whether the first item of a list is a record, not a turn."""
     if isinstance(first, list):
         return bool(first) and is_turn(first[0])
-    return isinstance(first, dict) and not is_turn(first) and has_format(first)
+    if not isinstance(first, dict) or is_turn(first) or not has_format(first):
+        return False
+    return not in_conversation or not _is_exchange(first)
+
+
+def _is_exchange(value: dict[str, Any]) -> bool:
+    """Whether an item of a conversation is a question with its answer and nothing else."""
+    return len(value) == _ASKED_AND_ANSWERED and all(role_named(name) for name in value)
+
+
+_ASKED_AND_ANSWERED = 2
 
 
 def _others(entry: Entry, value: dict[str, Any], read: str) -> Iterator[Entry]:
