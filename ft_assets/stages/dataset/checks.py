@@ -162,9 +162,13 @@ def _eval_is_large_enough(job: Job, writer: DatasetWriter, held_out: HeldOut) ->
     rows = writer.counts["eval_rows"]
     if not rows:
         wanted = job.section(DataConfig).eval_fraction
-        small = "the corpus is too small" if wanted else "data.eval_fraction is 0"
+        small = (
+            "the corpus is too small, or its texts repeat each other"
+            if wanted
+            else "data.eval_fraction is 0"
+        )
         return EVAL_IS_LARGE_ENOUGH.verdict(not wanted, f"nothing is held out: {small}")
-    message = f"{rows:,} eval rows"
+    message = f"{rows:,} eval row{'' if rows == 1 else 's'}"
     if rows < ENOUGH_ROWS:
         message += f", too few for their loss to mean anything (from {ENOUGH_ROWS} on it does)"
     named = held_out.named(lambda text_id: text_id[:SHORT], _HELD_OUT_NAMED)

@@ -294,6 +294,10 @@ class _Shared:
             left_out = self._left_out(held_out, given_up)
             unlearned = self._unlearned(~held_out & ~left_out)
             if not unlearned.any():
+                if not (
+                    held_out & ~left_out
+                ).any():  # all of it recurs in training: so it is learned
+                    held_out = left_out = np.zeros_like(held_out)
                 return Sections(held_out, left_out, self._recurring)
             released = held_out & unlearned
             held_out &= ~released
