@@ -284,12 +284,19 @@ def test_records_beside_a_document_keep_their_own_share(documents: Corpus) -> No
     assert 0.06 <= text / (text + rows["train"].count("text")) <= 0.16
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [11, 37, 48, *range(8)])
 def test_if_all_that_could_be_held_out_recurs_nothing_is_lost(seed: int) -> None:
     """Documents that say the same again: what cannot be held out is learned."""
     draw = random.Random(seed)
-    pool = [prose(draw.randint(0, 9999), draw.choice([1, 2, 3])).strip() for _ in range(6)]
-    texts = ["\n\n".join(draw.choices(pool, k=draw.randint(4, 20))) for _ in range(4)]
+    passages = [
+        prose(draw.randint(0, 9999), draw.choice([1, 2, 3])).strip()
+        for _ in range(draw.randint(2, 10))
+    ]
+    documents = draw.randint(1, 6)
+    texts = [
+        "\n\n".join(draw.choices(passages, k=draw.randint(4, 20))) + f" {number}"
+        for number in range(documents)
+    ]
     chunks, pieces = cut(texts, draw.choice([100, 200, 400]), draw.choice([0, 20, 40]))
     sections = split(chunks, pieces, seed)
     train, held_out = sides(sections, pieces)
