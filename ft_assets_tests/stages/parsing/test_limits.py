@@ -153,7 +153,10 @@ def test_a_docx_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
         ('[{"question": "Q", "answer": "A", "answer": "B"}]', "the key 'answer' stands twice"),
         ('[{"question": "Q", "answer": "A", "score": NaN}]', "NaN is not JSON"),
         ('[{"question": "Q", "answer": "A", "score": -Infinity}]', "-Infinity is not JSON"),
-        ('[{"question": "Q", "answer": 1' + "0" * 5_000 + "}]", "not JSON"),
+        (
+            '[{"question": "Q", "answer": 1' + "0" * 5_000 + "}]",
+            "a number of 5,001 digits: write it as a string",
+        ),
         ('[{"question": "Q", "answer": "' + "x" * (17 * 2**20) + '"}]', "longer than 16 Mi"),
     ],
 )
