@@ -296,7 +296,8 @@ class Sketch:
     """The sketch of an origin (record, pair or chunk), compared to find duplicates and leaks.
 
     `exact` is a hash of its text with case and white space folded. `asks` contains a hash of the words
-    of each question in it (little-endian int64; empty for plain text). `minhash` and `ngrams` are
+    of each question in it, `answers` of each longer answer of a record (little-endian int64; empty for plain
+    text). `minhash` and `ngrams` are
     little-endian uint32: see `stages/duplicates.py`. `split_group` is the origin's own, before
     duplicates join groups: a pair has that of its chunk. `start` and `end` are those of a chunk; 0
     for records and pairs.
@@ -309,6 +310,7 @@ class Sketch:
     end: int
     exact: int
     asks: bytes
+    answers: bytes
     minhash: bytes
     ngrams: bytes
 
@@ -453,6 +455,7 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "end": "int64",
         "exact": "int64",
         "asks": "binary",
+        "answers": "binary",
         "minhash": "binary",
         "ngrams": "binary",
     },

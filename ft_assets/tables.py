@@ -32,6 +32,7 @@ _LONG = {
     "messages",
     "headings",
     "asks",
+    "answers",
     "minhash",
     "ngrams",
     "document_id",

@@ -189,3 +189,34 @@ def test_a_conversation_cut_by_max_length_keeps_its_first_answers(
     assert row.tokens == 128
     assert 30 < row.trained_tokens < 128
     assert made.manifest.checks["rows_add_up"]["passed"]
+
+
+def test_conversations_that_share_an_answer_stay_on_one_side(corpus: Corpus) -> None:
+    shared = "The shared answer of group {} is rather long, it has many words."
+    records = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Ask {n} first?"},
+                {"role": "assistant", "content": shared.format(n // 4)},
+                {"role": "user", "content": f"And what of {n}?"},
+                {"role": "assistant", "content": f"Of {n}: {'ebb ' * (n % 7)}{n * n}."},
+                {"role": "user", "content": "Thanks."},
+                {"role": "assistant", "content": "You are welcome."},
+            ]
+        }
+        for n in range(60)
+    ]
+    corpus.write("talks.json", json.dumps(records))
+    corpus.settings("data: {eval_fraction: 0.3, near_duplicates: 1.0, eval_overlap: keep}")
+    _, folder = _make(corpus)
+    answers = {
+        side: {
+            each["text"]
+            for row in _rows(folder, side)
+            for each in row.segments
+            if each["trained"] and "shared answer" in each["text"]
+        }
+        for side in ("train", "eval")
+    }
+    assert answers["eval"]
+    assert not answers["train"] & answers["eval"]

@@ -5,7 +5,7 @@ index in this order, from 0.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -91,14 +91,25 @@ def _sketch_of(kind: Kind, origin_id: str, origin: Any) -> Sketch:
         return _sketched(origin.text_id, origin_id, hash_group(origin_id), range_, origin.text)
     messages, context = conversation_of(kind, origin)
     said = [_said(message) for message in messages] + ([context] if context else [])
-    asked = [message["content"] for message in messages if message["role"] == "user"]
-    asks = b"".join(
-        hash_text(fold_words(each)).to_bytes(8, "little", signed=True) for each in asked
-    )
-    # Wordings of one question share their answers, and pairs share their chunk: keep them together.
+    asks = _hashes(message["content"] for message in messages if message["role"] == "user")
+    if kind != "record":  # pairs share their chunk: keep them together
+        group = hash_group(origin.chunk_id)
+        return _sketched(origin.text_id, origin_id, group, (0, 0), "\n\n".join(said), asks)
+    # Wordings of one question share their answers; conversations may share some of them.
     answers = [_said(message) for message in messages if message["role"] == "assistant"]
-    group = hash_group("\0".join(answers) if kind == "record" else origin.chunk_id)
-    return _sketched(origin.text_id, origin_id, group, (0, 0), "\n\n".join(said), asks)
+    longer = _hashes(each for each in answers if len(each.split()) >= _LONG_ANSWER)
+    group = hash_group("\0".join(answers))
+    return _sketched(origin.text_id, origin_id, group, (0, 0), "\n\n".join(said), asks, longer)
+
+
+_LONG_ANSWER = 8
+"""Words from which an answer is more than a stock phrase."""
+
+
+def _hashes(texts: Iterable[str]) -> bytes:
+    """A hash of the words of each text, as little-endian int64."""
+    hashes = (hash_text(fold_words(each)) for each in texts)
+    return b"".join(each.to_bytes(8, "little", signed=True) for each in hashes)
 
 
 def _said(message: Message) -> str:
@@ -113,12 +124,14 @@ def _sketched(
     range_: tuple[int, int],
     text: str,
     asks: bytes = b"",
+    answers: bytes = b"",
 ) -> Sketch:
     said = f"\0{text}" if asks else text  # a conversation is not a duplicate of plain text
-    return Sketch(text_id, origin_id, group, *range_, hash_text(said), asks, *sketch(text))
+    exact = hash_text(said)
+    return Sketch(text_id, origin_id, group, *range_, exact, asks, answers, *sketch(text))
 
 
-COMPARED = ("split_group", "start", "end", "exact", "asks", "minhash", "ngrams")
+COMPARED = ("split_group", "start", "end", "exact", "asks", "answers", "minhash", "ngrams")
 """The columns of a sketch that are used in comparisons."""
 
 
@@ -157,6 +170,19 @@ class Origins:
 
         are_it = np.array([of == kind for _, of, _ in self._runs], bool)
         return np.repeat(are_it, [count for *_, count in self._runs])
+
+    def sharing_answers(self, most: int) -> Iterator[tuple[int, int]]:
+        """Places of records that share a longer answer, in pairs; without answers of more than `most`."""
+        import numpy as np
+
+        answers = self._columns["answers"]
+        hashes = np.frombuffer(b"".join(answers), "<i8")
+        owner = np.repeat(np.arange(len(answers)), [len(some) // 8 for some in answers])
+        _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        order = np.argsort(which, kind="stable")
+        which, owner = which[order], owner[order]
+        same = (which[:-1] == which[1:]) & (counts[which[:-1]] <= most)
+        yield from zip(owner[:-1][same].tolist(), owner[1:][same].tolist(), strict=True)
 
     def asking(self, questions: set[int]) -> "NDArray[np.bool_]":
         """A mask of the origins that ask one of `questions`, given as hashes of their words."""

@@ -2,17 +2,17 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.records import DroppedRow, Example
+from ft_assets.records import DroppedRow, Example, Segment
 from ft_assets.stages.dataset.augmentation import DataAugmenter
 from ft_assets.stages.dataset.origins import OriginGroup, conversation_of
 from ft_assets.stages.templates.conversations import CannotRenderError, Conversation, TrainOn
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
-from ft_assets.stages.templates.rendered import Rendered, RenderedRows
-from ft_assets.stages.templates.tokenization import answer_by_answer, is_asked_so, tokenize
+from ft_assets.stages.templates.rendered import Rendered
+from ft_assets.stages.templates.tokenization import answer_by_answer, are_asked_so, tokenize
 from ft_assets.tables import batched
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ class _Unit:
 
     origin_id: str
     variant: int
-    turn: int
     rendered: Rendered
     normalized: bool
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row and the token ids of its segments."""
+    """A row after tokenization: with the token ids of its segments."""
 
-    rendered: Rendered
+    unit: _Unit
+    segments: list[Segment]
     ids: list[list[int]]
 
 
@@ -81,13 +81,21 @@ class RowMaker:
         """The rows of the group's origins that are in `groups`, which maps them to split groups."""
         named = _once(origins, set(groups))
         units = self._texts(named) if origins.kind == "text" else self._formatted(origins, named)
-        for some in batched(units, _BATCH):
-            yield from self._counted(origins, some, groups)
+        # The rows of one origin and variant follow each other: their number is counted here.
+        place, turn = ("", 0), 0
+        for each in self._tokenized(units):
+            unit = each.unit if isinstance(each, _Row) else each
+            turn = turn + 1 if place == (unit.origin_id, unit.variant) else 0
+            place = (unit.origin_id, unit.variant)
+            if isinstance(each, _Row):
+                yield self._counted(origins, each, turn, groups)
+            else:
+                yield replace(each, turn=turn) if turn else each
 
     def _texts(self, named: Iterable[tuple[str, Any]]) -> Iterator[_Unit | DroppedRow]:
         for origin_id, origin in named:
             text = self._augmenter.normalize_prose(origin.text)
-            yield _Unit(origin_id, 0, 0, self._manager.text(text), text != origin.text)
+            yield _Unit(origin_id, 0, self._manager.text(text), text != origin.text)
 
     def _formatted(
         self, origins: OriginGroup, named: Iterable[tuple[str, Any]]
@@ -99,27 +107,10 @@ class RowMaker:
                 if isinstance(rows, CannotRenderError):
                     yield _dropped(origins, (each.origin_id, each.variant, 0), str(rows))
                     continue
-                units = self._answers(each, rows)
-                yield from units
-                for turn in range(len(units), len(units) + rows.beyond):
-                    place = (each.origin_id, each.variant, turn)
-                    yield _dropped(origins, place, self._too_long())
-
-    def _answers(self, asked: _Asked, rows: RenderedRows) -> list[_Unit]:
-        """The rows of a conversation, cut further where one has not the ids that the model is asked with."""
-        cut: list[Rendered] = []
-        for row in rows.rows:
-            if sum(each["trained"] for each in row.segments) > 1:
-                [ids] = tokenize(self._tokenizer, [row.segments])
-                if not is_asked_so(self._tokenizer, row.segments, ids):
-                    parts = answer_by_answer(row.segments)
-                    cut += [Rendered(segments, row.escaped) for segments in parts]
-                    continue
-            cut.append(row)
-        return [
-            _Unit(asked.origin_id, asked.variant, turn, row, asked.normalized)
-            for turn, row in enumerate(cut)
-        ]
+                place = (each.origin_id, each.variant)
+                yield from (_Unit(*place, row, each.normalized) for row in rows.rows)
+                for _ in range(rows.beyond):
+                    yield _dropped(origins, (*place, 0), self._too_long())
 
     def _asked(self, origins: OriginGroup, named: Iterable[tuple[str, Any]]) -> Iterator[_Asked]:
         for origin_id, origin in named:
@@ -133,43 +124,54 @@ class RowMaker:
                 conversation = Conversation(turns, context, tools, train_on)
                 yield _Asked(origin_id, variant, conversation, normalized)
 
+    def _tokenized(self, units: Iterable[_Unit | DroppedRow]) -> Iterator[_Row | DroppedRow]:
+        """The units with their token ids; answer by answer where the ids of a whole conversation are not
+        those that the model is asked with."""
+        for some in batched(units, _BATCH):
+            rows = [unit.rendered.segments for unit in some if isinstance(unit, _Unit)]
+            ids = tokenize(self._tokenizer, rows)
+            found = zip(rows, ids, are_asked_so(self._tokenizer, rows, ids), strict=True)
+            for unit in some:
+                if isinstance(unit, DroppedRow):
+                    yield unit
+                    continue
+                segments, row_ids, asked_so = next(found)
+                if asked_so:
+                    yield _Row(unit, segments, row_ids)
+                    continue
+                parts = answer_by_answer(segments)
+                for part, part_ids in zip(parts, tokenize(self._tokenizer, parts), strict=True):
+                    yield _Row(unit, part, part_ids)
+
     def _counted(
-        self, origins: OriginGroup, units: list[_Unit | DroppedRow], groups: dict[str, int]
-    ) -> Iterator[Example | DroppedRow]:
-        rendered = [unit.rendered.segments for unit in units if isinstance(unit, _Unit)]
-        tokenized = iter(tokenize(self._tokenizer, rendered))
-        for unit in units:
-            if isinstance(unit, DroppedRow):
-                yield unit
-                continue
-            row = _Row(unit.rendered, next(tokenized))
-            trained = [each["trained"] for each in row.rendered.segments]
-            total = sum(map(len, row.ids))
-            fault = self._manager.row_faults(row.ids, trained)
-            reason = f"{FAULT}: {fault}" if fault else None
-            if fault is None and not _trained_tokens(row, self._max_length):
-                reason = self._too_long()
-            if reason:
-                place = (unit.origin_id, unit.variant, unit.turn)
-                yield _dropped(origins, place, reason, total)
-            else:
-                yield self._example(origins, unit, groups[unit.origin_id], row)
+        self, origins: OriginGroup, row: _Row, turn: int, groups: dict[str, int]
+    ) -> Example | DroppedRow:
+        """The row, or why there is none."""
+        unit = row.unit
+        fault = self._manager.row_faults(row.ids, [each["trained"] for each in row.segments])
+        reason = f"{FAULT}: {fault}" if fault else None
+        if fault is None and not _trained_tokens(row, self._max_length):
+            reason = self._too_long()
+        if reason:
+            place = (unit.origin_id, unit.variant, turn)
+            return _dropped(origins, place, reason, sum(map(len, row.ids)))
+        return self._example(origins, row, turn, groups[unit.origin_id])
 
     def _too_long(self) -> str:
         return f"{TOO_LONG} ({self._max_length} tokens)"
 
-    def _example(self, origins: OriginGroup, unit: _Unit, group: int, row: _Row) -> Example:
-        segments, total = unit.rendered.segments, sum(map(len, row.ids))
+    def _example(self, origins: OriginGroup, row: _Row, turn: int, group: int) -> Example:
+        unit, total = row.unit, sum(map(len, row.ids))
         kept = min(total, self._max_length)
-        text = "\0".join([*(each["text"] for each in segments), unit.origin_id])
+        text = "\0".join([*(each["text"] for each in row.segments), unit.origin_id])
         return Example(
             example_id=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32],
             kind=origins.kind,
-            segments=segments,
+            segments=row.segments,
             text_id=origins.text_id,
             origin_id=unit.origin_id,
             variant=unit.variant,
-            turn=unit.turn,
+            turn=turn,
             split_group=f"{group:016x}",
             tokens=kept,
             trained_tokens=_trained_tokens(row, self._max_length),
@@ -184,7 +186,7 @@ def _trained_tokens(row: _Row, max_length: int) -> int:
     starts = accumulate(map(len, row.ids), initial=0)
     return sum(
         max(0, min(start + len(ids), max_length) - start)
-        for piece, ids, start in zip(row.rendered.segments, row.ids, starts, strict=False)
+        for piece, ids, start in zip(row.segments, row.ids, starts, strict=False)
         if piece["trained"]
     )
 

@@ -51,6 +51,10 @@ _MANY = 200
 and a new group moves no other."""
 
 
+_FEW_RECORDS = 20
+"""An answer that more conversations have is a stock phrase; it must not make one unit of all of them."""
+
+
 def split_groups(sizes: Mapping[str, int], eval_fraction: float, seed: int) -> set[str]:
     """The groups held out for evaluation, at least one of several; `sizes` counts the rows of each.
 
@@ -266,6 +270,8 @@ def _units(origins: Origins, kept_as: "NDArray[np.int64]") -> "NDArray[np.uint64
             shared[int(texts[place]), int(texts[other])] += 1
         else:
             join(int(groups[place]), int(groups[other]))
+    for place, other in origins.sharing_answers(_FEW_RECORDS):
+        join(int(groups[place]), int(groups[other]))
     group_of_text = dict(zip(texts[are_text].tolist(), groups[are_text].tolist(), strict=True))
     for (one, other), count in shared.items():
         if one != other and count >= _SAME_DOCUMENT * min(sizes[one], sizes[other]):

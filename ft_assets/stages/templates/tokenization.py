@@ -43,20 +43,29 @@ def tokenize(tokenizer: "AnyTokenizer", rows: Sequence[Sequence[Segment]]) -> li
     return [[next(ids) for _ in row] for row in rows]
 
 
-def is_asked_so(tokenizer: "AnyTokenizer", row: Sequence[Segment], ids: list[list[int]]) -> bool:
-    """Whether a row's segments `ids` are what the model is asked with at each of its answers.
+def are_asked_so(
+    tokenizer: "AnyTokenizer", rows: Sequence[Sequence[Segment]], ids: Sequence[list[list[int]]]
+) -> list[bool]:
+    """For each row with its segments' `ids`, whether they are what the model is asked with at each answer.
 
     The text before an answer is then encoded in one piece. That can differ after the first one: an answer
     that begins with a line break may join the line break that it follows.
     """
-    places = [place for place, piece in enumerate(row) if piece["trained"]]
-    if len(places) < 2:
-        return True
     # Each earlier answer ends with the stop token, which text never joins: so one look at the text before
     # the last answer tells for all.
-    before = row[: places[-1]]
-    [whole] = _encode(tokenizer)(["".join(piece["text"] for piece in before)])
-    return whole == [token for some in ids[: places[-1]] for token in some]
+    before = [_before_last(row) for row in rows]
+    texts = ["".join(piece["text"] for piece in some) for some in before]
+    asked = iter(_encode(tokenizer)([text for text in texts if text]) if any(texts) else ())
+    return [
+        not some or next(asked) == [token for each in of[: len(some)] for token in each]
+        for some, of in zip(before, ids, strict=True)
+    ]
+
+
+def _before_last(row: Sequence[Segment]) -> Sequence[Segment]:
+    """The segments before the last answer of a row; none if it is the only one."""
+    places = [place for place, piece in enumerate(row) if piece["trained"]]
+    return row[: places[-1]] if len(places) > 1 else []
 
 
 def answer_by_answer(row: Sequence[Segment]) -> list[list[Segment]]:

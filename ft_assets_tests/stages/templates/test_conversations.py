@@ -13,7 +13,7 @@ from ft_assets.records import Message
 from ft_assets.stages.templates.conversations import CannotRenderError, Conversation
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.rendered import RenderedRows
-from ft_assets.stages.templates.tokenization import answer_by_answer, is_asked_so, tokenize
+from ft_assets.stages.templates.tokenization import answer_by_answer, are_asked_so, tokenize
 from ft_assets_tests.stages.templates.families import FAMILIES, cases, family_tokenizer, models
 
 pytestmark = pytest.mark.slow
@@ -36,9 +36,8 @@ def _answers(
     [found] = manager.rows([conversation])
     assert isinstance(found, RenderedRows), found
     for row in found.rows:
-        [ids] = tokenize(tokenizer, [row.segments])
         parts = [row.segments]
-        if not is_asked_so(tokenizer, row.segments, ids):
+        if are_asked_so(tokenizer, parts, tokenize(tokenizer, parts)) == [False]:
             parts = answer_by_answer(row.segments)
         for segments, of in zip(parts, tokenize(tokenizer, parts), strict=True):
             assert manager.row_faults(of, [each["trained"] for each in segments]) is None
