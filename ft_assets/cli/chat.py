@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 MAX_NEW_TOKENS = 512
-"""The most tokens of an answer."""
+"""The most tokens of an answer; half of the context if the model has less than twice that."""
 
 
 class Talk:
@@ -25,6 +25,7 @@ class Talk:
     def __init__(self, model: "Llama") -> None:
         self._model, self._escape = model, escape_of(model)
         self._messages: list[dict[str, str]] = []
+        self._limit = min(MAX_NEW_TOKENS, model.n_ctx() // 2)
 
     def answer(self, question: str) -> Iterator[str]:
         """The pieces of the model's answer, as they come. Raises UserError for too long a question."""
@@ -37,7 +38,7 @@ class Talk:
         said: list[str] = []
         for chunk in self._model.create_chat_completion(
             messages=self._messages,
-            max_tokens=MAX_NEW_TOKENS,
+            max_tokens=self._limit,
             temperature=0.0,
             stream=True,
         ):
@@ -49,7 +50,7 @@ class Talk:
 
     def _make_room(self) -> None:
         """Forgets the oldest questions and answers until an answer has room."""
-        room = self._model.n_ctx() - MAX_NEW_TOKENS
+        room = self._model.n_ctx() - self._limit
         while len(self._messages) > 1 and self._tokens() > room:
             del self._messages[:2]
         if self._tokens() > room:

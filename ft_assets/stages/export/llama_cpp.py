@@ -88,13 +88,12 @@ def open_gguf(path: Path, context: int = 2048) -> "Llama":
     Raises UserError if the extra `gguf` is not installed, and StageError for a bad file.
     """
     require("gguf", path.name)
-    from llama_cpp import Llama
+    from llama_cpp import Llama, llama_model_n_ctx_train
 
     try:
-        if not context:
-            model = Llama(str(path), vocab_only=True, verbose=False)
-            known = f"{model.metadata['general.architecture']}.context_length"
-            context = min(int(model.metadata.get(known, MAX_CONTEXT)), MAX_CONTEXT)
+        if not context:  # the weights are mapped, so opening the file twice costs little
+            model = Llama(str(path), n_ctx=256, verbose=False)
+            context = min(llama_model_n_ctx_train(model.model), MAX_CONTEXT)
             model.close()
         return Llama(str(path), n_ctx=context, verbose=False, seed=0)
     except ValueError as error:
