@@ -19,15 +19,15 @@ OWNER = """
     held, handle = (os.open(sys.argv[1], os.O_RDONLY) for _ in range(2))
     sys.exit(keep([sys.executable, "-c", sys.argv[2]], [handle], [held]))
 """
-STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(90)"
 FAMILY = f"""
 import subprocess, sys, time
 start = [sys.executable, "-c", {STUBBORN!r}]
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(90)"])
 subprocess.Popen(start, start_new_session=True)
 subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.Popen({{start!r}})"])
 print("up", flush=True)
-time.sleep(600)
+time.sleep(90)
 """
 """A child, one in its own session that ignores interrupts, and one whose parent has ended."""
 
@@ -52,6 +52,14 @@ def _marked(mark: Path) -> list[psutil.Process]:
     return found
 
 
+def _wait_until_up(mark: Path, count: int) -> None:
+    """Waits for so many descendants: the last ones start after the command has said that it is up."""
+    deadline = time.monotonic() + 20
+    while len(_marked(mark)) < count:
+        assert time.monotonic() < deadline, _marked(mark)
+        time.sleep(0.05)
+
+
 def _wait_until_gone(mark: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while left := _marked(mark):
@@ -65,7 +73,7 @@ def test_nothing_outlives_a_kill(tmp_path: Path, victim: str) -> None:
     with _owner(mark, FAMILY) as owner:
         assert owner.stdout
         assert owner.stdout.readline() == "up\n"
-        assert len(_marked(mark)) >= 6
+        _wait_until_up(mark, 6)
         [keeper] = psutil.Process(owner.pid).children()
         [command] = [child for child in keeper.children() if child.pid == os.getpgid(child.pid)]
         pids = {"owner": owner.pid, "keeper": keeper.pid, "command": command.pid}
@@ -75,7 +83,7 @@ def test_nothing_outlives_a_kill(tmp_path: Path, victim: str) -> None:
 
 def test_an_interrupt_lets_the_command_finish_and_a_second_does_not_wait(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    last_words = "import time\ntry:\n print('up', flush=True); time.sleep(600)\n"
+    last_words = "import time\ntry:\n print('up', flush=True); time.sleep(90)\n"
     with _owner(mark, last_words + "except KeyboardInterrupt:\n print('bye')") as owner:
         assert owner.stdout
         owner.stdout.readline()
