@@ -17,11 +17,11 @@ from ft_assets.engine.project import Project
 from ft_assets.engine.reasons import grouped
 from ft_assets.engine.show import show
 from ft_assets.engine.shown import Part, shortened
-from ft_assets.engine.words import counted
 from ft_assets.errors import StageError, UserError
 from ft_assets.files import visible
 from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, SETTINGS_FILE
 from ft_assets.records import DroppedRow
+from ft_assets.stages.words import counted
 from ft_assets.tables import read_table
 
 _DATA_HALF = ("raw_documents", "chunks", "qa_pairs", "formatted_dataset")

@@ -98,7 +98,7 @@ _SHOWN_REASONS = 5
 def left_out(path: str, reasons: list[str]) -> Iterator[str]:
     """What of a file was left out: its most frequent reasons, a line each."""
     from ft_assets.engine.reasons import grouped
-    from ft_assets.engine.words import counted
+    from ft_assets.stages.words import counted
 
     found = grouped(reasons)
     for reason in found[:_SHOWN_REASONS]:

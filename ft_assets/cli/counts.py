@@ -5,8 +5,8 @@ Manifests and `--json` have all counts under their names.
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ft_assets.engine.words import counted, files_read, size_of
 from ft_assets.manifest import Manifest
+from ft_assets.stages.words import counted, files_read, size_of
 
 _Counts = Mapping[str, float]
 

@@ -5,10 +5,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ft_assets.cli.console import err, escape, out
-from ft_assets.engine.words import counted, files_read, listed, size_of
 from ft_assets.stages.dataset.held_out import ENOUGH_ROWS
 from ft_assets.stages.qa.money import dollars
 from ft_assets.stages.questions import LINE
+from ft_assets.stages.words import counted, files_read, listed, size_of
 
 if TYPE_CHECKING:
     from ft_assets.engine.glance import Glance

@@ -6,12 +6,12 @@ import dagster as dg
 
 from ft_assets.engine.graph import GRAPH, upstream
 from ft_assets.engine.project import Project
-from ft_assets.engine.words import counted
 from ft_assets.errors import in_words
 from ft_assets.stages.qa.batches import APPEARS, LOST_AFTER
 from ft_assets.stages.qa.ledger.batch_log import Batch, BatchLog
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches, UnreachableError
 from ft_assets.stages.qa.retry import ONCE
+from ft_assets.stages.words import counted
 
 _SECONDS = 60
 _TIMEOUT_SECONDS = 5.0

@@ -13,10 +13,10 @@ from ft_assets.defs.tags import SETTLED_TAG
 from ft_assets.engine.data_folder import SlowError
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH, upstream
 from ft_assets.engine.project import Project
-from ft_assets.engine.words import counted
 from ft_assets.errors import in_words
 from ft_assets.files import visible
 from ft_assets.manifest import digest
+from ft_assets.stages.words import counted
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from ft_assets.engine.measure import Measured, Meter, tokenizer_at_hand
 from ft_assets.engine.pairs import price_of_chunk
 from ft_assets.engine.reasons import Reason, grouped
 from ft_assets.engine.refused_tools import RefusedTools, refusal_of_tools
-from ft_assets.engine.words import counted, listed
 from ft_assets.errors import UserError
 from ft_assets.manifest import Settings
 from ft_assets.names import QUESTIONS_FILE
@@ -31,6 +30,7 @@ from ft_assets.stages.qa.plan import pairs_of
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import read_files
 from ft_assets.stages.training.chooser import Data, choose
+from ft_assets.stages.words import counted, listed
 
 _NAMED = 3
 

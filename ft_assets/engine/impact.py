@@ -10,10 +10,10 @@ from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
 from ft_assets.engine.standing import Standing, standings
 from ft_assets.engine.storage import Storage
-from ft_assets.engine.words import listed
 from ft_assets.errors import UserError
 from ft_assets.files import hash_file, portable_name
 from ft_assets.manifest import Manifest
+from ft_assets.stages.words import listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +62,7 @@ class LeftOutInPart(LeftOut):
 @dataclass(frozen=True)
 class Impact:
     """Where a document is: the artifacts that go back to it, and the corpora that leave it, or a part of
-    it, out; or where a record, pair, chunk or row stands.
+    it, out; or what became of a record, pair, chunk or row.
     """
 
     artifacts: list[Learned]

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ft_assets.config import FineTuneConfig, LangChainConfig
 from ft_assets.errors import StageError, UserError
 from ft_assets.records import PAGE_BREAK, Document, InstructionRecord
+from ft_assets.stages.chunks import cut_of
 from ft_assets.stages.models.base_model import tokenizer_on_disk
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
 from ft_assets.stages.parsing.files import ParsedFile
 from ft_assets.stages.parsing.row_spool import spooled_rows
-from ft_assets.stages.splitting.characters import Cut, character_cut, recursive_cut
+from ft_assets.stages.splitting.characters import Cut, recursive_cut
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,12 +164,9 @@ def _tables(parsed: ParsedFile, name: str, record: type) -> "Iterator[pa.Table]"
         yield rows.table()
 
 
-def _cut_of(settings: LangChainConfig, tokenizer: Any) -> Cut:
-    size, overlap = settings.chunk_size, settings.chunk_overlap
-    if settings.splitter != "token":
-        return (recursive_cut if settings.splitter == "recursive" else character_cut)(size, overlap)
-    if tokenizer is None:
+def _cut_of(settings: LangChainConfig, tokenizer: "AnyTokenizer | None") -> Cut:
+    """The cut for the settings; by characters if it needs a tokenizer that is not on this disk."""
+    if settings.splitter == "token" and tokenizer is None:
+        size, overlap = settings.chunk_size, settings.chunk_overlap
         return recursive_cut(size * BYTES_PER_TOKEN, overlap * BYTES_PER_TOKEN)
-    from ft_assets.stages.splitting.tokens import token_cut
-
-    return token_cut(tokenizer, size, overlap)
+    return cut_of(settings, tokenizer)

@@ -8,32 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.masks import contains, every, has
-from ft_assets.engine.shown import SEARCHED
+from ft_assets.engine.shown import SEARCHED, TABLES
 from ft_assets.engine.storage import DamagedError, Storage
 from ft_assets.engine.table_view import Mask, TableView
-from ft_assets.engine.words import counted
 from ft_assets.manifest import Manifest
+from ft_assets.stages.words import counted
 from ft_assets.tables import values
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The table that origins of one kind are in: its asset and file, the id's column, and its name."""
-
-    asset: str
-    file: str
-    ids: str
-    what: str
-
-
-_KINDS = {
-    "record": _Source("raw_documents", "records.parquet", "record_id", "records"),
-    "qa": _Source("qa_pairs", "qa_pairs.parquet", "pair_id", "pairs"),
-    "text": _Source("chunks", "chunks.parquet", "chunk_id", "chunks"),
-}
+_KINDS = {"record": "records", "qa": "pairs", "text": "chunks"}
+"""The table that origins of each kind are in."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +107,14 @@ class Origins:
     def containing(self, grep: str, text_ids: set[str] | None) -> Mask:
         """The rows whose origin, named by `origin_id`, contains a text."""
         found: set[str] = set()
-        for kind, source in _KINDS.items():
+        for kind, what in _KINDS.items():
             if view := self._view(kind):
-                masks = [contains(SEARCHED[source.what], grep)]
-                columns = [*SEARCHED[source.what], "text_id"]
+                masks = [contains(SEARCHED[what], grep)]
+                columns = [*SEARCHED[what], "text_id"]
                 if text_ids is not None:
                     masks.append(has("text_id", text_ids))
                 places = list(view.places(columns, every(masks), text_ids))
-                found |= set(view.values(places, source.ids))
+                found |= set(view.values(places, TABLES[what].ids))
         return has("origin_id", found)
 
     def behind(self, what: str, rows: list[dict[str, Any]]) -> list[Behind]:
@@ -164,7 +151,7 @@ class Origins:
         wanted = {kind: {r["origin_id"] for r in rows if r["kind"] == kind} for kind in _KINDS}
         for kind in ("record", "qa", "text"):
             for origin in self._find(kind, wanted[kind], _texts(rows)):
-                key = (kind, origin["text_id"], origin[_KINDS[kind].ids])
+                key = (kind, origin["text_id"], origin[_ids(kind)])
                 found.setdefault(key, []).append(origin)
                 if kind == "qa":
                     wanted["text"].add(origin["chunk_id"])
@@ -180,7 +167,7 @@ class Origins:
             origins = self._find(kind, wanted, None)
             places = _Paths(self._files, _texts(origins))
             for origin in origins:
-                key = origin[_KINDS[kind].ids]
+                key = origin[_ids(kind)]
                 kept.setdefault(key, str(places.of(origin) or key[:8]))
         return kept
 
@@ -188,7 +175,7 @@ class Origins:
         self, kind: str, ids: Collection[str], text_ids: Collection[str] | None
     ) -> list[dict[str, Any]]:
         """The records, pairs or chunks with these ids, in order; without `text_ids` the first of each."""
-        view, name = self._view(kind), _KINDS[kind].ids
+        view, name = self._view(kind), _ids(kind)
         if not ids or view is None:
             return []
         if text_ids is None:
@@ -197,7 +184,7 @@ class Origins:
 
     def _view(self, kind: str) -> TableView | None:
         """The table of one kind; None if it is gone."""
-        source = _KINDS[kind]
+        source = TABLES[_KINDS[kind]]
         manifest = self._manifests.get(source.asset)
         if manifest is None:
             return None
@@ -205,6 +192,11 @@ class Origins:
             folder = self._storage.folder(self._corpus, source.asset, manifest.version)
             self._views[kind] = TableView(folder / source.file)
         return self._views[kind]
+
+
+def _ids(kind: str) -> str:
+    """The column with the ids of origins of one kind."""
+    return TABLES[_KINDS[kind]].ids
 
 
 class _Paths:

@@ -10,7 +10,6 @@ from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.lineage import require_made
 from ft_assets.engine.project import Project
-from ft_assets.engine.words import counted
 from ft_assets.errors import UserError
 from ft_assets.files import write_atomically
 from ft_assets.manifest import Manifest
@@ -24,6 +23,7 @@ from ft_assets.stages.qa.plan import TYPICAL, Plan, pairs_of
 from ft_assets.stages.qa.prompt import recipe_of, request_of
 from ft_assets.stages.qa.review import by_person, exported, imported, read_reviews, written
 from ft_assets.stages.qa_pairs import DROPPED, PAIRS
+from ft_assets.stages.words import counted
 from ft_assets.tables import read_table
 
 _QA = "qa_pairs"

@@ -11,36 +11,17 @@ from ft_assets.engine.masks import contains, either, every, has, not_empty
 from ft_assets.engine.origins import Found, Origins, Place
 from ft_assets.engine.project import Project
 from ft_assets.engine.reasons import grouped
-from ft_assets.engine.shown import PARTS, SEARCHED, Part
+from ft_assets.engine.shown import PARTS, SEARCHED, TABLES, Part
 from ft_assets.engine.storage import Storage
 from ft_assets.engine.table_view import Mask, TableView, spread
-from ft_assets.engine.words import listed
 from ft_assets.errors import UserError
 from ft_assets.manifest import Manifest, sources_path
+from ft_assets.stages.words import listed
 
 What = Literal["documents", "records", "chunks", "pairs", "train", "eval", "dropped", "rejected"]
 """What can be shown."""
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Where the rows are, and the column with their ids."""
-
-    asset: str
-    file: str
-    ids: str
-
-
-TABLES: dict[str, _Table] = {
-    "documents": _Table("raw_documents", "documents.parquet", "text_id"),
-    "records": _Table("raw_documents", "records.parquet", "record_id"),
-    "chunks": _Table("chunks", "chunks.parquet", "chunk_id"),
-    "pairs": _Table("qa_pairs", "qa_pairs.parquet", "pair_id"),
-    "train": _Table("formatted_dataset", "train.parquet", "example_id"),
-    "eval": _Table("formatted_dataset", "eval.parquet", "example_id"),
-    "dropped": _Table("formatted_dataset", "dropped.parquet", "origin_id"),
-    "rejected": _Table("raw_documents", "", "document_id"),
-}
 _NEAR = 3
 
 

@@ -11,6 +11,28 @@ _Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Table:
+    """Where the rows are, and the column with their ids."""
+
+    asset: str
+    file: str
+    ids: str
+
+
+TABLES: dict[str, Table] = {
+    "documents": Table("raw_documents", "documents.parquet", "text_id"),
+    "records": Table("raw_documents", "records.parquet", "record_id"),
+    "chunks": Table("chunks", "chunks.parquet", "chunk_id"),
+    "pairs": Table("qa_pairs", "qa_pairs.parquet", "pair_id"),
+    "train": Table("formatted_dataset", "train.parquet", "example_id"),
+    "eval": Table("formatted_dataset", "eval.parquet", "example_id"),
+    "dropped": Table("formatted_dataset", "dropped.parquet", "origin_id"),
+    "rejected": Table("raw_documents", "", "document_id"),
+}
+"""The tables whose rows can be shown."""
+
+
+@dataclass(frozen=True)
 class Part:
     """A piece of a row's text under a label, such as a role; without a label it continues the last.
 

@@ -1,4 +1,4 @@
-"""Where a record, pair, chunk or row stands, given the beginning of its id: in which artifact, on which
+"""What became of a record, pair, chunk or row, given the beginning of its id: the artifact that it is in, its
 side of the split, or why it was left out."""
 
 from collections.abc import Iterable, Iterator
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.engine.project import Project
-from ft_assets.engine.words import listed
 from ft_assets.errors import UserError
 from ft_assets.manifest import Manifest
+from ft_assets.stages.words import listed
 from ft_assets.tables import read_batches
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an id stands in the current artifacts of a corpus.
+    """What became of a record, pair or chunk in the current artifacts of a corpus.
 
     `kind` says what it is the id of: a record, pair or chunk, of which `path` and `place` (a record or
     page) say where it comes from. `asset` is the last artifact that knows it. `outcome` is `train` or
@@ -36,14 +36,14 @@ class Standing:
 
 
 def standings(project: Project, corpora: Iterable[str], begins: str) -> list[Standing]:
-    """Where the id with this beginning stands, in each corpus that has it; [] if none has.
+    """What became of the id with this beginning, in each corpus that has it; [] if none has.
 
     Raises UserError if it is the beginning of several ids.
     """
     found = [
-        _Artifacts(project, corpus).standing(origin)
-        for corpus in corpora
-        for origin in _Artifacts(project, corpus).origins(begins)
+        artifacts.standing(origin)
+        for artifacts in (_Artifacts(project, corpus) for corpus in corpora)
+        for origin in artifacts.origins(begins)
     ]
     ids = sorted({each.id for each in found})
     if len(ids) > 1:
@@ -133,7 +133,7 @@ class _Artifacts:
         return next(same, _Origin(_KINDS[row["kind"]], origin_id, row["text_id"], ""))
 
     def standing(self, origin: _Origin) -> Standing:
-        """Where an origin stands."""
+        """What became of an origin."""
         asset = {"record": "raw_documents", "pair": "qa_pairs", "chunk": "chunks"}[origin.kind]
         path = self._path(origin.text_id)
         found = Standing(

@@ -7,12 +7,16 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from ft_assets.config import LangChainConfig, ModelConfig
 from ft_assets.records import CHUNKS, HEADING_BREAK, PAGE_BREAK, Chunk, Document, Heading
 from ft_assets.stages.job import Check, Job, Outcome, Report, reused_line, versions
 from ft_assets.stages.splitting.characters import Cut, character_cut, recursive_cut
 from ft_assets.tables import Rows, TextRows, TextWriter, batched, from_rows, read_texts, to_table
+
+if TYPE_CHECKING:
+    from ft_assets.stages.models.light_tokenizer import AnyTokenizer
 
 TEXT_IS_CHUNKED = Check("text_is_chunked", "If there is text, there are chunks.")
 CHECKS = (TEXT_IS_CHUNKED,)
@@ -68,19 +72,25 @@ def heading_paths(headings: list[Heading]) -> tuple[list[int], list[str]]:
     return [heading["start"] for heading in headings], paths
 
 
-def _cut_of(job: Job) -> Cut:
-    """The cut for the settings."""
-    settings = job.section(LangChainConfig)
+def cut_of(settings: LangChainConfig, tokenizer: "AnyTokenizer | None") -> Cut:
+    """The cut for the settings; only one by tokens needs the tokenizer."""
     size, overlap = settings.chunk_size, settings.chunk_overlap
     if settings.splitter == "token":
-        from ft_assets.stages.models.base_model import fetch_base_model
-        from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
         from ft_assets.stages.splitting.tokens import token_cut
 
-        model = job.section(ModelConfig)
-        folder = fetch_base_model(model.base, model.revision, weights=False).folder
-        return token_cut(light_tokenizer_of(folder), size, overlap)
+        return token_cut(tokenizer, size, overlap)
     return (recursive_cut if settings.splitter == "recursive" else character_cut)(size, overlap)
+
+
+def _tokenizer_of(job: Job) -> "AnyTokenizer | None":
+    """The base model's tokenizer, if the settings cut by its tokens."""
+    if job.section(LangChainConfig).splitter != "token":
+        return None
+    from ft_assets.stages.models.base_model import fetch_base_model
+    from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
+
+    model = job.section(ModelConfig)
+    return light_tokenizer_of(fetch_base_model(model.base, model.revision, weights=False).folder)
 
 
 def build(job: Job, report: Report) -> Outcome:
@@ -88,7 +98,7 @@ def build(job: Job, report: Report) -> Outcome:
     tools = versions("langchain-text-splitters", "regex", "tokenizers", "pyarrow")
     previous = job.reusable(tools)
     previous_rows = TextRows(previous.folder / CHUNKS if previous else None)
-    cut = _cut_of(job)
+    cut = cut_of(job.section(LangChainConfig), _tokenizer_of(job))
     pages = cut_now = texts = 0
     with TextWriter(job.output / CHUNKS, Chunk) as writer:
         for text_id, documents in read_texts(job.inputs["raw_documents"] / "documents.parquet"):

@@ -14,6 +14,7 @@ from ft_assets.records import ComparedAnswer, Example, prompt_of
 from ft_assets.stages.dataset.held_out import ENOUGH_ROWS
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.key_facts import has_key_fact
+from ft_assets.stages.models.head import scoring_only
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
 from ft_assets.stages.questions import Question, read_questions
@@ -23,7 +24,6 @@ from ft_assets.stages.templates.tokenization import IGNORED, tokenized_rows
 from ft_assets.tables import batched, read_table, write_table
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
@@ -49,6 +49,7 @@ def eval_loss(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", path: Pa
     import torch
 
     total, count = 0.0, 0
+    head = model.get_base_model().get_output_embeddings()
     rows = sorted(tokenized_rows(path, tokenizer), key=lambda row: len(row["input_ids"]))
     limit = getattr(model.config, "max_position_embeddings", None)
     for batch in _by_tokens(rows):
@@ -65,31 +66,12 @@ def eval_loss(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", path: Pa
         trained = (labels[:, 1:] != IGNORED).flatten().nonzero().flatten()
         for places in torch.split(trained, _SCORED):
             targets = labels[:, 1:].flatten()[places].to(model.device)
-            logits = _logits_at(model, inputs, places)
+            # A long row is run once for each piece of it: its logits together may not fit.
+            with torch.no_grad(), scoring_only(head, places):
+                logits = model(**inputs, use_cache=False).logits[0].float()
             total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
             count += len(places)
     return total / count
-
-
-def _logits_at(
-    model: "PeftModel", inputs: "dict[str, torch.Tensor]", places: "torch.Tensor"
-) -> "torch.Tensor":
-    """The logits at some places of a batch, counted through its rows without their last token.
-
-    Logits of every place would take most of the memory: 16 GiB for 16,000 tokens of Llama 3. So the model
-    gets to its head with fewer places; a long row is run once for each piece of it.
-    """
-    import torch
-
-    head = model.get_base_model().get_output_embeddings()
-    hook = head.register_forward_pre_hook(
-        lambda _, given: (given[0][:, :-1].flatten(0, 1)[places][None],)
-    )
-    try:
-        with torch.no_grad():
-            return model(**inputs, use_cache=False).logits[0].float()  # type: ignore[no-any-return]
-    finally:
-        hook.remove()
 
 
 def _by_tokens(rows: list[dict[str, list[int]]]) -> Iterator[list[dict[str, list[int]]]]:

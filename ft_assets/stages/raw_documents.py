@@ -29,6 +29,7 @@ from ft_assets.stages.loaders.formats import UNKNOWN, endings, media_type_of, to
 from ft_assets.stages.parsing.files import ParsedFile, Task
 from ft_assets.stages.parsing.pool import parse_files
 from ft_assets.stages.parsing.row_spool import SpooledRows, write_texts
+from ft_assets.stages.words import counted, listed
 from ft_assets.tables import read_batches, read_table, write_table
 
 TABLES: dict[str, type] = {
@@ -215,12 +216,8 @@ _SHOWN_KEYS = 8
 
 def unused_keys(row: SourceDocument | ParsedFile) -> str:
     """The keys of a file's records that were not used, in words; "" if there are none."""
-    shown = ", ".join(
-        f"{each['key']!r} ({each['records']:,} record{'s' * (each['records'] != 1)})"
-        for each in row.unused_keys[:_SHOWN_KEYS]
-    )
-    more = len(row.unused_keys) - _SHOWN_KEYS
-    return shown + (f" and {more:,} more" if more > 0 else "")
+    keys = [f"{each['key']!r} ({counted(each['records'], 'record')})" for each in row.unused_keys]
+    return listed(keys, _SHOWN_KEYS)
 
 
 def _unsound(folder: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ def verify(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """
     from ft_assets.engine.project import Project
     from ft_assets.engine.verify import verify as examined
-    from ft_assets.engine.words import counted, size_of
+    from ft_assets.stages.words import counted, size_of
 
     project = Project.from_environment()
     found = [
@@ -79,7 +79,7 @@ def prune(
     """
     from ft_assets.engine.project import Project
     from ft_assets.engine.prune import prune as prune_corpus
-    from ft_assets.engine.words import counted, size_of
+    from ft_assets.stages.words import counted, size_of
 
     project = Project.from_environment()
     gone: list[Any] = []

@@ -127,8 +127,8 @@ def _print_found(file: str, found: "Impact", as_json: bool) -> None:
 
 
 def _standing(item: "Standing") -> str:
-    """Where a record, pair, chunk or row stands, in one line."""
-    from ft_assets.engine.words import counted
+    """What became of a record, pair, chunk or row, in one line."""
+    from ft_assets.stages.words import counted
 
     place = f", {item.place}" if item.place else ""
     origin = f"{item.kind} {item.id[:12]} of {item.corpus} ({item.path or 'a removed file'}{place})"
@@ -160,7 +160,7 @@ def _impact_row(item: "Learned") -> dict[str, Any]:
 
 def _rows(item: "Learned") -> str:
     """The rows of a document in an artifact; empty before the dataset, because there are no rows yet."""
-    from ft_assets.engine.words import counted
+    from ft_assets.stages.words import counted
 
     if item.train_rows is None:
         return ""

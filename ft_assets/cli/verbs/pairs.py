@@ -51,8 +51,8 @@ def generate_qa(
 def _print_estimate(project: "Project", corpus: str, *, as_json: bool) -> None:
     """Says what the pairs would cost; the chunks, which cost nothing, are made first."""
     from ft_assets.engine.pairs import estimate_pairs
-    from ft_assets.engine.words import counted
     from ft_assets.stages.qa.money import cap_warning
+    from ft_assets.stages.words import counted
 
     _make_chunks(project, corpus)
     found, ledger = estimate_pairs(project, corpus)
@@ -101,7 +101,7 @@ def qa_export(
 ) -> None:
     """Write the pairs of a corpus to a JSON Lines file for review."""
     from ft_assets.engine.pairs import export_pairs
-    from ft_assets.engine.words import counted
+    from ft_assets.stages.words import counted
 
     count = export_pairs(project_with(corpus), corpus, file)
     out.print(f"{counted(count, 'pair')} in {file}", soft_wrap=True)
@@ -122,7 +122,7 @@ def qa_import(
     They also apply to pairs that are generated later.
     """
     from ft_assets.engine.pairs import import_reviews
-    from ft_assets.engine.words import counted
+    from ft_assets.stages.words import counted
 
     new, target = import_reviews(project_with(corpus), corpus, file)
     out.print(f"{counted(new, 'new or changed review')} in {target}", soft_wrap=True)

@@ -86,7 +86,7 @@ _EMPTY = {
 
 def _title(found: "Shown", grep: str | None, source: str | None) -> str:
     """Which rows these are, of how many."""
-    from ft_assets.engine.words import counted
+    from ft_assets.stages.words import counted
 
     shown, name = len(found.rows), f"{found.what} of {found.corpus}"
     wanted = f" from {visible(source)}" if source else ""

@@ -1,10 +1,10 @@
 """The cached packages and models, compared with their seals."""
 
 from ft_assets.engine.doctor.line import Line
-from ft_assets.engine.words import counted
 from ft_assets.stages.models.pinned_packages import cache_folder
 from ft_assets.stages.models.sealed import REPAIR
 from ft_assets.stages.models.sealed_cache import cached, is_left_over
+from ft_assets.stages.words import counted
 
 
 def model_cache() -> Line:

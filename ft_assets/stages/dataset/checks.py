@@ -14,6 +14,7 @@ from ft_assets.stages.dataset.rows import FAULT
 from ft_assets.stages.dataset.split import Decisions
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.job import Check, Job
+from ft_assets.stages.words import counted
 from ft_assets.tables import read_batches, values
 
 _HELD_OUT_NAMED = 5
@@ -168,7 +169,7 @@ def _eval_is_large_enough(job: Job, writer: DatasetWriter, held_out: HeldOut) ->
             else "data.eval_fraction is 0"
         )
         return EVAL_IS_LARGE_ENOUGH.verdict(not wanted, f"nothing is held out: {small}")
-    message = f"{rows:,} eval row{'' if rows == 1 else 's'}"
+    message = counted(rows, "eval row")
     if rows < ENOUGH_ROWS:
         message += f", too few for their loss to mean anything (from {ENOUGH_ROWS} on it does)"
     named = held_out.named(lambda text_id: text_id[:SHORT], _HELD_OUT_NAMED)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ft_assets.records import Kind
 from ft_assets.stages.dataset.origins import Origins
 from ft_assets.stages.dataset.split import Decisions
+from ft_assets.stages.words import listed
 
 ENOUGH_ROWS = 20
 """With fewer eval rows a loss is chance: no gate goes by it."""
@@ -63,6 +64,6 @@ class HeldOut:
 
     def named(self, name: Callable[[str], str], most: int) -> str:
         """The documents by name, given their text's id, and what of each; at most so many of them."""
-        shown = [f"{name(self._text_ids[text])} ({each})" for text, each in self._found[:most]]
-        more = len(self._found) - len(shown)
-        return ", ".join(shown) + (f" and {more:,} more" if more else "")
+        return listed(
+            [f"{name(self._text_ids[text])} ({each})" for text, each in self._found], most
+        )

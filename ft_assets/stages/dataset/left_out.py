@@ -13,6 +13,7 @@ from typing import Any
 from ft_assets.records import SourceDocument
 from ft_assets.stages.dataset.rows import FAULT, TOO_LONG
 from ft_assets.stages.dataset.split import ASKS, EQUAL, LEAKED, NEAR, REASONS
+from ft_assets.stages.words import listed
 from ft_assets.tables import read_batches, read_table, values
 
 SHORT = 12
@@ -86,9 +87,7 @@ class LeftOut:
 
 def enumerated(shown: list[str], found: int) -> str:
     """A few of so many documents after a colon, and how many more there are; nothing if there are none."""
-    more = found - len(shown)
-    said = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
-    return f": {said}" if shown else ""
+    return f": {listed(shown, len(shown), found)}" if shown else ""
 
 
 def _brief(reason: str) -> str:

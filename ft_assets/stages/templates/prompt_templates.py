@@ -70,7 +70,6 @@ _TASKS = (
 )
 
 
-_NO_MORE: dict[str, Any] = {}
 _MOST_HARM = 10
 """Conversations on which a template may run into a limit: one odd word is the word's fault, so that
 row is left out; more is the template's."""
@@ -141,8 +140,7 @@ class PromptTemplateManager:
             {"turns": each.messages, "tools": each.tools, "trained": trained}
             for each, trained in (found for found in turns if isinstance(found, tuple))
         ]
-        common = {"stop": self._stop, "most_characters": most_characters}
-        answers = iter(self._ask("rows", pieces, common))
+        answers = iter(self._ask("rows", pieces, stop=self._stop, most_characters=most_characters))
         return [
             each if isinstance(each, CannotRenderError) else rows_of(*each, next(answers))
             for each in turns
@@ -216,9 +214,7 @@ class PromptTemplateManager:
         [answer] = self._ask("messages", [piece])
         return str(said(answer, "text"))
 
-    def _ask(
-        self, kind: str, pieces: Sequence[Any], more: dict[str, Any] = _NO_MORE
-    ) -> list[Answer]:
+    def _ask(self, kind: str, pieces: Sequence[Any], **more: Any) -> list[Answer]:
         tokens = self._tokenizer.special_tokens_map
         common = {"template": self.chat_template, "tokens": tokens, **more}
         try:

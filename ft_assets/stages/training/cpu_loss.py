@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ft_assets.stages.models.head import scoring_only
 from ft_assets.stages.templates.tokenization import IGNORED
 
 if TYPE_CHECKING:
@@ -35,15 +36,8 @@ def cpu_trainer() -> type:
             labels = inputs.pop("labels")[:, 1:]
             trained = labels != IGNORED
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            # The model's own forward continues with fewer positions, so a family's own changes to the
-            # logits (scaling, soft caps) still apply.
-            hook = head.register_forward_pre_hook(
-                lambda _, given: (given[0][:, :-1][trained][None],)
-            )
-            try:
+            with scoring_only(head, trained.flatten()):
                 logits = model(**inputs, use_cache=False).logits[0]
-            finally:
-                hook.remove()
             loss = torch.nn.functional.cross_entropy(
                 logits.float(), labels[trained], reduction="sum"
             )

@@ -11,10 +11,20 @@ from typing import Any
 
 import pytest
 
+from ft_assets.records import Message
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder, llama_cpp_folder
 from ft_assets.stages.models.sealed import Origin, sealed_folder
 from ft_assets.stages.models.tokenizer import tokenizer_of
+
+ONE: list[Message] = [
+    {"role": "user", "content": "Who sleeps in the wheelhouse?"},
+    {"role": "assistant", "content": "Biscuit does."},
+]
+UNICODE: list[Message] = [
+    {"role": "user", "content": "Où est le café?  東京 🙂\n\n\tنعم, and  a line"},
+    {"role": "assistant", "content": "À gauche.\n\n- 東京: ja 🐐\n    indented"},
+]
 
 
 def models() -> Path:

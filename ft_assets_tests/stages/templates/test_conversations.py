@@ -14,18 +14,17 @@ from ft_assets.stages.templates.conversations import CannotRenderError, Conversa
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.rendered import RenderedRows
 from ft_assets.stages.templates.tokenization import answer_by_answer, are_asked_so, tokenize
-from ft_assets_tests.stages.templates.families import FAMILIES, cases, family_tokenizer, models
+from ft_assets_tests.stages.templates.families import (
+    FAMILIES,
+    ONE,
+    UNICODE,
+    cases,
+    family_tokenizer,
+    models,
+)
 
 pytestmark = pytest.mark.slow
 
-ONE: list[Message] = [
-    {"role": "user", "content": "Who sleeps in the wheelhouse?"},
-    {"role": "assistant", "content": "Biscuit does."},
-]
-UNICODE: list[Message] = [
-    {"role": "user", "content": "Où est le café?  東京 🙂\n\n\tنعم, and  a line"},
-    {"role": "assistant", "content": "À gauche.\n\n- 東京: ja 🐐\n    indented"},
-]
 family_tokenizer = cache(family_tokenizer)
 
 

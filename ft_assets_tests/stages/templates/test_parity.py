@@ -13,19 +13,17 @@ import pytest
 from ft_assets.records import Message
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.tokenization import tokenize
-from ft_assets_tests.stages.templates.families import FAMILIES, cases, family_tokenizer
+from ft_assets_tests.stages.templates.families import (
+    FAMILIES,
+    ONE,
+    UNICODE,
+    cases,
+    family_tokenizer,
+)
 
 pytestmark = pytest.mark.slow
 
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
-ONE: list[Message] = [
-    {"role": "user", "content": "Who sleeps in the wheelhouse?"},
-    {"role": "assistant", "content": "Biscuit does."},
-]
-UNICODE: list[Message] = [
-    {"role": "user", "content": "Où est le café?  東京 🙂\n\n\tنعم, and  a line"},
-    {"role": "assistant", "content": "À gauche.\n\n- 東京: ja 🐐\n    indented"},
-]
 CONVERSATIONS: dict[str, list[Message]] = {
     "one": ONE,
     "unicode": UNICODE,

@@ -10,7 +10,7 @@ from ft_assets.records import InstructionRecord
 from ft_assets.stages.loaders.interface import Item, Notes, Page, UnreadableError
 from ft_assets.stages.loaders.records.entries import BadRecordError, Entry
 from ft_assets.stages.loaders.records.json_values import json_entries
-from ft_assets.stages.loaders.records.packed import Bytes
+from ft_assets.stages.loaders.records.packed import GZIP, Bytes
 from ft_assets.stages.loaders.records.readers import read_value
 from ft_assets.stages.loaders.records.spelling import columns_have_format
 from ft_assets.stages.loaders.records.tables import (
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ft_assets.config import LoaderSettings
 
 _PARQUET = b"PAR1"
-_GZIP = b"\x1f\x8b"
 _POINTER = b"version https://git-lfs"
 _SPACE = string.whitespace + "\ufeff\x1e"
 
@@ -70,7 +69,7 @@ def _entries(path: Path, content: Bytes, notes: Notes) -> Iterator[Entry]:
         if content.is_packed:
             raise UnreadableError("it is a Parquet file inside gzip: unpack it", final=True)
         return parquet_entries(path)
-    if content.is_packed and head.startswith(_GZIP):
+    if content.is_packed and head.startswith(GZIP):
         raise UnreadableError("it is gzip inside gzip: unpack it", final=True)
     if head.startswith(_POINTER):
         reason = "it is a Git LFS pointer, not the file: run `git lfs pull`"

@@ -45,7 +45,7 @@ def _hint(before: str, role: str) -> str:
             "'tools'; a call written as text is not read"
         )
     if before == "call":
-        return "a call must have its result in a tool turn before the conversation goes on"
+        return "a tool call must have its result in the next turn, whose role is tool"
     if before == "tool":
         return "after the result of a tool comes the assistant"
     if before == "user" and role == "end":

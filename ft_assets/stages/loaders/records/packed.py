@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from ft_assets.stages.loaders.interface import UnreadableError
 
-_MAGIC = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
+"""The first bytes of gzip data."""
 _BLOCK = 1 << 20
 _MB = 2**20
 
@@ -22,7 +23,7 @@ class Bytes:
     def __init__(self, path: Path, max_unpacked_mb: int) -> None:
         self._path, self._most = path, max_unpacked_mb
         with path.open("rb") as file:
-            self.is_packed = file.read(2) == _MAGIC
+            self.is_packed = file.read(2) == GZIP
         self.damage: str | None = None
 
     def open(self) -> BinaryIO:

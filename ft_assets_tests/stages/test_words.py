@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_assets.engine.reasons import grouped
-from ft_assets.engine.words import counted, files_read, listed, size_of
+from ft_assets.stages.words import counted, files_read, listed, size_of
 
 
 def test_one_is_no_plural() -> None:

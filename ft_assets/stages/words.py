@@ -27,7 +27,7 @@ def size_of(count: int) -> str:
     return f"{value:.1f} {units[0]}"
 
 
-def listed(names: list[str], shown: int) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - shown
+def listed(names: list[str], shown: int, total: int | None = None) -> str:
+    """The first few names, and how many more there are; `total` if `names` are not all of them."""
+    more = (len(names) if total is None else total) - shown
     return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
