@@ -338,8 +338,9 @@ class AugmentConfig(Section):
 class TrainingConfig(Section):
     """The training run, with the keys of TRL's `SFTConfig`; `precision` replaces its dtype flags.
 
-    `num_train_epochs`, `learning_rate`, `per_device_train_batch_size` and `packing` are chosen from model
-    and data if they are null.
+    `num_train_epochs`, `learning_rate`, `per_device_train_batch_size`, `packing` and `rehearsal` are chosen
+    from model and data if they are null. `rehearsal` is the share of the rows that are general prompts with
+    the base model's own answers, against forgetting; there are 74 such prompts.
     """
 
     num_train_epochs: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1000.0)
@@ -348,6 +349,7 @@ class TrainingConfig(Section):
     gradient_accumulation_steps: int = setting(1, "corpus", "shapes", ge=1, le=4096)
     max_length: int = setting(1024, "corpus", "shapes", ge=8, le=1_000_000)
     packing: bool | None = setting(None, "corpus", "shapes")
+    rehearsal: float | None = setting(None, "corpus", "shapes", ge=0.0, le=0.5)
     gradient_checkpointing: bool = setting(False, "corpus", "shapes")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "corpus", "shapes")
     optim: Literal["adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = setting(

@@ -317,7 +317,10 @@ class Sketch:
 
 @dataclass(frozen=True)
 class ComparedAnswer:
-    """One question with the answers of base and tuned; hits are None if there is no key fact."""
+    """One question with the answers of base and tuned.
+
+    `key_fact` has its accepted spellings, or the reference answer of a held-out row; then hits are None.
+    """
 
     question: str
     key_fact: str | None

@@ -15,6 +15,7 @@ from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import read_table, write_table
 
@@ -24,11 +25,14 @@ LOSS_HISTORY = "loss_history.json"
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Builds `adapter`: the PEFT adapter, its tokenizer, `loss_history` and `base_model.json`."""
+    """Builds `adapter`: the PEFT adapter, its tokenizer, `loss_history`, `base_model.json`, and the general
+    prompts that were rehearsed with their answers, if any.
+    """
     model = job.section(ModelConfig)
     base = fetch_base_model(model.base, model.revision)
     dataset = job.inputs["formatted_dataset"]
-    settings = choose(job.section(TrainingConfig), model.lora, read_data(dataset, base.folder))
+    data = read_data(dataset, base.folder)
+    settings = choose(job.section(TrainingConfig), model.lora, data)
     report(_said(settings.chosen))
     started = time.monotonic()
     history = train(
@@ -38,6 +42,7 @@ def build(job: Job, report: Report) -> Outcome:
         settings.training,
         job.output,
         report,
+        rehearsals(settings.training.rehearsal or 0.0, data.rows),
     )
     seconds = time.monotonic() - started
     _publish_json_only(job.output)
@@ -52,6 +57,7 @@ def build(job: Job, report: Report) -> Outcome:
         counts={
             "steps": len(history),
             "train_rows": rows,
+            "rehearsed_rows": len(read_rehearsed(job.output)),
             "first_loss": history[0]["loss"],
             "last_loss": history[-1]["loss"],
         },

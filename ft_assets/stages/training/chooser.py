@@ -20,6 +20,7 @@ _MIN_EPOCHS, _MAX_EPOCHS = 2, 8
 _MAX_TEXT_EPOCHS = 4
 """Text without pairs teaches style, hardly facts; many passes over a few texts ruin the model (16 over 6
 rows: perplexity on other text 239 instead of 21)."""
+_REHEARSAL = 0.2
 _SMALL_MODEL = 4_000_000_000
 _RATES = (1e-3, 3e-4)
 """The learning rate of LoRA up to that many parameters, and above: "LoRA Without Regret" (Thinking
@@ -54,6 +55,7 @@ def choose(training: TrainingConfig, lora: LoraSettings, data: Data) -> Resolved
         "num_train_epochs": _epochs(data, batch * training.gradient_accumulation_steps),
         "per_device_train_batch_size": batch,
         "packing": False,
+        "rehearsal": _REHEARSAL,
     }
     chosen = {key: value for key, value in wanted.items() if getattr(training, key) is None}
     dropout: Settings = {"lora_dropout": 0.0} if lora.lora_dropout is None else {}

@@ -3,6 +3,8 @@
 import math
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training.cpu_loss import cpu_trainer
+from ft_assets.stages.training.rehearsal import Rehearsed, rehearse, write_rehearsed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,15 +39,25 @@ def configure_lora(lora: LoraSettings) -> "LoraConfig":
     )
 
 
-def load_dataset(path: Path, tokenizer: "PreTrainedTokenizerBase", scratch: Path) -> "Dataset":
-    """The tokenized rows of `path`, memory-mapped from disk below `scratch`."""
+def load_dataset(
+    path: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    scratch: Path,
+    rehearsed: Sequence[Rehearsed] = (),
+) -> "Dataset":
+    """The tokenized rows of `path`, and those to rehearse, memory-mapped from disk below `scratch`."""
     from datasets import Dataset, Features, Sequence, Value
+
+    def rows() -> Iterator[dict[str, list[int]]]:
+        yield from tokenized_rows(path, tokenizer)
+        yield from (each.row() for each in rehearsed)
 
     ids = Sequence(Value("int32"))
     return Dataset.from_generator(
-        tokenized_rows,
+        rows,
         features=Features({"input_ids": ids, "labels": Sequence(Value("int64"))}),
-        gen_kwargs={"path": path, "tokenizer": tokenizer},
+        # Without a fingerprint of its own the library would pickle the generator to make one.
+        fingerprint="rows",
         cache_dir=str(scratch),
     )
 
@@ -54,10 +67,11 @@ def training_arguments(settings: TrainingConfig, folder: Path) -> "SFTConfig":
     import torch
     from trl import SFTConfig
 
-    own = settings.model_dump()
+    own = settings.model_dump(exclude={"rehearsal"})
     dtype = precision_of(own.pop("precision"))
-    # The name in transformers 5; the one that everybody knows ends with version 6.
-    own["activation_checkpointing"] = own.pop("gradient_checkpointing")
+    # The name since transformers 5.18; the one that everybody knows ends with version 6.
+    if "activation_checkpointing" in {field.name for field in fields(SFTConfig)}:
+        own["activation_checkpointing"] = own.pop("gradient_checkpointing")
     return SFTConfig(
         output_dir=str(folder),
         bf16=dtype is torch.bfloat16,
@@ -81,8 +95,11 @@ def train(
     settings: TrainingConfig,
     output: Path,
     report: Report,
+    rehearsals: int = 0,
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
+
+    So many general prompts are rehearsed beside its rows; they are saved too.
 
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm.
     Raises StageError if the loss is not a finite number, UserError for unsupported settings.
@@ -94,11 +111,14 @@ def train(
     tokenizer = tokenizer_of(dataset / "tokenizer")
     model = load_model(base.folder, precision_of(settings.precision))
     _pad_token(tokenizer, model)
+    rehearsed = rehearse(model, tokenizer, rehearsals, settings.seed, report)
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
         trainer = (SFTTrainer if model.device.type == "cuda" else cpu_trainer())(
             model=model,
             args=training_arguments(settings, Path(scratch)),
-            train_dataset=load_dataset(dataset / "train.parquet", tokenizer, Path(scratch)),
+            train_dataset=load_dataset(
+                dataset / "train.parquet", tokenizer, Path(scratch), rehearsed
+            ),
             processing_class=tokenizer,
             peft_config=_checked_lora(model, lora),
         )
@@ -113,6 +133,7 @@ def train(
         )
     trainer.model.save_pretrained(output, safe_serialization=True)
     tokenizer.save_pretrained(output)
+    write_rehearsed(output, rehearsed)
     return history
 
 

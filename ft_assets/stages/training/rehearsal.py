@@ -1,0 +1,83 @@
+"""Rehearsal: general prompts with the base model's own answers, mixed into the training rows.
+
+A model that is trained on one corpus alone answers everything in that corpus's manner, and loses general
+answers. Rows that hold what it would have said anyway keep it from that.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ft_assets.manifest import digest
+from ft_assets.stages.general.texts import rehearsal_prompts
+from ft_assets.stages.job import Report
+from ft_assets.stages.models.generation import Answer, answers
+from ft_assets.stages.templates.conversations import CannotRenderError
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
+from ft_assets.stages.templates.tokenization import IGNORED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+REHEARSED = "rehearsed.json"
+MAX_NEW_TOKENS = 48
+"""An answer that is longer is cut off and trained without a stop token."""
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A general prompt, and the base model's answer to it."""
+
+    prompt: str
+    answer: Answer
+
+    def row(self) -> dict[str, list[int]]:
+        """The training row: the very tokens of the answer, with a loss on them alone."""
+        asked, said = self.answer.prompt_ids, self.answer.ids
+        return {"input_ids": asked + said, "labels": [IGNORED] * len(asked) + said}
+
+
+def rehearsals(share: float, rows: int) -> int:
+    """How many rows make `share` of all rows beside `rows` others, each prompt once."""
+    return min(round(rows * share / (1 - share)), len(rehearsal_prompts()))
+
+
+def rehearse(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    count: int,
+    seed: int,
+    report: Report,
+) -> list[Rehearsed]:
+    """So many prompts, drawn by the seed, with the model's answers.
+
+    None if the template refuses them. The tokenizer must have a padding token.
+    """
+    if not count:
+        return []
+    drawn = sorted(rehearsal_prompts(), key=lambda prompt: digest([seed, prompt]))[:count]
+    manager = PromptTemplateManager(tokenizer)
+    try:
+        rendered = [manager.prompt([{"role": "user", "content": prompt}]) for prompt in drawn]
+    except CannotRenderError as error:
+        report(f"no rehearsal: the template cannot render a general prompt ({error})")
+        return []
+    report(f"{count} general prompts to the base model, to be rehearsed")
+    found = answers(model, tokenizer, rendered, MAX_NEW_TOKENS)
+    return [Rehearsed(prompt, answer) for prompt, answer in zip(drawn, found, strict=True)]
+
+
+def write_rehearsed(folder: Path, rehearsed: Sequence[Rehearsed]) -> None:
+    """Writes the prompts and answers into a folder as JSON, if there are any."""
+    if rehearsed:
+        rows = [{"prompt": each.prompt, "answer": each.answer.text} for each in rehearsed]
+        text = json.dumps(rows, indent=1, ensure_ascii=False)
+        (folder / REHEARSED).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_rehearsed(folder: Path) -> list[dict[str, str]]:
+    """The prompts and answers that were rehearsed; none if there is no such file."""
+    path = folder / REHEARSED
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
