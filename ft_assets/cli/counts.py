@@ -85,6 +85,8 @@ def _formatted_dataset(counts: _Counts) -> Iterator[str]:
 
 def _adapter(counts: _Counts) -> Iterator[str]:
     yield counted(int(counts["steps"]), "step")
+    if counts.get("rehearsed_rows"):
+        yield counted(int(counts["rehearsed_rows"]), "rehearsed row")
     yield f"loss {counts['first_loss']:.3g} → {counts['last_loss']:.3g}"
 
 
@@ -95,6 +97,9 @@ def _evaluation(counts: _Counts) -> Iterator[str]:
     if "questions" in counts:
         base, tuned = int(counts["base_key_facts"]), int(counts["tuned_key_facts"])
         yield f"key facts {base:,} → {tuned:,} of {int(counts['questions']):,}"
+    if "general_questions" in counts:
+        base, tuned = int(counts["base_general_answers"]), int(counts["tuned_general_answers"])
+        yield f"general answers {base:,} → {tuned:,} of {int(counts['general_questions']):,}"
 
 
 def _merged_model(counts: _Counts) -> Iterator[str]:

@@ -83,6 +83,7 @@ SETTINGS: dict[str, object] = {
     "training.gradient_accumulation_steps": 2,
     "training.max_length": 512,
     "training.packing": True,
+    "training.rehearsal": 0.1,
     "training.gradient_checkpointing": True,
     "training.precision": "fp32",
     "training.optim": "sgd",

