@@ -7,6 +7,7 @@ from textwrap import wrap
 
 import dagster as dg
 
+from ft_assets.defs.pictures import SHOWN_AT_ONCE
 from ft_assets.engine.lineage import COLUMNS, documents_behind, told
 from ft_assets.engine.show import Row, What, show_version
 from ft_assets.engine.shown import as_text
@@ -57,8 +58,6 @@ _SAMPLED: dict[str, list[What]] = {
 _SAMPLE_ROWS = 2
 _SAMPLE_CHARACTERS = (300, 150, 80, 40)
 """Characters of a part's beginning, the most that leaves the sample short enough."""
-_SHOWN_AT_ONCE = 1_000
-"""Dagster's pages hide Markdown of as many characters behind a link."""
 _COLUMNS = 100
 """A longer line of a block of code goes beyond the page's edge."""
 
@@ -79,7 +78,7 @@ def _sample(rows: list[Row]) -> str:
     for some in (rows, rows[:1]):
         for most in _SAMPLE_CHARACTERS:
             text = _fenced("\n\n".join(f"{row.heading}\n{_body(row, most)}" for row in some))
-            if len(text) < _SHOWN_AT_ONCE:
+            if len(text) < SHOWN_AT_ONCE:
                 return text
     return text
 

@@ -30,7 +30,7 @@ def naming_files(storage: Storage, manifest: Manifest) -> Manifest:
 
 def _named(verdict: Verdict, paths: dict[str, str]) -> Verdict:
     message = _ID.sub(lambda found: paths.get(found[0], found[0]), verdict["message"])
-    return Verdict(passed=verdict["passed"], blocking=verdict["blocking"], message=message)
+    return {**verdict, "message": message}
 
 
 def _names_any(manifest: Manifest) -> bool:
