@@ -12,6 +12,7 @@ from ft_assets.engine.lineage import COLUMNS, documents_behind, told
 from ft_assets.engine.show import Row, What, show_version
 from ft_assets.engine.shown import as_text
 from ft_assets.engine.storage import Storage
+from ft_assets.engine.verdicts import failures, naming_files
 from ft_assets.files import visible
 from ft_assets.manifest import Manifest
 
@@ -23,11 +24,12 @@ _TABLE_ROWS = 200
 
 
 def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Metadata:
-    """What every partition page shows: counts, what it was made from, the documents behind it."""
+    """What every partition page shows: failed checks, counts, inputs, the documents behind it."""
     folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
     used = (row for row in documents_behind(storage, manifest) if row.text_id)
     return {
         "outcome": _outcome(manifest, reused=reused),
+        **_failed(storage, manifest),
         "made_from": dg.MetadataValue.md(_links(manifest)),
         "folder": dg.MetadataValue.path(folder),
         **{
@@ -108,6 +110,12 @@ def _wrapped(line: str) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(lines)
+
+
+def _failed(storage: Storage, manifest: Manifest) -> Metadata:
+    """The checks that failed, in words; nothing if all passed."""
+    said = failures(naming_files(storage, manifest)).values()
+    return {"failed_checks": visible("\n".join(said))} if said else {}
 
 
 def _outcome(manifest: Manifest, *, reused: bool) -> str:

@@ -55,7 +55,7 @@ GRAPH: dict[str, Node] = {
     ),
     "gguf": Node(
         ("merged_model", "evaluation"),
-        "2",
+        "3",
         "GGUF files, a Modelfile and the model card.",
         heavy=True,
         extras=("train", "gguf"),  # llama.cpp's converter needs torch

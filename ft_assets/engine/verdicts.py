@@ -1,4 +1,4 @@
-"""Checks as people read them: with the paths of documents in place of their ids.
+"""Checks as people read them: what failed, and the paths of documents in place of their ids.
 
 The dataset's checks name documents by id, since a renamed file makes no new dataset. Where a verdict is
 shown, each id becomes the path that the document has now.
@@ -14,6 +14,16 @@ from ft_assets.tables import values
 _ID = re.compile(r"\b[0-9a-f]{12}\b")
 """The beginning of an id, as verdicts show it."""
 _RAW = "raw_documents"
+
+
+def failures(manifest: Manifest) -> dict[str, str]:
+    """What is said of each check that failed, by its name."""
+    kinds = {True: "check failed, which blocks what follows", False: "warning"}
+    return {
+        name: f"{kinds[verdict['blocking']]}: {name}: {verdict['message']}"
+        for name, verdict in manifest.checks.items()
+        if not verdict["passed"]
+    }
 
 
 def naming_files(storage: Storage, manifest: Manifest) -> Manifest:
