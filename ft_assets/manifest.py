@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 MANIFEST_SCHEMA = 3
 """Incremented when the fields change; an artifact with another schema counts as never built."""
@@ -34,11 +34,15 @@ class FileDigest(TypedDict):
 
 
 class Verdict(TypedDict):
-    """The result of a check. If a blocking check failed, nothing is built on the artifact."""
+    """The result of a check. If a blocking check failed, nothing is built on the artifact.
+
+    `numbers` are those that it was reached by, if they are not among the artifact's counts.
+    """
 
     passed: bool
     blocking: bool
     message: str
+    numbers: NotRequired[dict[str, float]]
 
 
 def digest(value: Any) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from ft_assets.cli.console import escape, left_out
 from ft_assets.cli.counts import in_words, unchanged
 from ft_assets.engine.project import Made
+from ft_assets.engine.verdicts import failures
 from ft_assets.manifest import sources_path
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import is_reused_line
@@ -115,7 +116,6 @@ def _warnings(made: Made) -> Iterator[str]:
     if made.manifest.asset == "raw_documents":
         for row in read_table(sources_path(made.folder, made.manifest), SourceDocument):
             yield from left_out(row.path, row.rejected)
-    for name, verdict in made.manifest.checks.items():
-        if not verdict["passed"] and name != EVERY_FILE_READ.name:  # said above, file by file
-            kind = "check failed, which blocks what follows" if verdict["blocking"] else "warning"
-            yield f"{kind}: {name}: {verdict['message']}"
+    for name, said in failures(made.manifest).items():
+        if name != EVERY_FILE_READ.name:  # said above, file by file
+            yield said

@@ -10,35 +10,60 @@ import yaml
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
+from ft_assets.cli.recipes import Recipe
 from ft_assets.config import FineTuneConfig, Section, declaration
+from ft_assets.manifest import Settings
 from ft_assets.names import SETTINGS_FILE
 
 _HEAD = """\
 # Settings of this corpus. Every line is commented out and shows its default.
 # To change one, remove the # from the line and from every section above it.
 """
+_HEAD_OF_RECIPE = """\
+# Settings of this corpus, begun with the recipe {name}:
+#
+{about}
+#
+# Every other line is commented out and shows its default. To change one, remove the # from the line and
+# from every section above it.
+"""
 
 
 def commented_settings(config: FineTuneConfig) -> str:
     """All settings as YAML in comments; as written, the file changes nothing."""
-    lines = [_HEAD]
+    return _file(_HEAD, config, {})
+
+
+def recipe_settings(config: FineTuneConfig, name: str, recipe: Recipe) -> str:
+    """All settings as YAML: those of the recipe are set, the others are in comments."""
+    head = _HEAD_OF_RECIPE.format(name=name, about=recipe.about)
+    return _file(head, config, recipe.settings)
+
+
+def _file(head: str, config: FineTuneConfig, chosen: Settings) -> str:
+    lines = [head]
     for name in FineTuneConfig.model_fields:
         section: Section = getattr(config, name)
         summary = (type(section).__doc__ or "").partition("\n")[0]
-        lines += [f"# {summary}", f"#{name}:", *_keys(section, 1), ""]
+        lines += [f"# {summary}", *_section(name, section, chosen), ""]
     return "\n".join(lines)
 
 
-def _keys(section: Section, depth: int) -> Iterator[str]:
-    pad = "  " * depth
+def _section(path: str, section: Section, chosen: Settings) -> Iterator[str]:
+    """The heading of a section and its keys; commented out but for what is chosen."""
+    *above, heading = path.split(".")
+    is_set = any(key.startswith(f"{path}.") for key in chosen)
+    yield f"{'' if is_set else '#'}{'  ' * len(above)}{heading}:"
+    pad = "  " * (len(above) + 1)
     for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
+        key, value = f"{path}.{name}", getattr(section, name)
         if isinstance(value, Section):
-            yield f"#{pad}{name}:"
-            yield from _keys(value, depth + 1)
+            yield from _section(key, value, chosen)
             continue
         notes = "; ".join(filter(None, (allowed(field), _limit(field))))
-        yield f"#{pad}{name}: {as_yaml(value)}" + (f"  # {notes}" if notes else "")
+        mark = "" if key in chosen else "#"
+        said = as_yaml(chosen.get(key, value))
+        yield f"{mark}{pad}{name}: {said}" + (f"  # {notes}" if notes else "")
 
 
 def _limit(field: FieldInfo) -> str:

@@ -4,6 +4,7 @@ The stage's body reaches the verdict before it publishes; consumers and `status`
 A check never blocks by Dagster's own means, which end with the run: `Project.make` holds the gate.
 """
 
+import math
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -11,7 +12,7 @@ import dagster as dg
 
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.engine.graph import GRAPH
-from ft_assets.manifest import Manifest
+from ft_assets.manifest import Manifest, Verdict
 from ft_assets.stages.job import Check
 
 
@@ -57,4 +58,11 @@ def check_results(manifest: Manifest) -> Iterator[dg.AssetCheckResult]:
             check_name=name,
             severity=severity,
             description=verdict["message"],
+            metadata=_numbers(manifest, verdict),
         )
+
+
+def _numbers(manifest: Manifest, verdict: Verdict) -> dict[str, float]:
+    """What Dagster plots of a check over time: its own numbers, or else the artifact's counts."""
+    found = verdict.get("numbers") or manifest.counts
+    return {name: float(number) for name, number in found.items() if math.isfinite(number)}

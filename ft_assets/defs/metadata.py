@@ -7,10 +7,12 @@ from textwrap import wrap
 
 import dagster as dg
 
+from ft_assets.defs.pictures import SHOWN_AT_ONCE
 from ft_assets.engine.lineage import COLUMNS, documents_behind, told
 from ft_assets.engine.show import Row, What, show_version
 from ft_assets.engine.shown import as_text
 from ft_assets.engine.storage import Storage
+from ft_assets.engine.verdicts import failures, naming_files
 from ft_assets.files import visible
 from ft_assets.manifest import Manifest
 
@@ -22,11 +24,12 @@ _TABLE_ROWS = 200
 
 
 def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Metadata:
-    """What every partition page shows: counts, what it was made from, the documents behind it."""
+    """What every partition page shows: failed checks, counts, inputs, the documents behind it."""
     folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
     used = (row for row in documents_behind(storage, manifest) if row.text_id)
     return {
         "outcome": _outcome(manifest, reused=reused),
+        **_failed(storage, manifest),
         "made_from": dg.MetadataValue.md(_links(manifest)),
         "folder": dg.MetadataValue.path(folder),
         **{
@@ -57,8 +60,6 @@ _SAMPLED: dict[str, list[What]] = {
 _SAMPLE_ROWS = 2
 _SAMPLE_CHARACTERS = (300, 150, 80, 40)
 """Characters of a part's beginning, the most that leaves the sample short enough."""
-_SHOWN_AT_ONCE = 1_000
-"""Dagster's pages hide Markdown of as many characters behind a link."""
 _COLUMNS = 100
 """A longer line of a block of code goes beyond the page's edge."""
 
@@ -79,7 +80,7 @@ def _sample(rows: list[Row]) -> str:
     for some in (rows, rows[:1]):
         for most in _SAMPLE_CHARACTERS:
             text = _fenced("\n\n".join(f"{row.heading}\n{_body(row, most)}" for row in some))
-            if len(text) < _SHOWN_AT_ONCE:
+            if len(text) < SHOWN_AT_ONCE:
                 return text
     return text
 
@@ -109,6 +110,12 @@ def _wrapped(line: str) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(lines)
+
+
+def _failed(storage: Storage, manifest: Manifest) -> Metadata:
+    """The checks that failed, in words; nothing if all passed."""
+    said = failures(naming_files(storage, manifest)).values()
+    return {"failed_checks": visible("\n".join(said))} if said else {}
 
 
 def _outcome(manifest: Manifest, *, reused: bool) -> str:

@@ -1,4 +1,4 @@
-"""Checks as people read them: with the paths of documents in place of their ids.
+"""Checks as people read them: what failed, and the paths of documents in place of their ids.
 
 The dataset's checks name documents by id, since a renamed file makes no new dataset. Where a verdict is
 shown, each id becomes the path that the document has now.
@@ -16,6 +16,16 @@ _ID = re.compile(r"\b[0-9a-f]{12}\b")
 _RAW = "raw_documents"
 
 
+def failures(manifest: Manifest) -> dict[str, str]:
+    """What is said of each check that failed, by its name."""
+    kinds = {True: "check failed, which blocks what follows", False: "warning"}
+    return {
+        name: f"{kinds[verdict['blocking']]}: {name}: {verdict['message']}"
+        for name, verdict in manifest.checks.items()
+        if not verdict["passed"]
+    }
+
+
 def naming_files(storage: Storage, manifest: Manifest) -> Manifest:
     """The manifest with paths in what its checks say; as it is if the documents cannot be read."""
     if _RAW not in manifest.inputs or not _names_any(manifest):
@@ -30,7 +40,7 @@ def naming_files(storage: Storage, manifest: Manifest) -> Manifest:
 
 def _named(verdict: Verdict, paths: dict[str, str]) -> Verdict:
     message = _ID.sub(lambda found: paths.get(found[0], found[0]), verdict["message"])
-    return Verdict(passed=verdict["passed"], blocking=verdict["blocking"], message=message)
+    return {**verdict, "message": message}
 
 
 def _names_any(manifest: Manifest) -> bool:

@@ -53,15 +53,17 @@ def build(job: Job, report: Report) -> Outcome:
     )
     _write_sources(job.sources("formatted_dataset"), job.output)
     rows = job.manifests["formatted_dataset"].counts["train_rows"]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
     return Outcome(
         counts={
-            "steps": len(history),
+            "steps": len(losses),
             "train_rows": rows,
             "rehearsed_rows": len(read_rehearsed(job.output)),
-            "first_loss": history[0]["loss"],
-            "last_loss": history[-1]["loss"],
+            "first_loss": losses[0],
+            "last_loss": losses[-1],
+            **_held_out(history),
         },
-        checks=_loss_fell(history),
+        checks=_loss_fell(losses),
         cost={"seconds": round(seconds, 1)},
         tools={
             **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
@@ -83,13 +85,18 @@ def _write_sources(path: Path, output: Path) -> None:
     write_table(output / SOURCES, SourceDocument, (row for row in rows if row.train_rows))
 
 
-def _loss_fell(history: list[dict[str, float]]) -> dict[str, Verdict]:
+def _held_out(history: list[dict[str, float]]) -> dict[str, float]:
+    """The first and the last loss on held-out rows; nothing if none was held out."""
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    return {"first_eval_loss": losses[0], "last_eval_loss": losses[-1]} if losses else {}
+
+
+def _loss_fell(losses: list[float]) -> dict[str, Verdict]:
     """Compares the mean loss of the last quarter of the steps with that of the first."""
-    losses = [entry["loss"] for entry in history]
     part = max(1, len(losses) // 4)
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
     message = f"mean loss {first:.3f} in the first quarter of the steps, {last:.3f} in the last"
-    return LOSS_FELL.verdict(last <= first, message)
+    return LOSS_FELL.verdict(last <= first, message, first_quarter=first, last_quarter=last)
 
 
 def _publish_json_only(folder: Path) -> None:

@@ -157,11 +157,14 @@ class Check:
     blocks_if: str = ""
 
     def verdict(
-        self, passed: bool, message: str, *, blocking: bool | None = None
+        self, passed: bool, message: str, *, blocking: bool | None = None, **numbers: float
     ) -> dict[str, Verdict]:
-        """The verdict by the check's name; `message` says what was found."""
+        """The verdict by the check's name; `message` says what was found, `numbers` by what."""
         blocks = self.blocking if blocking is None else blocking
-        return {self.name: Verdict(passed=passed, blocking=blocks, message=message)}
+        verdict = Verdict(passed=passed, blocking=blocks, message=message)
+        if numbers:
+            verdict["numbers"] = numbers
+        return {self.name: verdict}
 
 
 def versions(*distributions: str) -> dict[str, str]:

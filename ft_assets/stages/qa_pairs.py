@@ -220,6 +220,8 @@ def _outcome(
                 kept_rate >= qa.min_kept_rate,
                 f"{kept_rate:.0%} of the requested pairs are kept; qa.min_kept_rate requires "
                 f"{qa.min_kept_rate:.0%}",
+                kept_rate=kept_rate,
+                required=qa.min_kept_rate,
             ),
             **REVIEWS_APPLY.verdict(
                 not counts["reviews_without_chunk"],

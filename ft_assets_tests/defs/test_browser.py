@@ -123,6 +123,15 @@ def test_an_edit_shows_and_materialize_makes_it_fresh(
         page.wait_for_timeout(2_000)
         _keep(page, "partition_fresh")
         assert page.get_by_text("Unsynced").count() == 0
+        page.goto(f"{server.url}/assets/formatted_dataset?view=partitions&partition=beekeepers")
+        for name in ("lengths", "trained share"):
+            page.locator(f"img[alt='{name}']").first.wait_for(timeout=60_000)
+            drawn = page.locator(f"img[alt='{name}']").first.evaluate(
+                "picture => picture.naturalWidth"
+            )
+            assert drawn == 600
+        assert page.get_by_text("Show Markdown").count() == 0  # nothing waits for a click
+        _keep(page, "dataset_pictures")
         corpus.settings(
             f"model: {{base: '{pico_model}'}}\nautomation: {{until: raw_documents}}\n"
             "qa: {enabled: true}"

@@ -49,6 +49,7 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
     else:
         _print_states(states)
         _print_blocked(states)
+        _print_warnings(project, states)
         _print_costs(project, states)
     if errors:
         raise typer.Exit(1)
@@ -83,6 +84,19 @@ def _print_blocked(states: "dict[str, dict[str, AssetState]]") -> None:
                 "refresh --force ignores the check",
                 soft_wrap=True,
             )
+
+
+def _print_warnings(project: "Project", states: "dict[str, dict[str, AssetState]]") -> None:
+    """Says what the last evaluation of each corpus warned of; what blocks is in the table."""
+    from ft_assets.engine.verdicts import failures
+
+    for corpus, of in states.items():
+        if of["evaluation"].version is None:
+            continue
+        manifest = project.storage.current(corpus, "evaluation")
+        for name, said in failures(manifest).items() if manifest else ():
+            if manifest and not manifest.checks[name]["blocking"]:
+                out.print(f"{corpus}: evaluation: {escape(said)}", soft_wrap=True)
 
 
 def _print_costs(project: "Project", states: "dict[str, dict[str, AssetState]]") -> None:

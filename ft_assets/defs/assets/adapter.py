@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 
 from ft_assets.compute import Compute
+from ft_assets.defs import pictures
 from ft_assets.defs.materialize import corpus_asset, materialize
 from ft_assets.defs.metadata import Metadata
-from ft_assets.defs.pictures import curve
 from ft_assets.engine.project import Project
 from ft_assets.stages.adapter import LOSS_HISTORY
 
@@ -23,8 +23,10 @@ def adapter(
 
 
 def loss_curve(folder: Path) -> Metadata:
-    """The loss at each step as a picture."""
+    """The loss at each step, and that on held-out rows, as a picture."""
     history = json.loads((folder / LOSS_HISTORY).read_text())
-    steps = [entry["step"] for entry in history]
-    losses = [entry["loss"] for entry in history]
-    return {"loss_curve": curve("loss", ("step", steps), ("training loss", losses))}
+    training, held_out = (
+        [(entry["step"], entry[key]) for entry in history if key in entry]
+        for key in ("loss", "eval_loss")
+    )
+    return {"loss_curve": pictures.loss_curve(training, held_out)}

@@ -15,6 +15,13 @@ from ft_assets.records import ComparedAnswer
 from ft_assets.tables import read_table
 
 _SHOWN = 100
+_BOTH = ("base", "tuned")
+_PICTURES = {
+    "losses": ("eval_loss", "loss on held-out rows: less is better"),
+    "right_answers": ("key_facts", "questions answered with the key fact"),
+}
+"""The pictures by their names: the metric, and what is said below it."""
+_COLUMNS = ("question", "key_fact", *_BOTH)
 
 
 @corpus_asset("evaluation")
@@ -27,16 +34,26 @@ def evaluation(
 
 
 def comparison(folder: Path) -> Metadata:
-    """Base beside tuned: the losses as a picture, the first answers as a table."""
+    """Base beside tuned: the losses and the key facts as pictures, the first answers as a table."""
     metrics = json.loads((folder / "metrics.json").read_text())
-    losses = {
-        who: metrics[f"{who}_eval_loss"]
-        for who in ("base", "tuned")
-        if f"{who}_eval_loss" in metrics
+    answers = islice(read_table(folder / "answers.parquet", ComparedAnswer), _SHOWN)
+    pictures = {
+        name: bars(name, label, {who: metrics[f"{who}_{key}"] for who in _BOTH})
+        for name, (key, label) in _PICTURES.items()
+        if all(f"{who}_{key}" in metrics for who in _BOTH)
     }
-    rows = [
-        vars(row) for row in islice(read_table(folder / "answers.parquet", ComparedAnswer), _SHOWN)
-    ]
-    columns = ("question", "key_fact", "base_answer", "tuned_answer", "base_hit", "tuned_hit")
-    picture = {"losses": bars("losses", "eval loss", losses)} if losses else {}
-    return {**picture, "answers": table(rows, columns)}
+    return {**pictures, "answers": table([_side_by_side(row) for row in answers], _COLUMNS)}
+
+
+def _side_by_side(row: ComparedAnswer) -> dict[str, object]:
+    """An answer of each model, marked as right or wrong if the question has a key fact."""
+    return {
+        "question": row.question,
+        "key_fact": row.key_fact,
+        "base": f"{_mark(row.base_hit)}{row.base_answer}",
+        "tuned": f"{_mark(row.tuned_hit)}{row.tuned_answer}",
+    }
+
+
+def _mark(hit: bool | None) -> str:
+    return "" if hit is None else "✅ " if hit else "❌ "

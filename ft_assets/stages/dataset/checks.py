@@ -90,7 +90,7 @@ def _gate(
     message = f"{found:,} of {of:,} {what} ({share:.1%}{named})"
     if share > allowed:
         message += f"; data.gates.{key} allows {allowed:.0%}"
-    return check.verdict(share <= allowed, message)
+    return check.verdict(share <= allowed, message, share=share, allowed=allowed, found=found)
 
 
 def _documents_are_read(folder: Path, rejected: Rejections, allowed: float) -> Verdicts:
@@ -156,7 +156,7 @@ def _eval_is_apart(decisions: Decisions, left_out: LeftOut, allowed: float) -> V
 def _questions_are_apart(left_out: LeftOut) -> Verdicts:
     found, named = left_out.count("questions"), left_out.named("questions")
     message = f"{found:,} rows ask a question from questions.jsonl and were left out{named}"
-    return QUESTIONS_ARE_APART.verdict(not found, message)
+    return QUESTIONS_ARE_APART.verdict(not found, message, found=found)
 
 
 def _eval_is_large_enough(job: Job, writer: DatasetWriter, held_out: HeldOut) -> Verdicts:
@@ -174,7 +174,7 @@ def _eval_is_large_enough(job: Job, writer: DatasetWriter, held_out: HeldOut) ->
         message += f", too few for their loss to mean anything (from {ENOUGH_ROWS} on it does)"
     named = held_out.named(lambda text_id: text_id[:SHORT], _HELD_OUT_NAMED)
     return EVAL_IS_LARGE_ENOUGH.verdict(
-        rows >= ENOUGH_ROWS, f"{message}; held out for evaluation: {named}"
+        rows >= ENOUGH_ROWS, f"{message}; held out for evaluation: {named}", eval_rows=rows
     )
 
 
@@ -192,7 +192,9 @@ def _rows_end_with_stop(writer: DatasetWriter) -> Verdicts:
     faults = {why: count for why, count in writer.dropped.items() if why.startswith(FAULT)}
     said = "; ".join(f"{count} rows: {why}" for why, count in faults.items())
     return ROWS_END_WITH_STOP.verdict(
-        not faults, said or "every row has one begin token and ends with the stop token"
+        not faults,
+        said or "every row has one begin token and ends with the stop token",
+        found=sum(faults.values()),
     )
 
 
@@ -203,4 +205,4 @@ def _rows_add_up(origins: int, writer: DatasetWriter) -> Verdicts:
     message = (
         f"{origins} origins: {rows} rows with their variants, {writer.dropped.total()} left out"
     )
-    return ROWS_ADD_UP.verdict(found == origins, message)
+    return ROWS_ADD_UP.verdict(found == origins, message, origins=origins, found=found)

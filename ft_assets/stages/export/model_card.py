@@ -38,6 +38,7 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
     )
     yield "## Base and tuned\n"
     yield from _table(("Metric", "Base", "Tuned"), _metric_rows(metrics))
+    yield from _evaluation_failures(job)
     yield "## Checks\n"
     yield from _table(("Asset", "Check", "Verdict", "Message"), _check_rows(job))
     yield "## Documents\n"
@@ -60,6 +61,14 @@ def _forced(job: Job) -> Iterator[str]:
     forced = [name for name, manifest in job.manifests.items() if manifest.forced]
     if forced:
         yield f"**Built with --force, in spite of a failed check or a fresh artifact:** {', '.join(forced)}.\n"
+
+
+def _evaluation_failures(job: Job) -> Iterator[str]:
+    """What the comparison of base and tuned found wrong, where one reads their numbers."""
+    for name, verdict in job.manifests["evaluation"].checks.items():
+        if not verdict["passed"]:
+            kind = "Failed check" if verdict["blocking"] else "Warning"
+            yield f"**{kind}, {name}:** {_cell(verdict['message'])}\n"
 
 
 def _metric_rows(metrics: dict[str, float]) -> Iterator[tuple[str, str, str]]:

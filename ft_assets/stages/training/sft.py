@@ -16,6 +16,7 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training.cpu_loss import cpu_trainer
+from ft_assets.stages.training.held_out import held_out_loss, spread
 from ft_assets.stages.training.rehearsal import Rehearsed, rehearse, write_rehearsed
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def train(
 
     So many general prompts are rehearsed beside its rows; they are saved too.
 
-    Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm.
+    Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm. Some have
+    `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
     Raises StageError if the loss is not a finite number, UserError for unsupported settings.
     """
     from transformers import PrinterCallback
@@ -124,9 +126,12 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_progress(report))
+        if rows := spread(tokenized_rows(dataset / "eval.parquet", tokenizer)):
+            trainer.add_callback(held_out_loss(rows, report))
         trainer.train()
-    history = [_entry(entry) for entry in trainer.state.log_history if "loss" in entry]
-    if not history or not all(math.isfinite(entry["loss"]) for entry in history):
+    history = _history(trainer.state.log_history)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    if not losses or not all(map(math.isfinite, losses)):
         raise StageError(
             "the training loss is not a number: lower training.learning_rate or set "
             "training.precision to fp32"
@@ -171,11 +176,17 @@ def _pad_token(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -
     model.config.pad_token_id = tokenizer.pad_token_id
 
 
-_HISTORY_KEYS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
+_HISTORY_KEYS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
 
 
-def _entry(entry: dict[str, float]) -> dict[str, float]:
-    return {key: entry[key] for key in _HISTORY_KEYS if key in entry}
+def _history(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """One entry for each step in the trainer's log, with what is known of it."""
+    steps: dict[float, dict[str, float]] = {}
+    for entry in log:
+        if "loss" in entry or "eval_loss" in entry:
+            known = steps.setdefault(entry["step"], {})
+            known |= {key: entry[key] for key in _HISTORY_KEYS if key in entry}
+    return [steps[step] for step in sorted(steps)]
 
 
 def _progress(report: Report) -> Any:
