@@ -17,6 +17,7 @@ from ft_assets.stages.key_facts import has_key_fact
 from ft_assets.stages.models.head import scoring_only
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
+from ft_assets.stages.progress import counting
 from ft_assets.stages.questions import Question, read_questions
 from ft_assets.stages.templates.conversations import CannotRenderError
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
@@ -151,17 +152,23 @@ def evaluate(
         for name in ("base", "tuned"):
             metrics[f"{name}_perplexity"] = math.exp(min(metrics[f"{name}_eval_loss"], 700.0))
     asked, prompts = _prompts(questions, dataset, PromptTemplateManager(tokenizer))
-    report(f"{len(prompts)} questions to the tuned model")
-    tuned = list(answer(model, tokenizer, prompts, max_new_tokens))
-    report(f"{len(prompts)} questions to the base model")
+    tuned = _asked("tuned", answer(model, tokenizer, prompts, max_new_tokens), len(prompts), report)
     with model.disable_adapter():
-        plain = list(answer(model, tokenizer, prompts, max_new_tokens))
+        plain = _asked(
+            "base", answer(model, tokenizer, prompts, max_new_tokens), len(prompts), report
+        )
     answers = [_answer(*row) for row in zip(asked, plain, tuned, strict=True)]
     if questions:
         metrics["questions"] = len(questions)
         metrics["base_key_facts"] = sum(row.base_hit or False for row in answers)
         metrics["tuned_key_facts"] = sum(row.tuned_hit or False for row in answers)
     return metrics, answers
+
+
+def _asked(name: str, answers: Iterator[str], of: int, report: Report) -> list[str]:
+    """All answers of the base or the tuned model, counted while they come."""
+    report(f"{of} questions to the {name} model")
+    return list(counting(answers, of, f"questions answered by the {name} model", report))
 
 
 def _prompts(
