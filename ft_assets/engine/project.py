@@ -291,6 +291,20 @@ class Project(DataFolder):
                 return Previous(folder, manifest)
         return None
 
+    def next_fingerprint(self, corpus: str, asset: str) -> str | None:
+        """The fingerprint that an asset made now would have; None if it cannot be made.
+
+        It tells whether a checkpoint would be used. Raises UserError for settings that are wrong.
+        """
+        try:
+            job = self.job(corpus, asset)
+        except StageError:
+            return None
+        inputs = {name: job.manifests[name].version for name in job.inputs}
+        if CORPUS_FILES in GRAPH[asset].inputs:
+            inputs[CORPUS_FILES] = files_version(job.files)
+        return fingerprint(asset, inputs, job.settings)
+
     def job(self, corpus: str, asset: str, config: FineTuneConfig | None = None) -> Job:
         """What the stage of an asset would be given now, or with other settings.
 

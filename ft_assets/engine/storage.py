@@ -326,9 +326,10 @@ class Storage:
         return [(folder / name).stat() for name in _files(folder)]
 
     def remove(self, corpus: str, asset: str, version: str) -> None:
-        """Removes one version; nobody sees it half-removed."""
+        """Removes one version, or the checkpoints below CHECKPOINTS; nobody sees it half-removed."""
         folder = self.folder(corpus, asset, version)
-        shutil.rmtree(folder.rename(folder.parent / f"{_STAGING}removed-{version}"))
+        home = self.home(corpus, asset)
+        shutil.rmtree(folder.rename(home / f"{_STAGING}removed-{folder.name}"))
 
 
 _LEFT = re.compile(r"\.(staging|current|lease\.json)-.*")

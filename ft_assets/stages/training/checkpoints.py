@@ -108,7 +108,7 @@ class Checkpoints:
             self._publish(folder, step, steps)
             self._failed = False
         except Exception as error:  # torch and safetensors have errors of their own for a full disk
-            self._say(error, step, size)
+            self._say(error, step)
         finally:
             if folder:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -116,8 +116,9 @@ class Checkpoints:
 
     def _begin(self, size: int) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(self._folder).free < size + _SPARE_BYTES:
-            raise OSError("no space left on the device")
+        free, needed = shutil.disk_usage(self._folder).free, size + _SPARE_BYTES
+        if free < needed:
+            raise OSError(f"no space: {size_of(free)} are free, {size_of(needed)} are needed")
         return Path(tempfile.mkdtemp(dir=self._folder, prefix=_SAVING))
 
     def _publish(self, folder: Path, step: int, steps: int) -> None:
@@ -137,13 +138,12 @@ class Checkpoints:
             if path.name < target.name:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _say(self, error: Exception, step: int, size: int) -> None:
+    def _say(self, error: Exception, step: int) -> None:
         if not self._failed:
             why = str(error).partition("\n")[0]
             self._report(
-                f"warning: no checkpoint after step {step} ({why}; {self._folder} needs "
-                f"{size_of(size)}): the training goes on; if it is interrupted, it goes on from the "
-                "checkpoint before"
+                f"warning: no checkpoint after step {step} in {self._folder} ({why}); the training "
+                "goes on, but if it is interrupted, the steps since the last checkpoint are lost"
             )
         self._failed = True
 

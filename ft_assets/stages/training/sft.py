@@ -4,6 +4,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import ATTENTION_MODULES, LoraSettings, TrainingConfig
@@ -143,7 +144,13 @@ def _run(trainer: Any, checkpoints: Checkpoints | None, report: Report) -> None:
     last = checkpoints.last()
     with Interruption() as interruption:
         trainer.add_callback(checkpointing(checkpoints, interruption))
-        trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
+        except UnpicklingError as error:
+            raise StageError(
+                f"{last and last.folder}: the checkpoint was changed since it was written, so that it would "
+                "run code; it was not run: remove this folder and refresh again"
+            ) from error
     if interruption.asked and trainer.state.global_step < trainer.state.max_steps:
         report(f"interrupted after step {trainer.state.global_step}/{trainer.state.max_steps}")
         raise KeyboardInterrupt
