@@ -51,7 +51,7 @@ test-slow: $(STAMP)
 
 # The kills of `make test-slow` at every point, where it takes a sample.
 test-kills: $(STAMP)
-	FT_ASSETS_TEST_KILLS=all $(BIN)/python -m pytest -n 2 -rP -m slow ft_assets_tests/engine/test_crashes.py ft_assets_tests/stages/qa/test_crashes.py
+	FT_ASSETS_TEST_KILLS=all $(BIN)/python -m pytest -n 2 -rP -m slow ft_assets_tests/engine/test_crashes.py ft_assets_tests/stages/qa/test_crashes.py ft_assets_tests/stages/training/test_kills.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -167,7 +167,19 @@ def test_no_secret_of_the_environment_is_written_down(trained: Trained) -> None:
                 assert b"canary-7b1f" not in path.read_bytes(), path
 
 
-def test_interrupted_training_leaves_the_old_model_and_no_process(
+def interrupt_at_a_step(command: list[str], environment: dict[str, str], path: Path) -> str:
+    """Runs a command until a step of its training is reported, then interrupts it; returns its output."""
+    with path.open("w") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+        while not re.search(r"^ *step \d+/", path.read_text(), re.MULTILINE):
+            assert process.poll() is None, path.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130, path.read_text()
+    return path.read_text()
+
+
+def test_interrupted_training_leaves_the_old_model_no_process_and_its_steps(
     trained: Trained, tmp_path: Path
 ) -> None:
     project, _, environment = trained
@@ -177,14 +189,13 @@ def test_interrupted_training_leaves_the_old_model_and_no_process(
     corpus.settings(settings.replace("num_train_epochs: 2", "num_train_epochs: 900"))
     try:
         command = [sys.executable, "-m", "ft_assets.cli", "train", "second"]
-        with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
-            while "step 2/" not in (tmp_path / "log").read_text():
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 130
-        assert "interrupted; what was published before" in (tmp_path / "log").read_text()
+        first = interrupt_at_a_step(command, environment, tmp_path / "log")
+        assert "interrupted; what was published before is still current" in first
+        [kept] = re.findall(r"; (\d+) of \d+ steps are kept, and it goes on from there", first)
+        second = interrupt_at_a_step(command, environment, tmp_path / "log")
+        assert f"resumed at step {kept} of " in second
+        [kept_then] = re.findall(r"; (\d+) of \d+ steps are kept", second)
+        assert int(kept_then) > int(kept)
     finally:
         corpus.settings(settings)
     assert project.storage.current("second", "adapter") == before

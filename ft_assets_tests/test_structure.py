@@ -49,7 +49,7 @@ HEAVY = [
     "matplotlib",
 ]
 
-SHARED_BY_STAGES = {"job", "questions", "key_facts", "duplicates", "words"}
+SHARED_BY_STAGES = {"job", "questions", "key_facts", "duplicates", "progress", "words"}
 """The files in `stages/` that do not belong to one asset."""
 
 

@@ -17,9 +17,9 @@ from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Made
 from ft_assets.errors import StageError
 from ft_assets.records import ComparedAnswer
-from ft_assets.stages import evaluation
 from ft_assets.stages.export.model_card import model_card
 from ft_assets.stages.job import Job, Outcome
+from ft_assets.stages.scoring.verdicts import verdicts
 from ft_assets.tables import write_table
 from ft_assets_tests.conftest import Corpus, RunCLI
 
@@ -43,7 +43,7 @@ def build(corpus: Corpus, pico_model: Path) -> Build:
             if job.asset == "evaluation":
                 (job.output / "metrics.json").write_text(json.dumps(metrics))
                 write_table(job.output / "answers.parquet", ComparedAnswer, ANSWERS)
-                return Outcome(counts=dict(metrics), checks=evaluation._checks(metrics))
+                return Outcome(counts=dict(metrics), checks=verdicts(metrics))
             card = model_card(job, metrics, []) if job.asset == "gguf" else ""
             (job.output / "MODEL_CARD.md").write_text(card)
             return Outcome(tools={"base_revision": "1"})

@@ -82,6 +82,10 @@ class Progress:
         else:
             self._out.print(f"    {escape(line)}", soft_wrap=True)
 
+    def notice(self, asset: str, line: str) -> None:
+        """Shows what is worth knowing of an asset before it is made, as that it is waited for."""
+        self._out.print(f"  {asset}: [dim]{escape(line)}[/]", soft_wrap=True)
+
     def fail(self, corpus: str, asset: str | None, message: str, *, waits: bool = False) -> None:
         """Prints what failed; without an asset, that the corpus cannot be refreshed."""
         if asset:

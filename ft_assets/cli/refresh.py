@@ -25,9 +25,11 @@ from ft_assets.defs.tags import (
     TERMINAL,
     USER_TAG,
 )
+from ft_assets.defs.waits import pool_waits_told_to
 from ft_assets.engine.graph import upstream
 from ft_assets.engine.project import Project
 from ft_assets.errors import INTERRUPTED, WAITING, exit_code, gravest, in_words
+from ft_assets.stages.training.checkpoints import kept_steps
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's own console lines stay out of the terminal; the event log has them all."""
@@ -109,19 +111,24 @@ def refresh_corpus(
         found.ran = True
         on_plan(corpus, making)
         _keep_what_is_loaded()
-        result = definitions.resolve_job_def(REFRESH_JOB).execute_in_process(
-            instance=instance,
-            partition_key=corpus,
-            asset_selection=[dg.AssetKey(name) for name in wanted if name in {*making, *reusing}],
-            run_config=_QUIET,
-            tags=_tags(reusing, force),
-            raise_on_error=False,
-        )
+        with pool_waits_told_to(project.notice):
+            result = definitions.resolve_job_def(REFRESH_JOB).execute_in_process(
+                instance=instance,
+                partition_key=corpus,
+                asset_selection=[
+                    dg.AssetKey(name) for name in wanted if name in {*making, *reusing}
+                ],
+                run_config=_QUIET,
+                tags=_tags(reusing, force),
+                raise_on_error=False,
+            )
         if not result.success:
             free_pool_slots(instance, result.run_id)
     for event in result.all_events:
         if event.is_step_failure and event.step_key:
             _add_failure(found, event.step_key, event)
+    if found.exit_code == INTERRUPTED:
+        _say_what_is_kept(found, project, corpus)
     if not result.success:
         found.exit_code = found.exit_code or 3
         if not found.failures:
@@ -146,6 +153,14 @@ def _keep_what_is_loaded() -> None:
     Going through all of Dagster, SQLAlchemy and the graph again and again took a fifth of the CPU time.
     """
     gc.freeze()
+
+
+def _say_what_is_kept(found: RefreshResult, project: Project, corpus: str) -> None:
+    """Adds to the message of an interrupted training how much of it the next one goes on from."""
+    for asset in found.failures:
+        for folder in project.storage.left_checkpoints(corpus, asset):
+            if kept := kept_steps(folder):
+                found.failures[asset] += f"; {kept} are kept, and it goes on from there"
 
 
 def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> None:

@@ -14,7 +14,11 @@ import dagster as dg
 from ft_assets.children import environment, launched, python
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.job import Job, Outcome
+from ft_assets.stages.training.checkpoints import kept_steps
 from ft_assets.worker import JOB_FILE, OUTCOME_FILE
+
+_END_SECONDS = 60.0
+"""How long an interrupted worker may take to end its step and save it."""
 
 
 class LocalCompute:
@@ -31,7 +35,9 @@ class LocalCompute:
             outcome = Path(scratch) / OUTCOME_FILE
             command = python("ft_assets.worker", scratch, str(os.getpid()))
             # Pipes passes this process's whole environment to the child: the launcher filters it.
-            client = dg.PipesSubprocessClient(env=environment("trainer"), cwd=scratch)
+            client = dg.PipesSubprocessClient(
+                env=environment("trainer"), cwd=scratch, termination_timeout_seconds=_END_SECONDS
+            )
             try:
                 client.run(context=context, command=launched("trainer", command))
             except dg.DagsterExecutionInterruptedError:
@@ -41,9 +47,15 @@ class LocalCompute:
                     raise StageError(
                         f"the worker for {job.asset} died: {error}. If it was killed, the "
                         "machine may be out of memory: lower training.per_device_train_batch_size or "
-                        "training.max_length"
+                        f"training.max_length{_kept(job)}"
                     ) from error
             return read_outcome(json.loads(outcome.read_text()))
+
+
+def _kept(job: Job) -> str:
+    """What of a training that died is not lost."""
+    kept = kept_steps(job.checkpoints) if job.checkpoints else ""
+    return f". {kept} are kept: refresh goes on from there with the same settings" if kept else ""
 
 
 def read_outcome(content: dict[str, dict[str, object]]) -> Outcome:

@@ -6,7 +6,7 @@ Tried on Dagster 1.13.27.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -96,6 +96,32 @@ def wait_quietly_for_pools() -> None:
         return min(1.0, max(0.0, min(waits))) if waits else 0.0
 
     InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign]
+
+
+def tell_of_pool_waits(tell: Callable[[dg.DagsterInstance, str, str, list[str]], None]) -> None:
+    """Has `tell` called when a step begins to wait for a place in a pool.
+
+    It is given the instance, the run's id, the step, and the ids of the runs that have the places.
+    """
+    from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+
+    claim = InstanceConcurrencyContext.claim
+
+    def telling(
+        self: InstanceConcurrencyContext,
+        concurrency_key: str,
+        step_key: str,
+        step_priority: int = 0,
+    ) -> bool:
+        waits_already = step_key in self._pending_claims
+        claimed = claim(self, concurrency_key, step_key, step_priority)
+        if not claimed and not waits_already:
+            info = self._instance.event_log_storage.get_concurrency_info(concurrency_key)
+            others = sorted({slot.run_id for slot in info.claimed_slots})
+            tell(self._instance, self._run_id, step_key, others)
+        return claimed
+
+    InstanceConcurrencyContext.claim = telling  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from ft_assets.defs.tags import (
     WAITING_TAG,
     WORKER_POOL,
 )
+from ft_assets.defs.waits import in_words
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Project
 from ft_assets.engine.verdicts import naming_files
@@ -74,6 +75,7 @@ def materialize(
             settled=tags.get(SETTLED_TAG),
             run_id=context.run.run_id,
             is_over=partial(is_over, context.instance),
+            describe=partial(in_words, context.instance),
             may_spend=_may_spend(project, corpus, tags),
         )
     except (UserError, StageError) as error:

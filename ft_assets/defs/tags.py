@@ -6,6 +6,8 @@ CORPUS, DATA, MODEL = GROUPS = ("corpus", "data", "model")
 
 SENSOR_TAG = "dagster/sensor_name"
 """Dagster's own tag on a run that a sensor asked for."""
+PARTITION_TAG = "dagster/partition"
+"""Dagster's own tag on a run of one partition: here, of one corpus."""
 USER_TAG = "user"
 """Dagster's own tag, which its pages show as who launched a run."""
 TERMINAL = "terminal"

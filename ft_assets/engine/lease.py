@@ -24,6 +24,8 @@ _POLL_SECONDS = 0.2
 
 IsOver = Callable[[str], bool]
 """Whether the run of this id has come to its end, as whoever keeps the runs knows."""
+OnWait = Callable[[str], None]
+"""Takes the id of the run that is waited for, when waiting for it begins."""
 
 
 class LostLeaseError(StageError):
@@ -70,10 +72,12 @@ class Lease:
 
 
 @contextmanager
-def hold(home: Path, run_id: str, is_over: IsOver) -> Iterator[Lease]:
+def hold(
+    home: Path, run_id: str, is_over: IsOver, on_wait: OnWait = lambda run_id: None
+) -> Iterator[Lease]:
     """Takes the lease of the artifact in `home`.
 
-    Waits while a living holder, whose run is not over, has it.
+    Waits while a living holder, whose run is not over, has it; `on_wait` is called once for each.
     """
     home.mkdir(parents=True, exist_ok=True)
     lease = Lease(home, secrets.token_hex(8), run_id)
@@ -82,7 +86,11 @@ def hold(home: Path, run_id: str, is_over: IsOver) -> Iterator[Lease]:
             file = stack.enter_context(lease._holder.open("w"))
             fcntl.flock(file, fcntl.LOCK_EX)
         try:
-            while not _take(lease, is_over):
+            waited_for = ""
+            while other := _take(lease, is_over):
+                if other.token != waited_for:
+                    waited_for = other.token
+                    on_wait(other.run_id)
                 time.sleep(_POLL_SECONDS)
             yield lease
         finally:
@@ -93,18 +101,19 @@ def hold(home: Path, run_id: str, is_over: IsOver) -> Iterator[Lease]:
             lease._holder.unlink(missing_ok=True)
 
 
-def _take(lease: Lease, is_over: IsOver) -> bool:
+def _take(lease: Lease, is_over: IsOver) -> Lease | None:
+    """Takes the lease, or returns the one that stands in its way."""
     with _guard(lease.home):
         now = _read(lease.home)
         if now and now.is_alive() and not (now.run_id and is_over(now.run_id)):
-            return False
+            return now
         for left in lease.home.glob(".holder-*"):
             if not Lease(lease.home, left.name.removeprefix(".holder-"), "").is_alive():
                 left.unlink(missing_ok=True)
         written = lease.home / f".{_LEASE}-{lease.token}"
         written.write_text(json.dumps({"token": lease.token, "run_id": lease.run_id}))
         written.replace(lease.home / _LEASE)
-        return True
+        return None
 
 
 def holder(home: Path) -> Lease | None:

@@ -24,7 +24,7 @@ from ft_assets.engine.asset_settings import (
 from ft_assets.engine.data_folder import SETTLE_SECONDS, ChangedError, DataFolder, files_version
 from ft_assets.engine.freshness import AssetState, fingerprint, own_causes, plan
 from ft_assets.engine.graph import CORPUS_FILES, GRAPH, run_stage
-from ft_assets.engine.lease import IsOver, Lease, holder
+from ft_assets.engine.lease import IsOver, Lease
 from ft_assets.engine.storage import DamagedError, Storage
 from ft_assets.engine.verdicts import naming_files
 from ft_assets.errors import StageError
@@ -36,6 +36,8 @@ RunStage = Callable[[Job], Outcome]
 """Runs a job to its end, wherever that is."""
 OnLine = Callable[[str, str], None]
 """Takes an asset and a line of progress of its stage, if that runs in this process."""
+Describe = Callable[[str], str]
+"""Gives a run in words, by its id."""
 
 _REASONS = 5
 _LOOK_BACK = 16
@@ -62,11 +64,14 @@ class Project(DataFolder):
         on_made: Callable[[Made], None] | None = None,
         settle_seconds: float = SETTLE_SECONDS,
         on_line: OnLine | None = None,
+        on_notice: OnLine | None = None,
     ):
         super().__init__(data, storage / ".cache", settle_seconds)
         self.storage = Storage(storage)
         self._on_made = on_made or (lambda made: None)
         self._on_line = on_line or (lambda asset, line: None)
+        self.notice = on_notice or (lambda asset, line: None)
+        """Takes what is worth knowing of an asset before it is made, as that it is waited for."""
 
     @classmethod
     def from_environment(
@@ -74,11 +79,12 @@ class Project(DataFolder):
         on_made: Callable[[Made], None] | None = None,
         settle_seconds: float = SETTLE_SECONDS,
         on_line: OnLine | None = None,
+        on_notice: OnLine | None = None,
     ) -> "Project":
         """The project that `FT_ASSETS_DATA` and `FT_ASSETS_STORAGE` name (`./data`, `./storage`)."""
         data = here() / os.environ.get("FT_ASSETS_DATA", "data")
         storage = here() / os.environ.get("FT_ASSETS_STORAGE", "storage")
-        return cls(data, storage, on_made, settle_seconds, on_line)
+        return cls(data, storage, on_made, settle_seconds, on_line, on_notice)
 
     def status(self, corpus: str) -> dict[str, AssetState]:
         """The state of each asset of a corpus. Raises UserError for settings that are wrong."""
@@ -130,6 +136,7 @@ class Project(DataFolder):
         settled: str | None = None,
         run_id: str = "",
         is_over: IsOver = lambda run_id: False,
+        describe: Describe = lambda run_id: f"run {run_id or '(none)'}",
         may_spend: bool = True,
     ) -> Made:
         """Makes one asset, unless its fingerprint is unchanged, and publishes it.
@@ -138,7 +145,8 @@ class Project(DataFolder):
         StageError if something would have to be. `settled` is the version of `corpus_files` that
         is asked for: if the files have changed since, it waits until they settle.
         Without `may_spend` no request that costs money is sent: WaitingError if one would be.
-        `is_over` tells runs that came to their end: a process of one that lives on is passed by.
+        `is_over` tells runs that came to their end: a process of one that lives on is passed by;
+        `describe` puts the run that is waited for in words.
         Raises UserError and StageError; whatever happens, what was current before stays so until a
         whole artifact replaces it.
         """
@@ -149,11 +157,23 @@ class Project(DataFolder):
             report(line)
             self._on_line(asset, line)
 
+        def notice(line: str) -> None:
+            report(line)
+            self.notice(asset, line)
+
         run = run or partial(run_stage, report=say)
-        if other := holder(self.storage.home(corpus, asset)):
-            report(f"run {other.run_id or '(none)'} is making {asset} of {corpus}: waiting for it")
         request = _Request(
-            corpus, asset, run, run_id, is_over, force, reuse_only, settled, may_spend
+            corpus,
+            asset,
+            run,
+            notice,
+            run_id,
+            is_over,
+            describe,
+            force,
+            reuse_only,
+            settled,
+            may_spend,
         )
         manifest, reused = self._make_settled(request)
         folder = self.storage.folder(corpus, asset, manifest.version)
@@ -163,15 +183,18 @@ class Project(DataFolder):
 
     def _make_settled(self, request: "_Request") -> tuple[Manifest, bool]:
         while True:
+            corpus, asset = request.corpus, request.asset
             with self.storage.hold(
-                request.corpus, request.asset, request.run_id, request.is_over
+                corpus, asset, request.run_id, request.is_over, request.say_waiting
             ) as held:
                 try:
-                    return self._make(request, held)
+                    made = self._make(request, held)
+                    self.storage.remove_checkpoints(corpus, asset)
+                    return made
                 except ChangedError:
                     if request.settled is None:
                         raise
-            settled = self.settle(request.corpus, request.settled)
+            settled = self.settle(corpus, request.settled)
             request = replace(request, settled=settled)
 
     def _make(self, request: "_Request", held: Lease) -> tuple[Manifest, bool]:
@@ -200,6 +223,9 @@ class Project(DataFolder):
         for name in job.inputs:
             self.storage.require_whole(above[name])
         started = _utc_now()
+        if self.storage.remove_checkpoints(corpus, asset, but=key):
+            request.notice("a checkpoint of other data or settings is not used; it is removed")
+        job = replace(job, checkpoints=self.storage.checkpoints(corpus, asset, key))
         with self.storage.staging(held) as folder:
             outcome = request.run(replace(job, output=folder))
             manifest = Manifest(
@@ -264,6 +290,20 @@ class Project(DataFolder):
                 folder = self.storage.folder(job.corpus, job.asset, manifest.version)
                 return Previous(folder, manifest)
         return None
+
+    def next_fingerprint(self, corpus: str, asset: str) -> str | None:
+        """The fingerprint that an asset made now would have; None if it cannot be made.
+
+        It tells whether a checkpoint would be used. Raises UserError for settings that are wrong.
+        """
+        try:
+            job = self.job(corpus, asset)
+        except StageError:
+            return None
+        inputs = {name: job.manifests[name].version for name in job.inputs}
+        if CORPUS_FILES in GRAPH[asset].inputs:
+            inputs[CORPUS_FILES] = files_version(job.files)
+        return fingerprint(asset, inputs, job.settings)
 
     def job(self, corpus: str, asset: str, config: FineTuneConfig | None = None) -> Job:
         """What the stage of an asset would be given now, or with other settings.
@@ -339,12 +379,19 @@ class _Request:
     corpus: str
     asset: str
     run: RunStage
+    notice: Report
     run_id: str
     is_over: IsOver
+    describe: Describe
     force: bool
     reuse_only: bool
     settled: str | None
     may_spend: bool
+
+    def say_waiting(self, run_id: str) -> None:
+        """Says which run is making the artifact now."""
+        what = f"{self.asset} of {self.corpus}"
+        self.notice(f"waiting for {self.describe(run_id)}, which is making {what}")
 
 
 def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:

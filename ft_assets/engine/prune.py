@@ -1,18 +1,23 @@
-"""Removing old versions of artifacts that nothing kept was made from."""
+"""Removing old versions of artifacts that nothing kept was made from, and checkpoints of no use."""
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.lease import holder
-from ft_assets.engine.storage import DamagedError, OldVersionError, Storage
+from ft_assets.engine.storage import CHECKPOINTS, DamagedError, OldVersionError, Storage
+from ft_assets.errors import UserError
 from ft_assets.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """One version that was removed, or would be, and the bytes that this frees."""
+    """One version that was removed, or would be, and the bytes that this frees.
+
+    `version` is `checkpoints/…` for what an interrupted build left.
+    """
 
     corpus: str
     asset: str
@@ -20,11 +25,23 @@ class Pruned:
     bytes: int
 
 
-def prune(storage: Storage, corpus: str, keep: int, *, dry_run: bool) -> list[Pruned] | None:
+NextFingerprint = Callable[[str, str], str | None]
+"""Gives the fingerprint that an asset of a corpus would have if it were made now."""
+
+
+def prune(
+    storage: Storage,
+    corpus: str,
+    keep: int,
+    *,
+    dry_run: bool,
+    next_fingerprint: NextFingerprint | None = None,
+) -> list[Pruned] | None:
     """Removes old versions of a corpus's artifacts; None if one is being built now.
 
     Kept are the current version of each asset, the `keep` published last, whatever the manifest of one
-    that is kept names, and what an earlier version of this project made.
+    that is kept names, what an earlier version of this project made, and the checkpoints that a refresh
+    would go on from; all checkpoints, if it is not known which those are.
     """
     if any(holder(storage.home(corpus, asset)) for asset in GRAPH):
         return None
@@ -36,9 +53,27 @@ def prune(storage: Storage, corpus: str, keep: int, *, dry_run: bool) -> list[Pr
             if (asset, version) not in kept:
                 freed = _freed(storage.stats(corpus, asset, version), names)
                 found.append(Pruned(corpus, asset, version, freed))
+    if next_fingerprint:
+        found += _unused_checkpoints(storage, corpus, next_fingerprint)
     for item in () if dry_run else found:
         storage.remove(corpus, item.asset, item.version)
     return found
+
+
+def _unused_checkpoints(
+    storage: Storage, corpus: str, next_fingerprint: NextFingerprint
+) -> Iterator[Pruned]:
+    """The checkpoints that no refresh would go on from, with the settings and data as they are."""
+    for asset in GRAPH:
+        if not storage.left_checkpoints(corpus, asset):
+            continue
+        try:
+            usable = next_fingerprint(corpus, asset) or ""
+        except UserError:  # settings that cannot be read now may be mended
+            continue
+        for folder in storage.left_checkpoints(corpus, asset, but=usable):
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            yield Pruned(corpus, asset, f"{CHECKPOINTS}/{folder.name}", size)
 
 
 def _freed(files: list[os.stat_result], names: Counter[int]) -> int:

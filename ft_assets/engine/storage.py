@@ -5,6 +5,8 @@
     <root>/<corpus>/<asset>/current                the version in use, replaced in one step
     <root>/<corpus>/<asset>/.staging-*/            work in progress, never read
     <root>/<corpus>/<asset>/ledger/                what outlives the versions: qa_pairs' answers
+    <root>/<corpus>/<asset>/checkpoints/<…>/       what an interrupted build goes on from, by the
+                                                   fingerprint that it would have had
 
 Importable without Dagster.
 """
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 CURRENT = "current"
 LEDGER = "ledger"
 """The folder of an asset that outlives its versions: the answers that were paid for."""
+CHECKPOINTS = "checkpoints"
 _STAGING = ".staging-"
 _AGAIN = "To rebuild it: ft-assets refresh {0.corpus} --until {0.asset} --force"
 
@@ -70,6 +73,24 @@ class Storage:
     def keep(self, corpus: str, asset: str) -> Path:
         """A folder of the asset's own that no version is in and that nothing here removes."""
         return self.home(corpus, asset) / LEDGER
+
+    def checkpoints(self, corpus: str, asset: str, fingerprint: str) -> Path:
+        """Where a build with this fingerprint leaves what it can go on from."""
+        return self.home(corpus, asset) / CHECKPOINTS / fingerprint[:20]
+
+    def left_checkpoints(self, corpus: str, asset: str, but: str = "") -> list[Path]:
+        """The checkpoints of interrupted builds, without those of the fingerprint `but`."""
+        folders = (self.home(corpus, asset) / CHECKPOINTS).glob("*")
+        return sorted(path for path in folders if path.name != but[:20])
+
+    def remove_checkpoints(self, corpus: str, asset: str, but: str = "") -> bool:
+        """Removes `left_checkpoints`; whether there were any."""
+        left = self.left_checkpoints(corpus, asset, but)
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+        if not but:
+            shutil.rmtree(self.home(corpus, asset) / CHECKPOINTS, ignore_errors=True)
+        return bool(left)
 
     def folder(self, corpus: str, asset: str, version: str) -> Path:
         """Where a version of an artifact is."""
@@ -141,7 +162,7 @@ class Storage:
         folders = [
             path
             for path in home.iterdir()
-            if path.is_dir() and path.name[0] != "." and path.name != LEDGER
+            if path.is_dir() and path.name[0] != "." and path.name not in (LEDGER, CHECKPOINTS)
         ]
         folders.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         return [path.name for path in folders]
@@ -184,13 +205,18 @@ class Storage:
 
     @contextmanager
     def hold(
-        self, corpus: str, asset: str, run_id: str, is_over: lease.IsOver
+        self,
+        corpus: str,
+        asset: str,
+        run_id: str,
+        is_over: lease.IsOver,
+        on_wait: lease.OnWait = lambda run_id: None,
     ) -> Iterator[lease.Lease]:
         """Keeps other processes from making the same artifact; the second one in waits.
 
         What earlier, killed holders left behind is removed first.
         """
-        with lease.hold(self.home(corpus, asset), run_id, is_over) as held:
+        with lease.hold(self.home(corpus, asset), run_id, is_over, on_wait) as held:
             with held.publishing():  # what is there now is no later holder's
                 left = [path for path in held.home.glob(".*") if _LEFT.match(path.name)]
             for path in left:
@@ -300,9 +326,10 @@ class Storage:
         return [(folder / name).stat() for name in _files(folder)]
 
     def remove(self, corpus: str, asset: str, version: str) -> None:
-        """Removes one version; nobody sees it half-removed."""
+        """Removes one version, or the checkpoints below CHECKPOINTS; nobody sees it half-removed."""
         folder = self.folder(corpus, asset, version)
-        shutil.rmtree(folder.rename(folder.parent / f"{_STAGING}removed-{version}"))
+        home = self.home(corpus, asset)
+        shutil.rmtree(folder.rename(home / f"{_STAGING}removed-{folder.name}"))
 
 
 _LEFT = re.compile(r"\.(staging|current|lease\.json)-.*")

@@ -14,6 +14,7 @@ from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tuned_model import BASE_MODEL
+from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.chooser import choose, read_data
 from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
 from ft_assets.stages.training.sft import train
@@ -29,11 +30,17 @@ def build(job: Job, report: Report) -> Outcome:
     prompts that were rehearsed with their answers, if any.
     """
     model = job.section(ModelConfig)
+    report(f"looking for the base model {model.base}")
     base = fetch_base_model(model.base, model.revision)
     dataset = job.inputs["formatted_dataset"]
     data = read_data(dataset, base.folder)
     settings = choose(job.section(TrainingConfig), model.lora, data)
     report(_said(settings.chosen))
+    tools = {
+        **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
+        "base_revision": base.revision,
+    }
+    checkpoints = _checkpoints(job, tools, report)
     started = time.monotonic()
     history = train(
         base,
@@ -43,8 +50,9 @@ def build(job: Job, report: Report) -> Outcome:
         job.output,
         report,
         rehearsals(settings.training.rehearsal or 0.0, data.rows),
+        checkpoints,
     )
-    seconds = time.monotonic() - started
+    seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")
     (job.output / LOSS_HISTORY).write_text(json.dumps(history, indent=1) + "\n")
@@ -65,12 +73,19 @@ def build(job: Job, report: Report) -> Outcome:
         },
         checks=_loss_fell(losses),
         cost={"seconds": round(seconds, 1)},
-        tools={
-            **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
-            "base_revision": base.revision,
-        },
+        tools=tools,
         chosen=settings.chosen,
     )
+
+
+def _checkpoints(job: Job, tools: dict[str, str], report: Report) -> Checkpoints | None:
+    """Where the training goes on from if it was interrupted with the same tools on the same kind of device."""
+    import torch
+
+    if job.checkpoints is None:
+        return None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Checkpoints(job.checkpoints, {**tools, "device": device}, report)
 
 
 def _said(chosen: Settings) -> str:
@@ -102,7 +117,7 @@ def _loss_fell(losses: list[float]) -> dict[str, Verdict]:
 def _publish_json_only(folder: Path) -> None:
     """Removes every file that is not safetensors or text, so that no pickle is ever published."""
     for path in folder.iterdir():
-        if path.suffix not in (".safetensors", ".json", ".jinja", ".txt", ".model"):
+        if path.suffix not in (".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model"):
             path.unlink()
 
 

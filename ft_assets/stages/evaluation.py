@@ -23,6 +23,7 @@ from ft_assets.stages.models.generation import Answer, answers
 from ft_assets.stages.models.loss import mean_loss
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
+from ft_assets.stages.progress import counting
 from ft_assets.stages.questions import Question, read_questions
 from ft_assets.stages.scoring.perplexity import perplexity, text_perplexity
 from ft_assets.stages.scoring.references import exact_match, token_f1
@@ -90,10 +91,9 @@ class _Bench:
         prompts = [each.prompt for each in asked]
 
         def ask(who: str) -> list[Answer]:
-            found = []
-            for each in answers(self.model, self.tokenizer, prompts, max_new_tokens):
-                found.append(each)
-                self._report(f"{who} model: {len(found)} of {len(prompts)} {what}")
+            given = answers(self.model, self.tokenizer, prompts, max_new_tokens)
+            what_of = f"{what} answered by the {who} model"
+            found = list(counting(given, len(prompts), what_of, self._report))
             self.given[who] += found
             return found
 

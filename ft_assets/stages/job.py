@@ -63,8 +63,10 @@ class Job:
     its manifest. `settings` are the settings that the asset reads, by dotted key. `output` is an empty
     folder; the files that the stage leaves there are the artifact. Rows may be reused from `previous`.
     `means` are settings that do not affect the artifact's content. `keep` is the asset's own folder that
-    outlives its versions; the stage creates it if needed. `may_spend` says whether the stage may send
-    requests that cost money.
+    outlives its versions; the stage creates it if needed. `checkpoints` is a folder for what a long
+    stage goes on from after it was interrupted: the next build of the same fingerprint is given the same
+    one, any other an empty one, and it is removed once the artifact is published. `may_spend` says
+    whether the stage may send requests that cost money.
     """
 
     asset: str
@@ -78,6 +80,7 @@ class Job:
     previous: Previous | None = None
     means: Settings = field(default_factory=dict)
     keep: Path = Path()
+    checkpoints: Path | None = None
     may_spend: bool = True
 
     def reusable(self, tools: dict[str, str]) -> Previous | None:
@@ -121,6 +124,8 @@ class Job:
         content["files"] = [CorpusFile(**file) for file in content["files"]]
         for key in ("source", "output", "keep"):
             content[key] = Path(content[key])
+        if content["checkpoints"]:
+            content["checkpoints"] = Path(content["checkpoints"])
         if content["previous"]:
             folder, manifest = content["previous"].values()
             content["previous"] = Previous(Path(folder), Manifest(**manifest))

@@ -666,7 +666,7 @@ def refreshes(tmp_path: Path, nano_model: Path) -> Refreshes:
 
 def test_a_frozen_refresh_whose_run_was_canceled_publishes_nothing(refreshes: Refreshes) -> None:
     with refreshes.refresh("adapter") as frozen:
-        wait_until(lambda: "step 2/" in refreshes.said(), "training begins")
+        wait_until(lambda: "step 1/" in refreshes.said(), "training begins")
         refreshes.freeze(frozen)
         with refreshes.instance() as instance:
             [run] = instance.get_runs()
@@ -693,7 +693,7 @@ def test_a_worker_ends_whose_refresh_is_killed_as_it_starts(refreshes: Refreshes
 MOMENTS = [
     *4 * [("formatted_dataset", "", 5.0)],
     *3 * [("adapter", "", 5.0)],
-    *3 * [("adapter", "step 2/", 3.0)],
+    *3 * [("adapter", "step 1/", 3.0)],
     *2 * [("evaluation", "", 4.0)],
     *2 * [("evaluation", "held-out rows", 3.0)],
     *3 * [("merged_model", "", 4.0)],

@@ -15,9 +15,10 @@ def never(run_id: str) -> bool:
 
 def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
     order = []
+    waited_for: list[str] = []
 
     def second() -> None:
-        with hold(tmp_path, "two", never):
+        with hold(tmp_path, "two", never, waited_for.append):
             order.append("two")
 
     with hold(tmp_path, "one", never):
@@ -27,6 +28,7 @@ def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
         order.append("one")
     waiting.join()
     assert order == ["one", "two"]
+    assert waited_for == ["one"]
     assert holder(tmp_path) is None
 
 

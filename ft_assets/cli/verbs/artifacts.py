@@ -73,9 +73,10 @@ def prune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old versions of artifacts.
+    """Remove old versions of artifacts, and checkpoints of no use.
 
     Keeps the newest versions of each asset, and every version that a kept artifact was made from.
+    A checkpoint is kept if a refresh would go on from it.
     """
     from ft_assets.engine.project import Project
     from ft_assets.engine.prune import prune as prune_corpus
@@ -84,7 +85,13 @@ def prune(
     project = Project.from_environment()
     gone: list[Any] = []
     for corpus in corpora_stored(project, corpora):
-        found = prune_corpus(project.storage, corpus, keep, dry_run=dry_run)
+        found = prune_corpus(
+            project.storage,
+            corpus,
+            keep,
+            dry_run=dry_run,
+            next_fingerprint=project.next_fingerprint,
+        )
         if found is None:
             err.print(f"[yellow]skipping {corpus}:[/] one of its artifacts is being built")
         gone += found or []

@@ -49,7 +49,9 @@ def refresh_until(
 
     gc.freeze()  # the garbage collector need not go through all of Dagster, again and again
     progress = Progress(err if as_json else out, err)
-    project = Project.from_environment(progress.made, on_line=progress.say)
+    project = Project.from_environment(
+        progress.made, on_line=progress.say, on_notice=progress.notice
+    )
     code = refresh_corpora(project, corpora, until, progress, force=force, jobs=jobs)
     if as_json:
         print(json.dumps(progress.lists()))

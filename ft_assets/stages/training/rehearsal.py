@@ -6,7 +6,7 @@ answers. Rows that hold what it would have said anyway keep it from that.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from ft_assets.stages.templates.tokenization import IGNORED
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-REHEARSED = "rehearsed.json"
+REHEARSED = "rehearsed.jsonl"
 MAX_NEW_TOKENS = 48
 """An answer that is longer is cut off and trained without a stop token."""
 
@@ -70,14 +70,16 @@ def rehearse(
 
 
 def write_rehearsed(folder: Path, rehearsed: Sequence[Rehearsed]) -> None:
-    """Writes the prompts and answers into a folder as JSON, if there are any."""
+    """Writes the prompts with their answers into a folder, a line of JSON each, if there are any."""
     if rehearsed:
-        rows = [{"prompt": each.prompt, "answer": each.answer.text} for each in rehearsed]
-        text = json.dumps(rows, indent=1, ensure_ascii=False)
-        (folder / REHEARSED).write_text(f"{text}\n", encoding="utf-8")
+        lines = (json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in rehearsed)
+        (folder / REHEARSED).write_text("".join(lines), encoding="utf-8")
 
 
-def read_rehearsed(folder: Path) -> list[dict[str, str]]:
-    """The prompts and answers that were rehearsed; none if there is no such file."""
+def read_rehearsed(folder: Path) -> list[Rehearsed]:
+    """What `write_rehearsed` wrote; nothing if there is no such file."""
     path = folder / REHEARSED
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    if not path.exists():
+        return []
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [Rehearsed(row["prompt"], Answer(**row["answer"])) for row in rows]

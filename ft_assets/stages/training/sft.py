@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.config import ATTENTION_MODULES, LoraSettings, TrainingConfig
@@ -14,10 +15,19 @@ from ft_assets.stages.job import Report
 from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
+from ft_assets.stages.progress import Throttled
 from ft_assets.stages.templates.tokenization import tokenized_rows
+from ft_assets.stages.training.checkpoints import Checkpoint, Checkpoints
 from ft_assets.stages.training.cpu_loss import cpu_trainer
 from ft_assets.stages.training.held_out import held_out_loss, spread
-from ft_assets.stages.training.rehearsal import Rehearsed, rehearse, write_rehearsed
+from ft_assets.stages.training.rehearsal import (
+    Rehearsed,
+    read_rehearsed,
+    rehearse,
+    write_rehearsed,
+)
+from ft_assets.stages.training.resuming import Interruption, checkpointing, resumable
+from ft_assets.tables import read_batches
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -97,25 +107,37 @@ def train(
     output: Path,
     report: Report,
     rehearsals: int = 0,
+    checkpoints: Checkpoints | None = None,
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
-    So many general prompts are rehearsed beside its rows; they are saved too.
+    So many general prompts are rehearsed beside its rows; they are saved too. Goes on from the last of
+    `checkpoints`, to the same adapter and history as without a break. Ctrl-C is answered at the end of a
+    step, with a checkpoint.
 
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm. Some have
     `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
     Raises StageError if the loss is not a finite number, UserError for unsupported settings.
     """
-    from transformers import PrinterCallback
     from trl import SFTTrainer
 
     _refuse_contamination(settings)
     tokenizer = tokenizer_of(dataset / "tokenizer")
+    report(f"loading the base model {base.base}")
     model = load_model(base.folder, precision_of(settings.precision))
     _pad_token(tokenizer, model)
-    rehearsed = rehearse(model, tokenizer, rehearsals, settings.seed, report)
+    last = checkpoints.last() if checkpoints else None
+    rehearsed = (
+        read_rehearsed(last.folder)
+        if last
+        else rehearse(model, tokenizer, rehearsals, settings.seed, report)
+    )
+    kind = SFTTrainer if model.device.type == "cuda" else cpu_trainer()
+    if checkpoints:
+        kind = resumable(kind, checkpoints, lambda folder: write_rehearsed(folder, rehearsed))
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
-        trainer = (SFTTrainer if model.device.type == "cuda" else cpu_trainer())(
+        report(f"tokenizing {_rows(dataset / 'train.parquet'):,} rows")
+        trainer = kind(
             model=model,
             args=training_arguments(settings, Path(scratch)),
             train_dataset=load_dataset(
@@ -124,11 +146,10 @@ def train(
             processing_class=tokenizer,
             peft_config=_checked_lora(model, lora),
         )
-        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_progress(report))
         if rows := spread(tokenized_rows(dataset / "eval.parquet", tokenizer)):
             trainer.add_callback(held_out_loss(rows, report))
-        trainer.train()
+        _run(trainer, checkpoints, last, report)
     history = _history(trainer.state.log_history)
     losses = [entry["loss"] for entry in history if "loss" in entry]
     if not losses or not all(map(math.isfinite, losses)):
@@ -140,6 +161,37 @@ def train(
     tokenizer.save_pretrained(output)
     write_rehearsed(output, rehearsed)
     return history
+
+
+def _rows(path: Path) -> int:
+    return sum(len(batch) for batch in read_batches(path, ["kind"]))
+
+
+def _run(
+    trainer: Any, checkpoints: Checkpoints | None, last: Checkpoint | None, report: Report
+) -> None:
+    """Trains from the beginning or from the last checkpoint.
+
+    Raises KeyboardInterrupt at the end of the step in which the training was interrupted.
+    """
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    if checkpoints is None:
+        trainer.train()
+        return
+    with Interruption() as interruption:
+        trainer.add_callback(checkpointing(checkpoints, interruption))
+        try:
+            trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
+        except UnpicklingError as error:
+            raise StageError(
+                f"{last and last.folder}: the checkpoint was changed since it was written, so that it would "
+                "run code; it was not run: remove this folder and refresh again"
+            ) from error
+    if interruption.asked and trainer.state.global_step < trainer.state.max_steps:
+        report(f"interrupted after step {trainer.state.global_step}/{trainer.state.max_steps}")
+        raise KeyboardInterrupt
 
 
 def _refuse_contamination(settings: TrainingConfig) -> None:
@@ -190,22 +242,38 @@ def _history(log: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def _progress(report: Report) -> Any:
-    """A trainer callback that reports each step's loss, speed and remaining time."""
+    """A trainer callback that reports the loss, the speed and the remaining time, every few seconds."""
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.started = time.monotonic()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "loss" not in (logs or {}):
-                return
-            spent = time.monotonic() - self.started
-            left = spent / state.global_step * (state.max_steps - state.global_step)
-            tokens = logs.get("num_tokens", 0) / spent
+            self.began = time.monotonic()
+            self.done_before = state.global_step
+            self.say = Throttled(report)
             report(
-                f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}  "
-                f"{tokens:.0f} tokens/s  {left:.0f} s left"
+                f"resumed at step {state.global_step} of {state.max_steps}"
+                if state.global_step
+                else f"training: {state.max_steps} steps of {_rows_in_a_step(args)} rows"
             )
 
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            for name, said in (("loss", "loss"), ("eval_loss", "eval loss")):
+                if name in (logs or {}):
+                    ends = state.global_step in (self.done_before + 1, state.max_steps)
+                    line = f"step {state.global_step}/{state.max_steps}  {said} {float(logs[name]):.4f}"
+                    self.say(line + self._speed(state, logs), always=ends or name == "eval_loss")
+
+        def _speed(self, state: Any, logs: Any) -> str:
+            """How fast this process is, and what that makes of the steps that are left."""
+            done = state.global_step - self.done_before
+            if "num_tokens" not in logs or not done:
+                return ""
+            spent = time.monotonic() - self.began
+            left = spent / done * (state.max_steps - state.global_step)
+            return f"  {logs['num_tokens'] / spent:.0f} tokens/s  {left:.0f} s left"
+
     return Progress()
+
+
+def _rows_in_a_step(arguments: "SFTConfig") -> int:
+    return int(arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps)

@@ -77,4 +77,4 @@ def test_what_was_rehearsed_can_be_read(model: Any, nano_model: Path, tmp_path: 
     assert read_rehearsed(tmp_path) == []
     found = _rehearse(model, tokenizer_of(nano_model), 2)
     write_rehearsed(tmp_path, found)
-    assert [row["prompt"] for row in read_rehearsed(tmp_path)] == [each.prompt for each in found]
+    assert read_rehearsed(tmp_path) == found
