@@ -8,13 +8,14 @@ import json
 import time
 from pathlib import Path
 
-from ft_assets.config import ModelConfig, TrainingConfig
+from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
 from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
-from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.memory import training_memory
+from ft_assets.stages.training.preflight import checked_base
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import read_table, write_table
 
@@ -25,20 +26,21 @@ LOSS_HISTORY = "loss_history.json"
 
 def build(job: Job, report: Report) -> Outcome:
     """Builds `adapter`: the PEFT adapter, its tokenizer, `loss_history` and `base_model.json`."""
-    model = job.section(ModelConfig)
-    base = fetch_base_model(model.base, model.revision)
+    model, training = job.section(ModelConfig), job.section(TrainingConfig)
     dataset = job.inputs["formatted_dataset"]
-    settings = choose(job.section(TrainingConfig), model.lora, read_data(dataset, base.folder))
+    base = checked_base(model, training, job.section(ExportConfig).gguf, dataset, report)
+    settings = choose(training, model.lora, read_data(dataset, base.folder))
     report(_said(settings.chosen))
     started = time.monotonic()
-    history = train(
-        base,
-        dataset,
-        settings.lora,
-        settings.training,
-        job.output,
-        report,
-    )
+    with training_memory(settings.training):
+        history = train(
+            base,
+            dataset,
+            settings.lora,
+            settings.training,
+            job.output,
+            report,
+        )
     seconds = time.monotonic() - started
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")

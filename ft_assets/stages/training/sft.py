@@ -14,6 +14,8 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training.cpu_loss import cpu_trainer
+from ft_assets.stages.training.longest_batch import longest_batch
+from ft_assets.stages.training.packing_probe import check_packing
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,9 +92,10 @@ def train(
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
-    _refuse_contamination(settings)
     tokenizer = tokenizer_of(dataset / "tokenizer")
     model = load_model(base.folder, precision_of(settings.precision))
+    if settings.packing:
+        check_packing(model, tokenized_rows(dataset / "train.parquet", tokenizer))
     _pad_token(tokenizer, model)
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
         trainer = (SFTTrainer if model.device.type == "cuda" else cpu_trainer())(
@@ -103,6 +106,7 @@ def train(
             peft_config=_checked_lora(model, lora),
         )
         trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(longest_batch(trainer, report))
         trainer.add_callback(_progress(report))
         trainer.train()
     history = [_entry(entry) for entry in trainer.state.log_history if "loss" in entry]
@@ -114,20 +118,6 @@ def train(
     trainer.model.save_pretrained(output, safe_serialization=True)
     tokenizer.save_pretrained(output)
     return history
-
-
-def _refuse_contamination(settings: TrainingConfig) -> None:
-    """Raises UserError for packing on a GPU, because packed rows would attend to each other.
-
-    On a GPU only variable-length attention kernels keep them apart; on a CPU the mask does.
-    """
-    import torch
-
-    if settings.packing and torch.cuda.is_available():
-        raise UserError(
-            "training.packing: on a GPU packed rows attend to each other without FlashAttention, "
-            "which is not supported yet: set it to false"
-        )
 
 
 def _checked_lora(model: "PreTrainedModel", lora: LoraSettings) -> "LoraConfig":
