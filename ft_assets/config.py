@@ -13,7 +13,15 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from ft_assets.manifest import Settings, SettingValue
@@ -335,16 +343,37 @@ class AugmentConfig(Section):
     case_variations: int = setting(0, "corpus", "shapes", ge=0, le=2)
 
 
+_LOWEST_RATE, _HIGHEST_RATE = 1e-7, 0.02
+
+
+def _rate(value: float | None, info: ValidationInfo) -> float | None:
+    """Refuses a learning rate with which Adam or Adafactor learns nothing or ruins the model."""
+    optim = info.data.get("optim")
+    if value is None or optim == "sgd" or _LOWEST_RATE <= value <= _HIGHEST_RATE:
+        return value
+    effect = "ruins the model" if value > _HIGHEST_RATE else "teaches nothing"
+    raise ValueError(
+        f"with {optim} it {effect}: usual for LoRA is 1e-5 to 1e-3, allowed {_LOWEST_RATE:g} to "
+        f"{_HIGHEST_RATE:g}; null chooses one"
+    )
+
+
 class TrainingConfig(Section):
     """The training run, with the keys of TRL's `SFTConfig`; `precision` replaces its dtype flags.
 
     `num_train_epochs`, `learning_rate`, `per_device_train_batch_size`, `packing` and `rehearsal` are chosen
     from model and data if they are null. `rehearsal` is the share of the rows that are general prompts with
-    the base model's own answers, against forgetting; there are 74 such prompts.
+    the base model's own answers, against forgetting; there are 74 such prompts. A `learning_rate` above 0.02
+    is for `optim: sgd` alone.
     """
 
     num_train_epochs: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1000.0)
-    learning_rate: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1.0)
+    optim: Literal["adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = setting(
+        "adamw_torch", "corpus", "shapes"
+    )
+    learning_rate: Annotated[float | None, AfterValidator(_rate)] = setting(
+        None, "corpus", "shapes", gt=0.0, le=1.0
+    )
     per_device_train_batch_size: int | None = setting(None, "corpus", "shapes", ge=1, le=4096)
     gradient_accumulation_steps: int = setting(1, "corpus", "shapes", ge=1, le=4096)
     max_length: int = setting(1024, "corpus", "shapes", ge=8, le=1_000_000)
@@ -352,9 +381,6 @@ class TrainingConfig(Section):
     rehearsal: float | None = setting(None, "corpus", "shapes", ge=0.0, le=0.5)
     gradient_checkpointing: bool = setting(False, "corpus", "shapes")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "corpus", "shapes")
-    optim: Literal["adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = setting(
-        "adamw_torch", "corpus", "shapes"
-    )
     lr_scheduler_type: Literal[
         "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
     ] = setting("cosine", "corpus", "shapes")
@@ -369,11 +395,12 @@ class EvaluationConfig(Section):
 
 
 class ExportConfig(Section):
-    """The GGUF files to build."""
+    """The GGUF files to build.
 
-    gguf: list[Literal["f16", "Q8_0", "Q4_K_M"]] = setting(
-        ["f16", "Q4_K_M"], "corpus", "shapes", min_length=1
-    )
+    An empty list builds none: a base model that llama.cpp cannot convert is trained only then.
+    """
+
+    gguf: list[Literal["f16", "Q8_0", "Q4_K_M"]] = setting(["f16", "Q4_K_M"], "corpus", "shapes")
 
 
 class ComputeConfig(Section):

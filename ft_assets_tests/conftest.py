@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -247,6 +248,10 @@ def own_cache(folder: Path) -> Path:
         shared.mkdir(parents=True, exist_ok=True)
         (folder / "ft-assets").mkdir(parents=True, exist_ok=True)
         (folder / "ft-assets" / room).symlink_to(shared.resolve())
+    if (
+        kept := cache_folder() / "conversions"
+    ).is_dir():  # those of tiny models are not left behind
+        shutil.copytree(kept, folder / "ft-assets" / "conversions")
     return folder
 
 

@@ -66,7 +66,16 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("model: {max_length: 8}", 1, "model.max_length", "it belongs at training.max_length"),
         ("seed: 3", 1, "seed", "it belongs at data.seed or training.seed"),
         ("qa: {lora_aplha: 3}", 1, "qa.lora_aplha", "allowed are enabled, model, "),
-        ("export: {gguf: []}", 1, "export.gguf", "give at least one"),
+        ("qa: {kinds: []}", 1, "qa.kinds", "give at least one"),
+        (
+            "training:\n  seed: 1\n  learning_rate: 1",
+            3,
+            "training.learning_rate",
+            "ruins the model",
+        ),
+        ("training: {learning_rate: 0.2}", 1, "training.learning_rate", "usual for LoRA is 1e-5"),
+        ("training: {learning_rate: 2}", 1, "training.learning_rate", "less than or equal to 1"),
+        ("training: {learning_rate: 1e-9}", 1, "training.learning_rate", "teaches nothing"),
     ],
 )
 def test_a_mistake_is_named_with_line_key_and_what_is_allowed(
@@ -246,7 +255,7 @@ def test_a_settings_file_that_is_not_a_regular_file(tmp_path: Path) -> None:
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     errors = _errors(
         tmp_path,
-        "model: {lora: {r: 999}}\ndata:\n  template: x\n  seed: -1\nexport: {gguf: []}\nextra: 1\n",
+        "model: {lora: {r: 999}}\ndata:\n  template: x\n  seed: -1\nqa: {kinds: []}\nextra: 1\n",
     )
     assert [int(error.split(":")[1]) for error in errors] == [1, 3, 4, 5, 6]
 

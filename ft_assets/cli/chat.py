@@ -77,6 +77,8 @@ class Chat:
         project.storage.require_whole(manifest)
         folder = project.storage.folder(corpus, "gguf", manifest.version)
         files = [folder / name for name in manifest.files if name.endswith(".gguf")]
+        if not files:
+            raise UserError(f"{corpus} has no GGUF file: export.gguf is empty")
         self.talks: dict[str, Talk] = {}
         if compare:
             self.talks["base"] = Talk(open_gguf(_base_gguf(project, corpus), context=0))

@@ -36,6 +36,9 @@ READS: dict[str, tuple[str, ...]] = {
 }
 """The settings that an asset reads, by dotted key. A section stands for all below it, so a setting that
 is added there is read too; a minus takes out what the asset does not read of it."""
+LOOKS_AT: dict[str, tuple[str, ...]] = {"adapter": ("export.gguf",)}
+"""The settings that an asset looks at to refuse work that would be in vain. What it makes does not depend
+on them, so they are in no fingerprint."""
 
 
 def keys_read(asset: str, config: FineTuneConfig) -> tuple[str, ...]:
@@ -173,9 +176,10 @@ def settings_read(folder: DataFolder, corpus: str, asset: str, config: FineTuneC
 
 
 def means_of(asset: str, config: FineTuneConfig) -> Settings:
-    """The settings by whose means an asset is made, by dotted key."""
+    """The settings by whose means an asset is made, and those that it looks at, by dotted key."""
     read = _below(READS[asset], config)
-    return {key: value for key, value in read.items() if roles()[key] == "means"}
+    means = {key: value for key, value in read.items() if roles()[key] == "means"}
+    return means | _below(LOOKS_AT.get(asset, ()), config)
 
 
 def is_read(key: str, keys: tuple[str, ...]) -> bool:

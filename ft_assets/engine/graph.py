@@ -58,7 +58,7 @@ GRAPH: dict[str, Node] = {
         "3",
         "GGUF files, a Modelfile and the model card.",
         heavy=True,
-        extras=("train", "gguf"),  # llama.cpp's converter needs torch
+        extras=("train",),  # llama.cpp's converter needs torch
     ),
 }
 """The made assets, each after its inputs."""

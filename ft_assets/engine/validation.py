@@ -1,6 +1,7 @@
 """What `validate` looks at first: everything that would stop a run. `glance.py` then reads the files."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ from ft_assets.config import FineTuneConfig, QAConfig
 from ft_assets.engine.asset_settings import qa_judge_prompt, qa_prompt, template_text
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.settings_files import Problem, SettingsError, locate
-from ft_assets.errors import UserError
+from ft_assets.errors import StageError, UserError
+from ft_assets.extras import missing
 from ft_assets.names import QUESTIONS_FILE, REVIEW_FILE, TEMPLATE_SUFFIX
+from ft_assets.stages.export.convertible import can_be_checked, check_convertible
 from ft_assets.stages.loaders.ocr import check_installed
-from ft_assets.stages.models.base_model import find_base_model
+from ft_assets.stages.models.base_model import find_base_model, model_on_disk
 from ft_assets.stages.qa.money import price_of
 from ft_assets.stages.qa.prompt import render_prompt
 from ft_assets.stages.qa.review import read_reviews
 from ft_assets.stages.questions import QuestionsError, read_questions
+from ft_assets.stages.training.base_checks import check_modules, check_template_tokens, config_of
 
 _Probe = tuple[str | None, Callable[[], Any]]
 """The key that a problem belongs to, None for a file's own, and what raises UserError for it."""
@@ -35,7 +39,8 @@ def problems(folder: DataFolder, corpus: str) -> list[Problem]:
             found += [Problem(error.path, line, None, said) for line, said in error.mistakes]
         except UserError as error:
             if key:
-                found.append(Problem(*locate(folder.data, corpus, key), key, str(error)))
+                said = str(error).removeprefix(f"{key}: ")
+                found.append(Problem(*locate(folder.data, corpus, key), key, said))
             else:
                 found.append(_placed(error))
     if not folder.files(corpus):
@@ -54,6 +59,30 @@ def _probes(folder: DataFolder, corpus: str, config: FineTuneConfig) -> Iterator
         yield "data.template", lambda: template_text(folder, corpus, config)
     if config.data.loaders.ocr:
         yield "data.loaders.ocr", check_installed
+    if base := _base_on_disk(config):
+        yield from _base_probes(base, config)
+
+
+def _base_on_disk(config: FineTuneConfig) -> Path | None:
+    with suppress(UserError, StageError):  # `model.base` has a probe of its own
+        find_base_model(config.model.base)
+        return model_on_disk(config.model.base, config.model.revision)
+    return None
+
+
+def _base_probes(base: Path, config: FineTuneConfig) -> Iterator[_Probe]:
+    """What is known of a base model that is on this disk before it is trained."""
+    lora = config.model.lora
+    yield "model.base", lambda: check_template_tokens(base)
+    if isinstance(lora.target_modules, list) and not missing("train"):
+        yield "model.lora.target_modules", lambda: check_modules(config_of(base), lora)
+    if config.export.gguf and can_be_checked():
+        yield "export.gguf", lambda: _convertible(base)
+
+
+def _convertible(base: Path) -> None:
+    with suppress(StageError):  # of this machine, not of the corpus: a build says it
+        check_convertible(base, lambda line: None)
 
 
 def _qa_probes(folder: DataFolder, corpus: str, config: FineTuneConfig) -> Iterator[_Probe]:

@@ -8,14 +8,15 @@ import json
 import time
 from pathlib import Path
 
-from ft_assets.config import ModelConfig, TrainingConfig
+from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
 from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
-from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.memory import training_memory
+from ft_assets.stages.training.preflight import checked_base
 from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import read_table, write_table
@@ -29,12 +30,12 @@ def build(job: Job, report: Report) -> Outcome:
     """Builds `adapter`: the PEFT adapter, its tokenizer, `loss_history`, `base_model.json`, and the general
     prompts that were rehearsed with their answers, if any.
     """
-    model = job.section(ModelConfig)
-    report(f"looking for the base model {model.base}")
-    base = fetch_base_model(model.base, model.revision)
+    model, training = job.section(ModelConfig), job.section(TrainingConfig)
     dataset = job.inputs["formatted_dataset"]
+    report(f"looking for the base model {model.base}")
+    base = checked_base(model, training, job.section(ExportConfig).gguf, dataset, report)
     data = read_data(dataset, base.folder)
-    settings = choose(job.section(TrainingConfig), model.lora, data)
+    settings = choose(training, model.lora, data)
     report(_said(settings.chosen))
     tools = {
         **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
@@ -42,16 +43,17 @@ def build(job: Job, report: Report) -> Outcome:
     }
     checkpoints = _checkpoints(job, tools, report)
     started = time.monotonic()
-    history = train(
-        base,
-        dataset,
-        settings.lora,
-        settings.training,
-        job.output,
-        report,
-        rehearsals(settings.training.rehearsal or 0.0, data.rows),
-        checkpoints,
-    )
+    with training_memory(settings.training):
+        history = train(
+            base,
+            dataset,
+            settings.lora,
+            settings.training,
+            job.output,
+            report,
+            rehearsals(settings.training.rehearsal or 0.0, data.rows),
+            checkpoints,
+        )
     seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")

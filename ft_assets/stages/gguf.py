@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ft_assets.config import ExportConfig
+from ft_assets.extras import require
 from ft_assets.stages.export.llama_cpp import (
     ask,
     convert,
@@ -40,7 +41,13 @@ def check_gguf(path: Path, merged: Path) -> tuple[bool, str]:
 def export_model(
     merged: Path, output: Path, name: str, kinds: list[str], report: Report
 ) -> list[Path]:
-    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M); returns their paths."""
+    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M); returns their paths.
+
+    Raises UserError if the extra that they need is not installed.
+    """
+    if not kinds:
+        return []
+    require("gguf", "export.gguf")
     f16 = output / f"{name}-f16.gguf"
     convert(merged, f16, report)
     files = []
@@ -55,7 +62,7 @@ def export_model(
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Builds `gguf`: the files, a `Modelfile` for Ollama and `MODEL_CARD.md`."""
+    """Builds `gguf`: the files, a `Modelfile` for Ollama and `MODEL_CARD.md`; without kinds only the card."""
     merged = job.inputs["merged_model"]
     files = export_model(
         merged, job.output, job.corpus, list(job.section(ExportConfig).gguf), report
@@ -63,15 +70,16 @@ def build(job: Job, report: Report) -> Outcome:
     verdicts = [check_gguf(path, merged) for path in files]
     for _, message in verdicts:
         report(message)
-    smallest = min(files, key=lambda path: path.stat().st_size)
-    tokenizer = tokenizer_of(merged)
-    (job.output / "Modelfile").write_text(modelfile(tokenizer, smallest.name))
+    if files:
+        smallest = min(files, key=lambda path: path.stat().st_size)
+        (job.output / "Modelfile").write_text(modelfile(tokenizer_of(merged), smallest.name))
     metrics = json.loads((job.inputs["evaluation"] / "metrics.json").read_text())
     (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, files))
     return Outcome(
         counts={f"{path.stem.rpartition('-')[2]}_megabytes": megabytes(path) for path in files},
         checks=ANSWERS.verdict(
-            all(passed for passed, _ in verdicts), "; ".join(message for _, message in verdicts)
+            all(passed for passed, _ in verdicts),
+            "; ".join(message for _, message in verdicts) or "export.gguf is empty: no files",
         ),
-        tools=versions("llama-cpp-python"),
+        tools=versions("llama-cpp-python") if files else {},
     )

@@ -62,11 +62,12 @@ class Job:
     `inputs` maps each direct upstream asset to its folder, `manifests` each direct or indirect one to
     its manifest. `settings` are the settings that the asset reads, by dotted key. `output` is an empty
     folder; the files that the stage leaves there are the artifact. Rows may be reused from `previous`.
-    `means` are settings that do not affect the artifact's content. `keep` is the asset's own folder that
-    outlives its versions; the stage creates it if needed. `checkpoints` is a folder for what a long
-    stage goes on from after it was interrupted: the next build of the same fingerprint is given the same
-    one, any other an empty one, and it is removed once the artifact is published. `may_spend` says
-    whether the stage may send requests that cost money.
+    `means` are settings that do not affect the artifact's content: those by whose means it is made, and
+    those that only tell whether to make it. `keep` is the asset's own folder that outlives its versions;
+    the stage creates it if needed. `checkpoints` is a folder for what a long stage goes on from after it
+    was interrupted: the next build of the same fingerprint is given the same one, any other an empty one,
+    and it is removed once the artifact is published. `may_spend` says whether the stage may send requests
+    that cost money.
     """
 
     asset: str

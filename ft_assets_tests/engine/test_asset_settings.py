@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ft_assets
-from ft_assets.config import FineTuneConfig, LoaderSettings, TrainingConfig
+from ft_assets.config import ExportConfig, FineTuneConfig, LoaderSettings, TrainingConfig
 from ft_assets.engine.asset_settings import shaping
 from ft_assets.engine.freshness import fingerprint
 from ft_assets.engine.graph import GRAPH
@@ -119,6 +119,17 @@ def test_a_stage_gets_what_its_asset_reads_and_no_more(corpus: Corpus) -> None:
     assert job.section(LoaderSettings).max_seconds == 7
     with pytest.raises(AttributeError):
         _ = job.section(TrainingConfig).seed
+
+
+def test_gguf_files_can_be_asked_for_later_without_training_again(built: Corpus) -> None:
+    """The adapter's stage knows of them, to refuse a base that cannot become one."""
+    project, owners = built.project, built.project.data / "finetune.yaml"
+    before = json.loads(owners.read_text())
+    for kinds in ([], ["Q8_0"]):
+        owners.write_text(json.dumps({**before, "export": {"gguf": kinds}}))
+        assert project.job("ferry", "adapter").section(ExportConfig).gguf == kinds
+        stale = {asset for asset, state in project.status("ferry").items() if state.own}
+        assert stale == {"gguf"}
 
 
 def test_a_section_is_the_one_that_the_settings_hold(corpus: Corpus) -> None:

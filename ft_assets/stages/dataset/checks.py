@@ -17,6 +17,8 @@ from ft_assets.stages.job import Check, Job
 from ft_assets.stages.words import counted
 from ft_assets.tables import read_batches, values
 
+ENOUGH_TO_TRAIN = 10
+"""Training rows below which there is a warning; a training service takes no fewer."""
 _HELD_OUT_NAMED = 5
 """Held-out documents that a verdict names."""
 
@@ -29,6 +31,9 @@ FEW_DUPLICATES = Check("few_duplicates", "Few rows are near-duplicates of anothe
 EVAL_IS_APART = Check("eval_is_apart", "Few eval rows leak into training rows.")
 QUESTIONS_ARE_APART = Check(
     "questions_are_apart", "No training row asks one of the closed-book questions.", blocking=False
+)
+ROWS_ARE_ENOUGH = Check(
+    "rows_are_enough", f"There are at least {ENOUGH_TO_TRAIN} training rows.", blocking=False
 )
 EVAL_IS_LARGE_ENOUGH = Check(
     "eval_is_large_enough",
@@ -49,6 +54,7 @@ CHECKS = (
     FEW_DUPLICATES,
     EVAL_IS_APART,
     QUESTIONS_ARE_APART,
+    ROWS_ARE_ENOUGH,
     EVAL_IS_LARGE_ENOUGH,
     ROWS_FIT,
     ROWS_END_WITH_STOP,
@@ -75,6 +81,7 @@ def dataset_checks(
         **_few_duplicates(origins, left_out, gates.duplicate_rows),
         **_eval_is_apart(decisions, left_out, gates.eval_overlap),
         **_questions_are_apart(left_out),
+        **_rows_are_enough(writer),
         **_eval_is_large_enough(job, writer, held_out),
         **_rows_fit(writer, gates.cut_tokens),
         **_rows_end_with_stop(writer),
@@ -157,6 +164,14 @@ def _questions_are_apart(left_out: LeftOut) -> Verdicts:
     found, named = left_out.count("questions"), left_out.named("questions")
     message = f"{found:,} rows ask a question from questions.jsonl and were left out{named}"
     return QUESTIONS_ARE_APART.verdict(not found, message, found=found)
+
+
+def _rows_are_enough(writer: DatasetWriter) -> Verdicts:
+    rows = writer.counts["train_rows"]
+    message = counted(rows, "training row")
+    if rows < ENOUGH_TO_TRAIN:
+        message += ", too few to learn more than their wording: 50 to 100 are a usual beginning"
+    return ROWS_ARE_ENOUGH.verdict(rows >= ENOUGH_TO_TRAIN, message)
 
 
 def _eval_is_large_enough(job: Job, writer: DatasetWriter, held_out: HeldOut) -> Verdicts:

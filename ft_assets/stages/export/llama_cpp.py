@@ -1,22 +1,27 @@
 """llama.cpp: converts, quantises, opens and queries GGUF files."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.children import environment, launched, run
-from ft_assets.errors import StageError
+from ft_assets.errors import StageError, UserError
 from ft_assets.extras import require
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
 from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
+from ft_assets.stages.templates.conversations import CannotRenderError
 from ft_assets.stages.templates.markers import Escape, escape_for, rendered_probes
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
 if TYPE_CHECKING:
+    import subprocess
+
     from llama_cpp import Llama
 
 
@@ -28,18 +33,38 @@ def megabytes(path: Path) -> float:
 def convert(model: Path, target: Path, report: Report) -> None:
     """Converts a Hugging Face folder to an f16 GGUF file with llama.cpp's own converter.
 
-    Raises StageError with the end of the converter's output.
+    Raises StageError with the converter's reason if it cannot.
     """
+    done = run_converter(model, target, "--outtype", "f16")
+    if done.returncode:
+        raise StageError(f"{CANNOT} ({reason_of(done.stderr)}): {ADVICE}")
+    report(f"{target.name}: {megabytes(target):.0f} MB")
+
+
+CANNOT = "llama.cpp cannot convert the model to GGUF"
+ADVICE = "set export.gguf to [] to train without GGUF files, or choose another model.base"
+
+
+def run_converter(model: Path, target: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Runs llama.cpp's converter on a Hugging Face folder; its log is in the standard error."""
     script = llama_cpp_folder() / "convert_hf_to_gguf.py"
     # -B: bytecode files beside the converter would break its seal, which lists every file.
-    command = [sys.executable, "-B", "-P", str(script), str(model.absolute()), "--outtype", "f16"]
+    command = [sys.executable, "-B", "-P", str(script), str(model.absolute()), *options]
     command += ["--outfile", str(target.absolute())]
     # The converter imports modules from its own folder, which -P removes from the path.
     folders = os.pathsep.join([str(script.parent), environment("converter")["PYTHONPATH"]])
-    done = run("converter", launched("converter", command), PYTHONPATH=folders.strip(os.pathsep))
-    if done.returncode:
-        raise StageError(f"llama.cpp could not convert the model:\n{done.stderr[-2000:]}")
-    report(f"{target.name}: {megabytes(target):.0f} MB")
+    return run("converter", launched("converter", command), PYTHONPATH=folders.strip(os.pathsep))
+
+
+_LOG = re.compile(r"(INFO|WARNING|ERROR|CRITICAL):[\w.-]+:")
+_BARE = re.compile(r"[\w.]+Error")
+
+
+def reason_of(log: str) -> str:
+    """Why the converter failed, in one line: the end of its log, and the line of code of a bare assertion."""
+    lines = [line.strip() for line in log.splitlines() if line.strip(" ^~")]
+    last = _LOG.sub("", lines[-1]).strip() if lines else "no message"
+    return f"{last} at: {lines[-2]}" if _BARE.fullmatch(last) and len(lines) > 1 else last
 
 
 def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
@@ -142,20 +167,42 @@ def token_parity(model: "Llama", merged: Path) -> tuple[bool, str]:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
     tokenizer = tokenizer_of(merged)
-    messages: list[Any] = [
-        {"role": "user", "content": "Où est le café? 東京 🙂  two  spaces\nand a line"},
-        {"role": "assistant", "content": "À gauche."},
-        {"role": "user", "content": "Merci."},
-    ]
-    ours = PromptTemplateManager(tokenizer).prompt(messages)
+    ours = PromptTemplateManager(tokenizer).prompt(_PROBE)
     formatter = Jinja2ChatFormatter(
         template=model.metadata["tokenizer.chat_template"],
         eos_token=tokenizer.eos_token or "",
         bos_token=tokenizer.bos_token or "",
     )
-    theirs = formatter(messages=messages).prompt
+    return _equal_ids(model, tokenizer, ours, formatter(messages=_PROBE).prompt)
+
+
+def vocabulary_parity(model: "Llama", folder: Path) -> tuple[bool, str]:
+    """Whether a text has the same token ids in Hugging Face and in llama.cpp, with a message.
+
+    Unlike `token_parity` it compares no templates: a base model may have none, or one that is replaced.
+    """
+    tokenizer = light_tokenizer_of(folder)
+    text = "\n".join(message["content"] for message in _PROBE)
+    with suppress(CannotRenderError, UserError):
+        text = PromptTemplateManager(tokenizer).prompt(_PROBE)
+    return _equal_ids(model, tokenizer, text, text)
+
+
+_PROBE: list[Any] = [
+    {"role": "user", "content": "Où est le café? 東京 🙂  two  spaces\nand a line"},
+    {"role": "assistant", "content": "À gauche."},
+    {"role": "user", "content": "Merci."},
+]
+
+
+def _equal_ids(model: "Llama", tokenizer: Any, ours: str, theirs: str) -> tuple[bool, str]:
     ids = tokenizer(ours, add_special_tokens=False)["input_ids"]
     llama_ids = model.tokenize(theirs.encode(), add_bos=False, special=True)
     if ids == llama_ids:
         return True, f"{len(ids)} token ids are equal in Hugging Face and llama.cpp"
-    return False, f"token ids differ: Hugging Face {ids}, llama.cpp {llama_ids}"
+    same = next(
+        (at for at, pair in enumerate(zip(ids, llama_ids, strict=False)) if pair[0] != pair[1]),
+        min(len(ids), len(llama_ids)),
+    )
+    ours, theirs = (", ".join(map(str, each[same : same + 8])) for each in (ids, llama_ids))
+    return False, f"token ids differ after {same}: Hugging Face {ours}; llama.cpp {theirs}"

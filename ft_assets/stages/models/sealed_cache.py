@@ -7,7 +7,7 @@ from ft_assets.stages.models.base_model import package_models
 from ft_assets.stages.models.pinned_packages import PINS, cache_folder, origin_of, package_folder
 from ft_assets.stages.models.sealed import SEAL, Origin, damage, remove
 
-ROOMS = ("packages", "models", "tokenizers", "languages")
+ROOMS = ("packages", "models", "tokenizers", "conversions", "languages")
 
 
 def cached() -> Iterator[tuple[Path, str | None]]:

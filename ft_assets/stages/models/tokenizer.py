@@ -45,5 +45,8 @@ def _load_tokenizer(folder: Path, state: tuple[Any, ...]) -> "PreTrainedTokenize
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: its tokenizer cannot be loaded ({error})") from error
     if tokenizer.eos_token is None:
-        raise UserError(f"{folder}: its tokenizer has no end-of-sequence token to stop at")
+        raise UserError(
+            f"{folder}: its tokenizer has no end-of-sequence token to stop at: set eos_token in its "
+            "tokenizer_config.json"
+        )
     return tokenizer

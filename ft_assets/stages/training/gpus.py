@@ -1,0 +1,36 @@
+"""The GPU that trains: one, and what it can compute."""
+
+import os
+
+from ft_assets.stages.job import Report
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def use_one_gpu(report: Report) -> None:
+    """Hides all GPUs but the first, and says so; call it before anything uses a GPU.
+
+    With several, transformers would split each batch among them in a way that TRL refuses.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < 2:
+        return
+    named = [each.strip() for each in os.environ.get(_VISIBLE, "").split(",")]
+    first = named[0] or "0"
+    os.environ[_VISIBLE] = first
+    report(f"{count} GPUs are visible, one is used: {first} ({_VISIBLE} chooses another)")
+
+
+def say_emulation(precision: str, report: Report) -> None:
+    """Says that the GPU only emulates the precision that is set."""
+    import torch
+
+    if precision != "bf16" or not torch.cuda.is_available():
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        report(
+            f"training.precision bf16: {torch.cuda.get_device_name()} only emulates it, which is slow: auto "
+            "would take fp16"
+        )

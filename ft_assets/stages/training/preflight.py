@@ -1,0 +1,41 @@
+"""What is checked before a base model is trained, so that nothing is paid for that ends in an error.
+
+First what its small files tell, before weights are downloaded. The packed pair (`packing_probe.py`) and the
+longest batch (`longest_batch.py`) need the loaded model: `sft.py` calls them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ft_assets.config import ModelConfig, TrainingConfig
+from ft_assets.stages.export.convertible import check_convertible
+from ft_assets.stages.job import Report
+from ft_assets.stages.models.base_model import BaseModel, fetch_base_model, is_hub_id
+from ft_assets.stages.training.base_checks import (
+    check_context,
+    check_modules,
+    check_vocabulary,
+    config_of,
+)
+from ft_assets.stages.training.chooser import read_data
+from ft_assets.stages.training.gpus import say_emulation, use_one_gpu
+
+
+def checked_base(
+    model: ModelConfig, training: TrainingConfig, gguf: Sequence[str], dataset: Path, report: Report
+) -> BaseModel:
+    """The base model, fetched once it is known that it can be trained and become the `gguf` files.
+
+    Raises UserError with what to change if it cannot.
+    """
+    use_one_gpu(report)
+    say_emulation(training.precision, report)
+    is_far = is_hub_id(model.base)
+    base = fetch_base_model(model.base, model.revision, weights=not is_far)
+    config = config_of(base.folder)
+    check_modules(config, model.lora)
+    check_vocabulary(config, dataset)
+    check_context(config, read_data(dataset, base.folder).longest)
+    if gguf:
+        check_convertible(base.folder, report)
+    return fetch_base_model(model.base, base.revision) if is_far else base
