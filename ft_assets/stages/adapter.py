@@ -14,12 +14,17 @@ from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tuned_model import BASE_MODEL
+from ft_assets.stages.models.weights import tensor_names
 from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.lora import experts_left, said_of_experts
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import read_table, write_table
 
 LOSS_FELL = Check("loss_fell", "The training loss ended no higher than it began.", blocking=False)
-CHECKS = (LOSS_FELL,)
+EXPERTS_TRAINED = Check(
+    "experts_trained", "The adapter reaches the experts of a mixture of experts.", blocking=False
+)
+CHECKS = (LOSS_FELL, EXPERTS_TRAINED)
 LOSS_HISTORY = "loss_history.json"
 
 
@@ -55,7 +60,7 @@ def build(job: Job, report: Report) -> Outcome:
             "first_loss": history[0]["loss"],
             "last_loss": history[-1]["loss"],
         },
-        checks=_loss_fell(history),
+        checks={**_loss_fell(history), **_experts_trained(base.folder, job.output)},
         cost={"seconds": round(seconds, 1)},
         tools={
             **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
@@ -84,6 +89,16 @@ def _loss_fell(history: list[dict[str, float]]) -> dict[str, Verdict]:
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
     message = f"mean loss {first:.3f} in the first quarter of the steps, {last:.3f} in the last"
     return LOSS_FELL.verdict(last <= first, message)
+
+
+def _experts_trained(base: Path, adapter: Path) -> dict[str, Verdict]:
+    """Whether the adapter has weights for every kind of expert in the base model."""
+    names = tensor_names(base)
+    if left := experts_left(names, tensor_names(adapter)):
+        return EXPERTS_TRAINED.verdict(False, said_of_experts(left))
+    has_experts = bool(experts_left(names, []))
+    said = "the adapter reaches the experts" if has_experts else "the base model has no experts"
+    return EXPERTS_TRAINED.verdict(True, said)
 
 
 def _publish_json_only(folder: Path) -> None:
