@@ -27,9 +27,6 @@ from pydantic.fields import FieldInfo
 from ft_assets.manifest import Settings, SettingValue
 from ft_assets.names import TEMPLATE_SUFFIX, AssetName
 
-ATTENTION_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
-"""The meaning of `target_modules: attention`: the four projections of the attention block."""
-
 Whose = Literal["owner", "corpus"]
 """Who may set it: the owner of the project in `data/finetune.yaml` alone, or a corpus too."""
 Role = Literal["shapes", "chooses", "means"]
@@ -94,7 +91,13 @@ def _only(default: Any) -> AfterValidator:
 
 
 class LoraSettings(Section):
-    """The LoRA adapter, with the keys of PEFT's `LoraConfig`. A null `lora_dropout` is 0."""
+    """The LoRA adapter, with the keys of PEFT's `LoraConfig`. A null `lora_dropout` is 0.
+
+    `target_modules: attention` is the layers of the attention blocks (q_proj, k_proj, v_proj and o_proj, or
+    as the family has them). `target_parameters` names weights that are not in layers of their own, as the
+    experts of a mixture of experts: `mlp.experts.gate_up_proj`, `mlp.experts.down_proj`. It needs a
+    `lora_dropout` of 0.
+    """
 
     r: int = setting(16, "corpus", "shapes", ge=1, le=256)
     lora_alpha: int = setting(32, "corpus", "shapes", ge=1, le=512)
@@ -102,6 +105,18 @@ class LoraSettings(Section):
     target_modules: Literal["all-linear", "attention"] | list[str] = setting(
         "all-linear", "corpus", "shapes"
     )
+    target_parameters: list[str] | None = setting(
+        None, "corpus", "shapes", description="a list of parameter names"
+    )
+
+    @model_validator(mode="after")
+    def _parameters_take_no_dropout(self) -> "LoraSettings":
+        if self.target_parameters and self.lora_dropout:
+            raise ValueError(
+                f"lora_dropout ({self.lora_dropout}) must be 0 with target_parameters: PEFT cannot drop "
+                "out the inputs of single parameters"
+            )
+        return self
 
 
 class ModelConfig(Section):

@@ -106,6 +106,6 @@ def _base_gguf(project: Project, corpus: str) -> Path:
     folder = sealed_folder(
         cache_folder() / "models" / f"{name}-{base.revision[:16]}-f16-{converter[:8]}",
         Origin(name, base.revision, converter),
-        lambda empty: convert(base.folder, empty / "base-f16.gguf", lambda line: None),
+        lambda empty: convert(base.folder, empty / "base-f16.gguf", name, lambda line: None),
     )
     return folder / "base-f16.gguf"

@@ -13,8 +13,10 @@ from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tuned_model import BASE_MODEL
+from ft_assets.stages.models.weights import tensor_names
 from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.lora import experts_left, said_of_experts
 from ft_assets.stages.training.memory import training_memory
 from ft_assets.stages.training.preflight import checked_base
 from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
@@ -22,7 +24,10 @@ from ft_assets.stages.training.sft import train
 from ft_assets.tables import read_table, write_table
 
 LOSS_FELL = Check("loss_fell", "The training loss ended no higher than it began.", blocking=False)
-CHECKS = (LOSS_FELL,)
+EXPERTS_TRAINED = Check(
+    "experts_trained", "The adapter reaches the experts of a mixture of experts.", blocking=False
+)
+CHECKS = (LOSS_FELL, EXPERTS_TRAINED)
 LOSS_HISTORY = "loss_history.json"
 
 
@@ -73,7 +78,7 @@ def build(job: Job, report: Report) -> Outcome:
             "last_loss": losses[-1],
             **_held_out(history),
         },
-        checks=_loss_fell(losses),
+        checks={**_loss_fell(losses), **_experts_trained(base.folder, job.output)},
         cost={"seconds": round(seconds, 1)},
         tools=tools,
         chosen=settings.chosen,
@@ -114,6 +119,16 @@ def _loss_fell(losses: list[float]) -> dict[str, Verdict]:
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
     message = f"mean loss {first:.3f} in the first quarter of the steps, {last:.3f} in the last"
     return LOSS_FELL.verdict(last <= first, message, first_quarter=first, last_quarter=last)
+
+
+def _experts_trained(base: Path, adapter: Path) -> dict[str, Verdict]:
+    """Whether the adapter has weights for every kind of expert in the base model."""
+    names = tensor_names(base)
+    if left := experts_left(names, tensor_names(adapter)):
+        return EXPERTS_TRAINED.verdict(False, said_of_experts(left))
+    has_experts = bool(experts_left(names, []))
+    said = "the adapter reaches the experts" if has_experts else "the base model has no experts"
+    return EXPERTS_TRAINED.verdict(True, said)
 
 
 def _publish_json_only(folder: Path) -> None:

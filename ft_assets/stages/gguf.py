@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ft_assets.config import ExportConfig
 from ft_assets.extras import require
+from ft_assets.records import Message
 from ft_assets.stages.export.llama_cpp import (
+    adds_bos,
     ask,
     convert,
     megabytes,
@@ -17,14 +19,30 @@ from ft_assets.stages.export.llama_cpp import (
     token_parity,
 )
 from ft_assets.stages.export.model_card import model_card
-from ft_assets.stages.export.modelfile import modelfile
+from ft_assets.stages.export.modelfile import modelfile, ollama_template, stop_texts
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.templates.conversations import CannotRenderError
+from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
 ANSWERS = Check("answers_in_llama_cpp", "Every file loads, agrees on token ids, and answers.")
-CHECKS = (ANSWERS,)
+MODELFILE = Check(
+    "modelfile_agrees", "Ollama asks the model as it was trained to be asked.", blocking=False
+)
+CHECKS = (ANSWERS, MODELFILE)
 PROBE = "What is this document about?"
 """The question that every file must answer before it is published."""
+_ASKED: Message = {"role": "user", "content": "Où est le café?"}
+_ANSWERED: Message = {"role": "assistant", "content": "À gauche."}
+_SYSTEM: Message = {"role": "system", "content": "Be brief."}
+_CONVERSATIONS: dict[str, list[Message]] = {
+    "a question": [_ASKED],
+    "a second question": [_ASKED, _ANSWERED, _ASKED],
+    "a third question": [_ASKED, _ANSWERED, _ASKED, _ANSWERED, _ASKED],
+    "a question with a system message": [_SYSTEM, _ASKED],
+    "a second question with a system message": [_SYSTEM, _ASKED, _ANSWERED, _ASKED],
+}
+"""What the Modelfile must render as the chat template does."""
 
 
 def check_gguf(path: Path, merged: Path) -> tuple[bool, str]:
@@ -38,6 +56,39 @@ def check_gguf(path: Path, merged: Path) -> tuple[bool, str]:
     return equal and bool(reply), f"{path.name}: {message}; it answers {reply[:60]!r}"
 
 
+_NO_FILES = "export.gguf is empty: no files"
+_EQUAL_IDS = "its token ids are those of the model's own template"
+
+
+def write_modelfile(path: Path, gguf: Path, merged: Path) -> str | None:
+    """Writes Ollama's Modelfile for a GGUF file. Returns which conversations it renders otherwise than
+    the model's chat template; None if it renders all alike.
+
+    They are compared by token ids, with the begin-of-sequence token that llama.cpp adds.
+    """
+    tokenizer = tokenizer_of(merged)
+    manager = PromptTemplateManager(tokenizer)
+    model = open_gguf(gguf)
+    try:
+        template = ollama_template(manager, str(tokenizer.bos_token) if adds_bos(model) else None)
+        wrong = []
+        for what, messages in _CONVERSATIONS.items():
+            try:
+                asked = manager.prompt(messages)
+            except CannotRenderError:  # the template has no place for it
+                continue
+            ids = tokenizer(asked, add_special_tokens=False)["input_ids"]
+            if (
+                model.tokenize(template.render(messages).encode(), add_bos=True, special=True)
+                != ids
+            ):
+                wrong.append(what)
+    finally:
+        model.close()
+    path.write_text(modelfile(template, stop_texts(manager, tokenizer, merged), gguf.name))
+    return f"in Ollama the prompt differs for {', '.join(wrong)}" if wrong else None
+
+
 def export_model(
     merged: Path, output: Path, name: str, kinds: list[str], report: Report
 ) -> list[Path]:
@@ -49,7 +100,7 @@ def export_model(
         return []
     require("gguf", "export.gguf")
     f16 = output / f"{name}-f16.gguf"
-    convert(merged, f16, report)
+    convert(merged, f16, name, report)
     files = []
     for kind in kinds:
         target = output / f"{name}-{kind}.gguf"
@@ -70,16 +121,23 @@ def build(job: Job, report: Report) -> Outcome:
     verdicts = [check_gguf(path, merged) for path in files]
     for _, message in verdicts:
         report(message)
+    disagrees = None
     if files:
         smallest = min(files, key=lambda path: path.stat().st_size)
-        (job.output / "Modelfile").write_text(modelfile(tokenizer_of(merged), smallest.name))
+        disagrees = write_modelfile(job.output / "Modelfile", smallest, merged)
     metrics = json.loads((job.inputs["evaluation"] / "metrics.json").read_text())
     (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, files))
     return Outcome(
         counts={f"{path.stem.rpartition('-')[2]}_megabytes": megabytes(path) for path in files},
-        checks=ANSWERS.verdict(
-            all(passed for passed, _ in verdicts),
-            "; ".join(message for _, message in verdicts) or "export.gguf is empty: no files",
-        ),
+        checks={
+            **ANSWERS.verdict(
+                all(passed for passed, _ in verdicts),
+                "; ".join(message for _, message in verdicts) or _NO_FILES,
+            ),
+            **MODELFILE.verdict(
+                not disagrees,
+                disagrees or (_EQUAL_IDS if files else _NO_FILES),
+            ),
+        },
         tools=versions("llama-cpp-python") if files else {},
     )

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
-from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.mtp import forget_missing_head
+from ft_assets.stages.models.tokenizer import save_tokenizer, tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model
 
 MERGE_CHANGES_NOTHING = Check("merge_changes_nothing", "Merging does not change the logits.")
@@ -32,7 +33,8 @@ def merge_adapter(adapter: Path, output: Path) -> float:
     change = float((_logits(merged, tokenizer) - before).abs().max())
     dtype = AutoConfig.from_pretrained(folder).dtype
     merged.to(dtype or torch.float32).save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    forget_missing_head(output)
+    save_tokenizer(tokenizer, folder, output)
     return change
 
 

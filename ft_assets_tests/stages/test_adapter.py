@@ -162,11 +162,6 @@ def test_fp16_needs_a_gpu(nano_model: Path, dataset: Path, tmp_path: Path) -> No
         _train(nano_model, dataset, tmp_path, precision="fp16")
 
 
-def test_attention_is_exactly_the_four_modules(nano_model: Path) -> None:
-    chosen = sft.configure_lora(LORA.model_copy(update={"target_modules": "attention"}))
-    assert chosen.target_modules == {"q_proj", "k_proj", "v_proj", "o_proj"}
-
-
 def test_a_base_that_changed_after_training_is_refused(nano_model: Path, tmp_path: Path) -> None:
     named = {"base": str(nano_model), "revision": "another digest"}
     (tmp_path / "base_model.json").write_text(json.dumps(named))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ft_assets.children import environment, launched, run
 from ft_assets.errors import StageError, UserError
 from ft_assets.extras import require
+from ft_assets.stages.export.converter_input import converter_input
 from ft_assets.stages.job import Report
+from ft_assets.stages.models.mtp import lacks_mtp_head
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
@@ -30,12 +33,17 @@ def megabytes(path: Path) -> float:
     return round(path.stat().st_size / 1e6, 1)
 
 
-def convert(model: Path, target: Path, report: Report) -> None:
+_NO_MTP_FLAG = "are not supported for"
+"""What the converter says of `--no-mtp` if it knows nothing of such a head in a family."""
+
+
+def convert(model: Path, target: Path, name: str, report: Report) -> None:
     """Converts a Hugging Face folder to an f16 GGUF file with llama.cpp's own converter.
 
-    Raises StageError with the converter's reason if it cannot.
+    `name` is the model's name in the file. Raises StageError with the converter's reason if it cannot.
     """
-    done = run_converter(model, target, "--outtype", "f16")
+    options = ["--outtype", "f16", "--model-name", _name_in_file(model, name)]
+    done = run_converter(model, target, *options)
     if done.returncode:
         raise StageError(f"{CANNOT} ({reason_of(done.stderr)}): {ADVICE}")
     report(f"{target.name}: {megabytes(target):.0f} MB")
@@ -47,13 +55,13 @@ ADVICE = "set export.gguf to [] to train without GGUF files, or choose another m
 
 def run_converter(model: Path, target: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     """Runs llama.cpp's converter on a Hugging Face folder; its log is in the standard error."""
-    script = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    # -B: bytecode files beside the converter would break its seal, which lists every file.
-    command = [sys.executable, "-B", "-P", str(script), str(model.absolute()), *options]
-    command += ["--outfile", str(target.absolute())]
-    # The converter imports modules from its own folder, which -P removes from the path.
-    folders = os.pathsep.join([str(script.parent), environment("converter")["PYTHONPATH"]])
-    return run("converter", launched("converter", command), PYTHONPATH=folders.strip(os.pathsep))
+    arguments = ["--outfile", str(target.absolute()), *options]
+    with converter_input(model) as folder:
+        arguments = [str(folder.absolute()), *arguments]
+        done = _run_converter([*arguments, *(["--no-mtp"] if lacks_mtp_head(model) else [])])
+        if done.returncode and _NO_MTP_FLAG in done.stderr:
+            done = _run_converter(arguments)
+    return done
 
 
 _LOG = re.compile(r"(INFO|WARNING|ERROR|CRITICAL):[\w.-]+:")
@@ -65,6 +73,26 @@ def reason_of(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip(" ^~")]
     last = _LOG.sub("", lines[-1]).strip() if lines else "no message"
     return f"{last} at: {lines[-2]}" if _BARE.fullmatch(last) and len(lines) > 1 else last
+
+
+def _run_converter(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+    script = llama_cpp_folder() / "convert_hf_to_gguf.py"
+    # -B: bytecode files beside the converter would break its seal, which lists every file.
+    command = [sys.executable, "-B", "-P", str(script), *arguments]
+    # The converter imports modules from its own folder, which -P removes from the path.
+    folders = os.pathsep.join([str(script.parent), environment("converter")["PYTHONPATH"]])
+    return run("converter", launched("converter", command), PYTHONPATH=folders.strip(os.pathsep))
+
+
+def _name_in_file(model: Path, name: str) -> str:
+    """The name with what llama.cpp must know of a tokenizer and takes from the model's name alone.
+
+    Special tokens of Phi-3 take the white space after them. llama.cpp strips it if the model's name has
+    `phi3` in it, as it had under its publisher's name.
+    """
+    added = tokenizer_of(model).added_tokens_decoder.values()
+    strips = any(token.special and token.rstrip for token in added)
+    return f"{name} (phi3)" if strips and "phi3" not in name.lower() else name
 
 
 def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
@@ -156,6 +184,13 @@ def ask(model: "Llama", question: str, max_new_tokens: int) -> str:
         temperature=0.0,
     )
     return str(reply["choices"][0]["message"]["content"]).strip()
+
+
+def adds_bos(model: "Llama") -> bool:
+    """Whether llama.cpp, and so Ollama, puts the begin-of-sequence token before what it is given."""
+    import llama_cpp
+
+    return bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model)))
 
 
 def token_parity(model: "Llama", merged: Path) -> tuple[bool, str]:

@@ -1,7 +1,9 @@
 """The tokenizer in a model folder."""
 
 import copy
+import json
 import os
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,34 @@ def tokenizer_of(folder: Path) -> "PreTrainedTokenizerBase":
     UserError if there is none that can be used.
     """
     return copy.copy(_load_tokenizer(folder, state_of(folder)))
+
+
+SENTENCEPIECE = "tokenizer.model"
+"""The vocabulary of SentencePiece models: transformers does not save it, llama.cpp's converter reads it."""
+
+
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", base: Path, folder: Path) -> None:
+    """Saves a tokenizer, with what `base`, the model it came with, has of it that transformers does not
+    write: the SentencePiece vocabulary, and beside it the tokens that were added to that.
+    """
+    tokenizer.save_pretrained(folder)
+    if not (base / SENTENCEPIECE).is_file():
+        return
+    shutil.copyfile(base / SENTENCEPIECE, folder / SENTENCEPIECE)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["added_tokens_decoder"] = {
+        str(place): {
+            "content": token.content,
+            "lstrip": token.lstrip,
+            "normalized": token.normalized,
+            "rstrip": token.rstrip,
+            "single_word": token.single_word,
+            "special": token.special,
+        }
+        for place, token in tokenizer.added_tokens_decoder.items()
+    }
+    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def state_of(folder: Path) -> tuple[Any, ...]:

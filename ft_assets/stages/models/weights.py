@@ -62,6 +62,15 @@ def parameters_of(model: Path) -> int:
     )
 
 
+def tensor_names(model: Path) -> set[str]:
+    """The names of the tensors of the model in a folder.
+
+    Raises UserError for a file that is not safetensors.
+    """
+    names = {name for path in model.glob("*.safetensors") for name in _header(path)}
+    return names - {"__metadata__"}
+
+
 def _header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:

@@ -8,17 +8,18 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.config import ATTENTION_MODULES, LoraSettings, TrainingConfig
-from ft_assets.errors import StageError, UserError
+from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.errors import StageError
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.base_model import BaseModel
-from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.tokenizer import save_tokenizer, tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training.checkpoints import Checkpoint, Checkpoints
 from ft_assets.stages.training.cpu_loss import cpu_trainer
 from ft_assets.stages.training.held_out import held_out_loss, spread
 from ft_assets.stages.training.longest_batch import longest_batch
+from ft_assets.stages.training.lora import checked_lora
 from ft_assets.stages.training.packing_probe import check_packing
 from ft_assets.stages.training.progress import progress
 from ft_assets.stages.training.rehearsal import (
@@ -32,23 +33,8 @@ from ft_assets.tables import read_batches
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import SFTConfig
-
-
-def configure_lora(lora: LoraSettings) -> "LoraConfig":
-    """PEFT's configuration for the settings under `model.lora`."""
-    from peft import LoraConfig
-
-    modules = lora.target_modules
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.lora_alpha,
-        lora_dropout=lora.lora_dropout,
-        target_modules=ATTENTION_MODULES if modules == "attention" else modules,
-        task_type="CAUSAL_LM",
-    )
 
 
 def load_dataset(
@@ -146,7 +132,7 @@ def train(
                 dataset / "train.parquet", tokenizer, Path(scratch), rehearsed
             ),
             processing_class=tokenizer,
-            peft_config=_checked_lora(model, lora),
+            peft_config=checked_lora(model, lora, report),
         )
         trainer.add_callback(longest_batch(trainer, report))
         trainer.add_callback(progress(report))
@@ -161,7 +147,7 @@ def train(
             "training.precision to fp32"
         )
     trainer.model.save_pretrained(output, safe_serialization=True)
-    tokenizer.save_pretrained(output)
+    save_tokenizer(tokenizer, base.folder, output)
     write_rehearsed(output, rehearsed)
     return history
 
@@ -195,19 +181,6 @@ def _run(
     if interruption.asked and trainer.state.global_step < trainer.state.max_steps:
         report(f"interrupted after step {trainer.state.global_step}/{trainer.state.max_steps}")
         raise KeyboardInterrupt
-
-
-def _checked_lora(model: "PreTrainedModel", lora: LoraSettings) -> "LoraConfig":
-    """The LoRA configuration; raises UserError if the model lacks one of its modules."""
-    wanted = lora.target_modules
-    wanted = ATTENTION_MODULES if wanted == "attention" else wanted
-    if isinstance(wanted, list):
-        known = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-        if missing := [name for name in wanted if name.rpartition(".")[2] not in known]:
-            raise UserError(
-                f"model.lora.target_modules: the base model has no module {missing[0]!r}"
-            )
-    return configure_lora(lora)
 
 
 def _pad_token(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:

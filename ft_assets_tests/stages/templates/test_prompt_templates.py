@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from ft_assets.errors import UserError
 from ft_assets.records import Message
-from ft_assets.stages.export.modelfile import go_template
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.chat import check_custom_template
 from ft_assets.stages.templates.conversations import CannotRenderError
@@ -136,39 +135,6 @@ def test_prompt_and_completion_make_up_the_whole_rendering(tokenizer: Any, text:
     whole = tokenizer.apply_chat_template(turn, tokenize=False)
     assert whole.startswith(row.prompt)
     assert whole[len(row.prompt) :].rstrip() == row.completion
-
-
-def _run_go(template: str, messages: list[Message]) -> str:
-    """Enough of Go's templates to render what `go_template` writes over `.Messages`."""
-    head, rest = template.split('{{ if eq .Role "system" }}')[1].split(
-        '{{ else if eq .Role "user" }}'
-    )
-    start, rest = rest.removeprefix("{{ if eq $i 0 }}").split("{{ end }}{{ .Content }}", 1)
-    end, rest = rest.split("{{ else }}{{ .Content }}")
-    between = rest.removesuffix("{{ end }}{{ end }}")
-    out = ""
-    for index, message in enumerate(messages):
-        if message["role"] == "system":
-            out += head.replace("{{ .Content }}", message["content"])
-        elif message["role"] == "user":
-            out += (start if index == 0 else "") + message["content"] + end
-        else:
-            out += message["content"] + between
-    return out
-
-
-@pytest.mark.parametrize("template", ["tokenizer_default", "chatml"])
-def test_the_modelfile_renders_what_the_tokenizer_renders(tokenizer: Any, template: str) -> None:
-    manager = _manager(tokenizer, template)
-    system: list[Message] = [{"role": "system", "content": "Be brief."}]
-    for messages in (TURN[:1], [*TURN, TURN[0]], [*system, TURN[0]], [*system, *TURN, TURN[0]]):
-        assert _run_go(go_template(manager), messages) == manager.prompt(messages)
-
-
-def test_the_modelfile_of_a_one_question_template(tokenizer: Any) -> None:
-    text = go_template(_manager(tokenizer, "alpaca"))
-    assert text.endswith("{{ end }}{{ .Prompt }}\n\n### Response:\n{{ .Response }}")
-    assert text.startswith("{{ if .System }}{{ .System }}")
 
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -292,13 +258,6 @@ def test_the_default_of_several_templates_is_used(tokenizer: Any) -> None:
     assert PromptTemplateManager(carrier).format(TURN) == PromptTemplateManager(tokenizer).format(
         TURN
     )
-
-
-def test_a_modelfile_keeps_braces_and_quotes_of_a_system_prompt(tokenizer: Any) -> None:
-    manager = _manager(tokenizer, "chatml", system_prompt='Say """{{ no }}""" to END and SYSTEM.')
-    text = go_template(manager)
-    assert '"""' not in text
-    assert r'Say {{ "\"\"\"" }}{{ "{{" }} no }}{{ "\"\"\"" }} to END and SYSTEM.' in text
 
 
 @pytest.mark.parametrize(
