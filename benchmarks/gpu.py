@@ -8,6 +8,7 @@ whose tokenizer is used (the demo's, if it is not set); without a network it mus
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -249,6 +250,65 @@ def probe(model: Path, dataset: Path) -> Found:
     return found
 
 
+class _Stop:
+    """A report that interrupts the training, as Ctrl-C does, once a step is reported."""
+
+    def __call__(self, line: str) -> None:
+        if line.startswith("step "):
+            signal.raise_signal(signal.SIGINT)
+
+
+def resume(model: Path, dataset: Path) -> Found:
+    """Whether an interrupted training comes to the bytes of one that was not."""
+    import torch
+    from safetensors.torch import load_file
+
+    from ft_assets.stages.training.checkpoints import Checkpoints
+    from ft_assets.stages.training.sft import train
+
+    base = BaseModel(str(model), "benchmark", model)
+    settings = TrainingConfig.model_validate({**_TRAINING, "packing": False})
+    lora = LoraSettings.model_validate({**_LORA, "lora_dropout": 0.05})
+    weights, interrupted = [], 0
+    with tempfile.TemporaryDirectory() as work:
+
+        def run(name: str, kept: str, report: Callable[[str], None]) -> None:
+            checkpoints = Checkpoints(Path(work) / kept, {}, lambda line: None)
+            train(base, dataset, lora, settings, Path(work) / name, report, 0, checkpoints)
+            weights.append(load_file(Path(work) / name / "adapter_model.safetensors"))
+
+        run("whole", "none", lambda line: None)
+        run("again", "none2", lambda line: None)
+        try:
+            run("broken", "kept", _Stop())
+        except KeyboardInterrupt:
+            interrupted = 1
+        run("resumed", "kept", lambda line: None)
+    whole, again, resumed = weights
+
+    def apart(other: dict[str, torch.Tensor]) -> float:
+        return max(float((whole[name] - each).abs().max()) for name, each in other.items())
+
+    return {"interrupted": interrupted, "resumed": apart(resumed), "run_twice": apart(again)}
+
+
+def out_of_memory(model: Path, dataset: Path) -> Found:
+    """What a training says that does not fit on the card."""
+    import torch
+
+    from ft_assets.errors import StageError, UserError
+    from ft_assets.stages.training.memory import training_memory
+
+    torch.cuda.set_per_process_memory_fraction(0.05)
+    settings = TrainingConfig.model_validate({**_TRAINING, "packing": False})
+    try:
+        with training_memory(settings):
+            ours(model, dataset, per_device_train_batch_size=256)
+    except (StageError, UserError) as error:
+        return {"message": str(error)}
+    return {"message": "it fits"}
+
+
 PARTS: dict[str, Callable[[Path, Path], Found]] = {
     "ours_bf16": ours,
     "trl_bf16": bare_trl,
@@ -263,6 +323,8 @@ PARTS: dict[str, Callable[[Path, Path], Found]] = {
     "trl_4bit": lambda model, data: bare_trl(model, data, four_bit=True),
     "merge": merge,
     "packed_pair": probe,
+    "resume": resume,
+    "out_of_memory": out_of_memory,
 }
 _NEEDS = {"trl_4bit": "bitsandbytes"}
 

@@ -1,7 +1,8 @@
 """What a training with nothing set teaches: 24 facts asked in wordings that were not trained, by seed.
 
 `python -m benchmarks.learning CORPUS SEED…` trains the demo's base model on `lighthouse` (the demo's corpus)
-or `tarnholm` (tarnholm.yaml beside this file) and prints one line of JSON for each seed.
+or `tarnholm` (tarnholm.yaml beside this file) and prints one line of JSON for each seed, with what the
+training cost in answers to general questions. PRECISION and REHEARSAL set these settings.
 """
 
 import json
@@ -36,7 +37,9 @@ def write_corpus(name: str, data: Path) -> None:
 def learn(name: str, seed: int, precision: str, work: Path) -> dict[str, object]:
     """The facts of base and tuned after one training, with its CPU seconds and peak memory."""
     write_corpus(name, work / "data")
-    settings = {"training": {"seed": seed, "precision": precision}}
+    settings: dict[str, dict[str, object]] = {"training": {"seed": seed, "precision": precision}}
+    if rehearsal := os.environ.get("REHEARSAL"):
+        settings["training"]["rehearsal"] = float(rehearsal)
     (work / "data" / "finetune.yaml").write_text(yaml.safe_dump(settings))
     places = {"FT_ASSETS_DATA": "data", "FT_ASSETS_STORAGE": "storage", "DAGSTER_HOME": "dagster"}
     own = {key: str(work / place) for key, place in places.items()}
@@ -56,6 +59,11 @@ def learn(name: str, seed: int, precision: str, work: Path) -> dict[str, object]
         "precision": precision,
         "facts": f"{counts['tuned_key_facts']:.0f} of {counts['questions']:.0f}",
         "base": int(counts["base_key_facts"]),
+        "general": f"{counts['tuned_general_answers']:.0f} of {counts['general_questions']:.0f}",
+        "base_general": int(counts["base_general_answers"]),
+        "general_perplexity": round(counts["tuned_general_perplexity"], 1),
+        "base_general_perplexity": round(counts["base_general_perplexity"], 1),
+        "stop_rate": round(counts["tuned_stop_rate"], 2),
         "chosen": adapter["chosen"],
         "steps": adapter["counts"]["steps"],
         "train_seconds": adapter["cost"]["seconds"],

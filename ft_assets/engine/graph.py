@@ -41,14 +41,14 @@ GRAPH: dict[str, Node] = {
     ),
     "evaluation": Node(
         ("adapter", "formatted_dataset"),
-        "2",
+        "3",
         "Base and tuned compared.",
         heavy=True,
         extras=("train",),
     ),
     "merged_model": Node(
         ("adapter", "evaluation"),
-        "1",
+        "2",
         "The adapter merged into its base.",
         heavy=True,
         extras=("train",),

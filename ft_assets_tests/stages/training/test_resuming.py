@@ -47,6 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, pico_model: Path) -> Path:
         ).segments
         rows.append(Example(str(n), "record", segments, "d", "s", 0, 0, "g", 0, 0, 0, False))
     write_table(folder / "train.parquet", Example, rows)
+    write_table(folder / "eval.parquet", Example, rows[:2])
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder
 
