@@ -86,6 +86,8 @@ def _formatted_dataset(counts: _Counts) -> Iterator[str]:
 def _adapter(counts: _Counts) -> Iterator[str]:
     yield counted(int(counts["steps"]), "step")
     yield f"loss {counts['first_loss']:.3g} → {counts['last_loss']:.3g}"
+    if "last_eval_loss" in counts:
+        yield f"held-out loss {counts['first_eval_loss']:.3g} → {counts['last_eval_loss']:.3g}"
 
 
 def _evaluation(counts: _Counts) -> Iterator[str]:
