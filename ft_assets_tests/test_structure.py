@@ -46,7 +46,6 @@ HEAVY = [
     "datasets",
     "langchain",
     "llama_cpp",
-    "matplotlib",
 ]
 
 SHARED_BY_STAGES = {"job", "questions", "key_facts", "duplicates", "progress", "words"}

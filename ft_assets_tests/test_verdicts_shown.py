@@ -12,7 +12,7 @@ from rich.console import Console
 from ft_assets.cli.progress import Progress
 from ft_assets.defs.assets.evaluation import comparison
 from ft_assets.defs.checks import check_results
-from ft_assets.defs.metadata import common_metadata
+from ft_assets.defs.metadata import failed_checks
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.project import Made
 from ft_assets.errors import StageError
@@ -61,8 +61,8 @@ def _terminal(made: Made) -> str:
     return str(out.file.getvalue())  # type: ignore[attr-defined]
 
 
-def _page(corpus: Corpus, made: Made) -> dict[str, object]:
-    return dict(common_metadata(corpus.project.storage, made.manifest, reused=False))
+def _page(corpus: Corpus, made: Made) -> str:
+    return str(failed_checks(corpus.project.storage, made.manifest).get("failed_checks", ""))
 
 
 def test_a_training_that_learned_nothing_is_a_warning_everywhere(
@@ -72,7 +72,7 @@ def test_a_training_that_learned_nothing_is_a_warning_everywhere(
     said = "tuned_learned: key facts: tuned 1, base 1 of 4: nothing was learned"
     assert f"warning: {said}" in _terminal(built["evaluation"])
     assert f"ferry: evaluation: warning: {said}" in cli("status").stdout
-    assert f"warning: {said}" in str(_page(corpus, built["evaluation"])["failed_checks"])
+    assert f"warning: {said}" in _page(corpus, built["evaluation"])
     card = (built["gguf"].folder / "MODEL_CARD.md").read_text()
     assert "**Warning, tuned_learned:** key facts: tuned 1, base 1 of 4" in card
 
@@ -89,7 +89,7 @@ def test_a_training_that_harms_is_said_to_block_and_blocks(
         "check failed, which blocks what follows: tuned_is_not_worse: key facts: tuned 1, base 3"
     )
     assert blocks in _terminal(made)
-    assert blocks in str(_page(corpus, made)["failed_checks"])
+    assert blocks in _page(corpus, made)
     said = cli("status").stdout
     assert "blocked" in said
     assert "tuned 1, base 3 of 4" in said
@@ -100,7 +100,7 @@ def test_a_training_that_teaches_warns_of_nothing(
 ) -> None:
     built = build(LEARNS)
     assert "warning" not in cli("status").stdout
-    assert "failed_checks" not in _page(corpus, built["evaluation"])
+    assert _page(corpus, built["evaluation"]) == ""
     assert "Warning" not in (built["gguf"].folder / "MODEL_CARD.md").read_text()
 
 

@@ -88,6 +88,8 @@ def _adapter(counts: _Counts) -> Iterator[str]:
     if counts.get("rehearsed_rows"):
         yield counted(int(counts["rehearsed_rows"]), "rehearsed row")
     yield f"loss {counts['first_loss']:.3g} → {counts['last_loss']:.3g}"
+    if "last_eval_loss" in counts:
+        yield f"held-out loss {counts['first_eval_loss']:.3g} → {counts['last_eval_loss']:.3g}"
 
 
 def _evaluation(counts: _Counts) -> Iterator[str]:

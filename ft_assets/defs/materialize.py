@@ -10,7 +10,7 @@ import dagster as dg
 from ft_assets.compute import Compute
 from ft_assets.defs.checks import check_results, check_specs
 from ft_assets.defs.internals import wait_quietly_for_pools
-from ft_assets.defs.metadata import Metadata, common_metadata, samples
+from ft_assets.defs.metadata import Metadata, common_metadata, failed_checks, samples
 from ft_assets.defs.observations import input_keys, report_read
 from ft_assets.defs.partitions import corpus_partitions
 from ft_assets.defs.tags import (
@@ -89,6 +89,7 @@ def materialize(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(made.manifest.version),
         metadata={
+            **failed_checks(project.storage, made.manifest),
             **(pictures(folder) if pictures else {}),
             **samples(project.storage, made.manifest),
             **common_metadata(project.storage, made.manifest, reused=made.reused),

@@ -23,13 +23,18 @@ _TABLE_ROWS = 200
 """Rows of a table that go into Dagster's event log; the artifact has them all."""
 
 
+def failed_checks(storage: Storage, manifest: Manifest) -> Metadata:
+    """The checks that failed, in words; nothing if all passed."""
+    said = failures(naming_files(storage, manifest)).values()
+    return {"failed_checks": visible("\n".join(said))} if said else {}
+
+
 def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Metadata:
-    """What every partition page shows: failed checks, counts, inputs, the documents behind it."""
+    """What every partition page shows: counts, what it was made from, the documents behind it."""
     folder = storage.folder(manifest.corpus, manifest.asset, manifest.version)
     used = (row for row in documents_behind(storage, manifest) if row.text_id)
     return {
         "outcome": _outcome(manifest, reused=reused),
-        **_failed(storage, manifest),
         "made_from": dg.MetadataValue.md(_links(manifest)),
         "folder": dg.MetadataValue.path(folder),
         **{
@@ -110,12 +115,6 @@ def _wrapped(line: str) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(lines)
-
-
-def _failed(storage: Storage, manifest: Manifest) -> Metadata:
-    """The checks that failed, in words; nothing if all passed."""
-    said = failures(naming_files(storage, manifest)).values()
-    return {"failed_checks": visible("\n".join(said))} if said else {}
 
 
 def _outcome(manifest: Manifest, *, reused: bool) -> str:

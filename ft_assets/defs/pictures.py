@@ -16,7 +16,9 @@ from ft_assets.defs.svg import BOTTOM, LEFT, RIGHT, Point, Scale
 
 SHOWN_AT_ONCE = 1_000
 """Dagster's pages hide Markdown of as many characters behind a link."""
-_DETAILS = (100, 90, 80, 70, 60, 54, 48, 42, 36, 30, 25, 20, 16, 12, 8, 4)
+_DETAILS = (120, 96, 90, 80, 70, 60, 56, 48, 42, 36, 30, 28, 24, 20, 16, 12, 8, 4)
+_FINEST = 5040
+"""Bins that values are counted in once; half of each detail divides it."""
 _COLOURS = ("#17b", "#e70", "#2a2", "#d22")
 _PALE = "#bdf"
 _SMOOTHED = 10
@@ -47,11 +49,12 @@ def loss_curve(losses: Sequence[Point], held_out: Sequence[Point]) -> dg.Markdow
     y = svg.up(max((loss for _, loss in known), default=1))
     drawn = {"training loss": _COLOURS[0], "held-out loss": _COLOURS[1]}
     names = [name for name, points in zip(drawn, (training, others), strict=True) if points]
+    smoothed = _smoothed(training)
 
     def draw(detail: int) -> str:
         series = [
             (_PALE, _ranges(training, detail // 2)),
-            (_COLOURS[0], _thinned(_smoothed(training), detail // 2)),
+            (_COLOURS[0], _thinned(smoothed, detail // 2)),
             (_COLOURS[1], _thinned(others, detail // 2)),
         ]
         placed = [
@@ -107,10 +110,10 @@ def histogram(
     low = float(min((min(series) for series in found), default=0))
     high = float(max((max(series) for series in found), default=1))
     x = svg.across(low, high)
+    counted = {key: _counted(series, x) for key, series in values.items()}
 
     def draw(detail: int) -> str:
-        bins = max(2, detail // 2)
-        counts = {key: _counted(series, x, bins) for key, series in values.items()}
+        counts = {key: _joined(fine, detail // 2) for key, fine in counted.items()}
         y = svg.up(max((count for each in counts.values() for count in each), default=0) or 1)
         colours = dict(zip(counts, _COLOURS, strict=False))
         areas = [svg.area(_outline(counts[key], y), colour) for key, colour in colours.items()]
@@ -120,12 +123,18 @@ def histogram(
     return _picture(name, draw)
 
 
-def _counted(series: Sequence[float], x: Scale, bins: int) -> list[int]:
-    """How many values are in each bin; the greatest value is in the last."""
-    counts = [0] * bins
+def _counted(series: Sequence[float], x: Scale) -> list[int]:
+    """How many values are in each of the finest bins; the greatest value is in the last."""
+    counts = [0] * _FINEST
     for value in series:
-        counts[min(bins - 1, int((value - x.low) / (x.high - x.low) * bins))] += 1
+        counts[min(_FINEST - 1, int((value - x.low) / (x.high - x.low) * _FINEST))] += 1
     return counts
+
+
+def _joined(counts: list[int], bins: int) -> list[int]:
+    """The counts of fewer bins."""
+    size = _FINEST // bins
+    return [sum(counts[n * size : (n + 1) * size]) for n in range(bins)]
 
 
 def _outline(counts: list[int], y: Scale) -> list[Point]:

@@ -7,10 +7,7 @@ import pytest
 
 from ft_assets_tests.conftest import PROSE, Corpus, RunCLI, own_cache
 
-HEAVY = {
-    *("torch", "transformers", "trl", "peft", "datasets", "accelerate", "sympy"),
-    *("pandas", "matplotlib"),
-}
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "sympy", "pandas"}
 _LOGGED = textwrap.dedent(
     """
     import os, sys

@@ -42,6 +42,12 @@ COUNTS: list[tuple[str, dict[str, int | float], str]] = [
         "12 steps, loss 3.21 → 0",
     ),
     (
+        "adapter",
+        {"steps": 1, "first_loss": 3.0, "last_loss": 1.0}
+        | {"first_eval_loss": 2.25, "last_eval_loss": 2.5},
+        "1 step, loss 3 → 1, held-out loss 2.25 → 2.5",
+    ),
+    (
         "evaluation",
         {"eval_rows": 1, "base_eval_loss": 3.0, "tuned_eval_loss": 2.5}
         | {"questions": 8, "base_key_facts": 0, "tuned_key_facts": 7},
