@@ -189,7 +189,7 @@ def test_a_shard_that_the_index_names_must_be_there(
     with pytest.raises(UserError, match=f"has no {missing}, which its index names"):
         fetch_base_model(str(folder), None)
     (folder / INDEX).write_text('{"weight_map": {"a": "../../etc/a.safetensors"}}')
-    with pytest.raises(UserError, match="must name .* of its own folder"):
+    with pytest.raises(UserError, match=r"must name .* of its own folder"):
         fetch_base_model(str(folder), None)
 
 
