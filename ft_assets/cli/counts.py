@@ -106,6 +106,8 @@ def _evaluation(counts: _Counts) -> Iterator[str]:
 
 def _merged_model(counts: _Counts) -> Iterator[str]:
     yield f"largest change of a logit {counts['max_logit_change']:.2g}"
+    if "merged_key_facts" in counts:
+        yield f"key facts {int(counts['merged_key_facts']):,} of {int(counts['questions']):,}"
 
 
 def _gguf(counts: _Counts) -> Iterator[str]:

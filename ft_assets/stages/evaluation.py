@@ -25,6 +25,7 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
 from ft_assets.stages.progress import counting
 from ft_assets.stages.questions import Question, read_questions
+from ft_assets.stages.scoring.files import ANSWERS, GENERAL_ANSWERS, HELD_OUT_ANSWERS, METRICS
 from ft_assets.stages.scoring.perplexity import perplexity, text_perplexity
 from ft_assets.stages.scoring.references import exact_match, token_f1
 from ft_assets.stages.scoring.verdicts import CHECKS as CHECKS
@@ -37,11 +38,6 @@ from ft_assets.tables import read_table, write_table
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-METRICS = "metrics.json"
-ANSWERS = "answers.parquet"
-"""Answers to the questions of the corpus; to held-out rows if it has none."""
-HELD_OUT_ANSWERS = "held_out.parquet"
-GENERAL_ANSWERS = "general.parquet"
 HELD_OUT = 16
 """The most held-out rows that are asked."""
 _GENERAL_TOKENS = 48

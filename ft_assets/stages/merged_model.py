@@ -7,9 +7,10 @@ from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.mtp import forget_missing_head
 from ft_assets.stages.models.tokenizer import save_tokenizer, tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model
+from ft_assets.stages.scoring.merged import MERGED_ANSWERS, merged_metrics, merged_verdict
 
 MERGE_CHANGES_NOTHING = Check("merge_changes_nothing", "Merging does not change the logits.")
-CHECKS = (MERGE_CHANGES_NOTHING,)
+CHECKS = (MERGE_CHANGES_NOTHING, MERGED_ANSWERS)
 TOLERANCE = 0.01
 """The largest change of a logit allowed by merging in fp32; 1e-4 is usual, merging in bf16 gives 1.4."""
 
@@ -47,12 +48,16 @@ def _logits(model: Any, tokenizer: Any) -> Any:
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Builds `merged_model`."""
+    """Builds `merged_model`, and asks the saved model what the adapter was asked."""
     change = merge_adapter(job.inputs["adapter"], job.output)
+    most = job.manifests["evaluation"].settings["evaluation.max_new_tokens"]
+    metrics = merged_metrics(job.output, job.inputs["evaluation"], int(str(most)), report)
+    said = f"merging changes a logit by at most {change:.2g}"
     return Outcome(
-        counts={"max_logit_change": change},
-        checks=MERGE_CHANGES_NOTHING.verdict(
-            change <= TOLERANCE, f"merging changes a logit by at most {change:.2g}"
-        ),
+        counts={"max_logit_change": change, **metrics},
+        checks={
+            **MERGE_CHANGES_NOTHING.verdict(change <= TOLERANCE, said),
+            **merged_verdict(metrics),
+        },
         tools=versions("torch", "transformers", "peft"),
     )

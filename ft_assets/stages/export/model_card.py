@@ -1,6 +1,6 @@
 """MODEL_CARD.md: a model's base, data, settings, checks and metrics."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ft_assets.files import visible
@@ -9,10 +9,16 @@ from ft_assets.stages.job import Job
 from ft_assets.tables import read_table
 
 _METRICS = {
-    "key_facts": "Key facts given, closed book",
-    "eval_loss": "Loss on held-out rows",
-    "perplexity": "Perplexity on held-out rows",
+    "key_facts": ("Key facts given, closed book", "questions"),
+    "eval_loss": ("Loss on held-out rows", "eval_rows"),
+    "perplexity": ("Perplexity on held-out rows", "eval_rows"),
+    "exact_match": ("Held-out answers equal to the reference, share", "held_out_answers"),
+    "token_f1": ("Token F1 of held-out answers", "held_out_answers"),
+    "general_answers": ("General questions answered", "general_questions"),
+    "general_perplexity": ("Perplexity of general text", None),
+    "stop_rate": ("Answers that end by themselves, share", "answers"),
 }
+"""The name of each metric, and the count of what it is taken over."""
 
 
 def model_card(job: Job, metrics: dict[str, float], files: list[Path]) -> str:
@@ -38,12 +44,18 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
             ("File", "MB"), ((path.name, f"{path.stat().st_size / 1e6:.0f}") for path in files)
         )
     yield "## Base and tuned\n"
-    yield from _table(("Metric", "Base", "Tuned"), _metric_rows(metrics))
+    merged = job.manifests["merged_model"].counts
+    yield from _table(("Metric", "Base", "Tuned", "Merged"), _metric_rows(metrics, merged))
     yield from _evaluation_failures(job)
     yield "## Checks\n"
     yield from _table(("Asset", "Check", "Verdict", "Message"), _check_rows(job))
     yield "## Documents\n"
     yield from _table(("Document", "sha256", "Training rows", "Tokens"), _document_rows(job))
+    if rehearsed := adapter.counts.get("rehearsed_rows"):
+        yield (
+            f"Besides these, {rehearsed:.0f} training rows are general prompts of ft-assets with the base "
+            "model's own answers, against forgetting.\n"
+        )
     yield "## Settings\n"
     settings = {
         key: value
@@ -72,15 +84,14 @@ def _evaluation_failures(job: Job) -> Iterator[str]:
             yield f"**{kind}, {name}:** {_cell(verdict['message'])}\n"
 
 
-def _metric_rows(metrics: dict[str, float]) -> Iterator[tuple[str, str, str]]:
-    for key, name in _METRICS.items():
+def _metric_rows(
+    metrics: dict[str, float], merged: Mapping[str, float]
+) -> Iterator[tuple[str, ...]]:
+    for key, (name, of) in _METRICS.items():
         if f"tuned_{key}" in metrics:
-            of = metrics["questions" if key == "key_facts" else "eval_rows"]
-            yield (
-                f"{name} (of {of:.0f})",
-                f"{metrics[f'base_{key}']:.4g}",
-                f"{metrics[f'tuned_{key}']:.4g}",
-            )
+            values = [metrics[f"base_{key}"], metrics[f"tuned_{key}"], merged.get(f"merged_{key}")]
+            count = f" (of {metrics[of]:.0f})" if of else ""
+            yield name + count, *("" if each is None else f"{each:.4g}" for each in values)
 
 
 def _check_rows(job: Job) -> Iterator[tuple[str, str, str, str]]:

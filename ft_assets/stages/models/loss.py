@@ -9,6 +9,7 @@ from ft_assets.stages.templates.tokenization import IGNORED
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 Row = dict[str, list[int]]
 """A row's `input_ids` and `labels`, as `tokenized_rows` yields them."""
@@ -18,12 +19,12 @@ _SCORED = 1_024
 """Tokens whose logits are in memory at once, because these take most of it."""
 
 
-def mean_loss(model: "PeftModel", rows: Iterable[Row]) -> float:
+def mean_loss(model: "PeftModel | PreTrainedModel", rows: Iterable[Row]) -> float:
     """The mean loss per trained token of the rows, in nats."""
     import torch
 
     total, count = 0.0, 0
-    head = model.get_base_model().get_output_embeddings()
+    head = model.get_output_embeddings()
     limit = getattr(model.config, "max_position_embeddings", None)
     for batch in _by_tokens(sorted(rows, key=lambda row: len(row["input_ids"]))):
         ids, mask, labels = _padded(batch, limit)

@@ -7,7 +7,7 @@ from ft_assets.stages.models.loss import mean_loss
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WINDOW = 512
 """Tokens of a text that are seen together."""
@@ -18,7 +18,9 @@ def perplexity(loss: float) -> float:
     return math.exp(min(loss, 700.0))
 
 
-def text_perplexity(model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", text: str) -> float:
+def text_perplexity(
+    model: "PeftModel | PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str
+) -> float:
     """The perplexity of plain text, in windows of 512 tokens."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     windows = [ids[start : start + _WINDOW] for start in range(0, len(ids), _WINDOW)]

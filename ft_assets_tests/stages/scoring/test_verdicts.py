@@ -2,6 +2,7 @@
 
 import pytest
 
+from ft_assets.stages.scoring.merged import merged_verdict
 from ft_assets.stages.scoring.verdicts import verdicts
 
 
@@ -97,3 +98,32 @@ def test_answers_that_do_not_end_warn(
     )["answers_end"]
     assert verdict["passed"] == passed
     assert not verdict["blocking"]
+
+
+def merged(facts: float, text: float = 20.0) -> dict[str, float]:
+    return {
+        "questions": 24.0,
+        "base_key_facts": 2.0,
+        "tuned_key_facts": 20.0,
+        "merged_key_facts": facts,
+        "tuned_general_perplexity": 20.0,
+        "merged_general_perplexity": text,
+    }
+
+
+@pytest.mark.parametrize(
+    ("metrics", "passed", "blocking"),
+    [
+        (merged(20), True, False),
+        (merged(18), True, False),
+        (merged(17), False, False),
+        (merged(1), False, True),
+        (merged(20, text=22.5), False, False),
+        ({}, True, False),
+    ],
+)
+def test_a_merged_model_that_lost_what_was_learned(
+    metrics: dict[str, float], passed: bool, blocking: bool
+) -> None:
+    verdict = merged_verdict(metrics)["merged_answers_as_well"]
+    assert (verdict["passed"], verdict["blocking"]) == (passed, blocking)
