@@ -109,8 +109,8 @@ def test_right_and_wrong_answers_are_marked_side_by_side(build: Build) -> None:
     table = metadata["answers"]
     assert isinstance(table, dg.TableMetadataValue)
     assert [(row.data["base"], row.data["tuned"]) for row in table.records] == [
-        ("❌ 20 m.", "✅ 52 metres."),
-        ("✅ Ada.", "❌ Nobody | none\nat all"),
+        ("✗ 20 m.", "✓ 52 metres."),
+        ("✓ Ada.", "✗ Nobody | none\nat all"),
         ("Well.", "Well!"),
     ]
     assert isinstance(metadata["right_answers"], dg.MarkdownMetadataValue)

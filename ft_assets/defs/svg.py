@@ -7,9 +7,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 300, 120
-"""In units of the drawing, which is shown at twice this size; places are whole numbers of them."""
+"""In units of the drawing; places are whole numbers of them."""
+_SHOWN_WIDTH = 480
+"""In pixels: a wider picture is cut off on a laptop's screen."""
 LEFT, RIGHT, TOP, BOTTOM = 26, 296, 8, 102
-_LABEL = 50
+_LABEL = 56
 """The room for a name in the legend."""
 
 Point = tuple[float, float]
@@ -54,8 +56,8 @@ def _apart(low: float, high: float) -> tuple[float, float]:
 
 def drawing(parts: Iterable[str]) -> str:
     """The whole SVG. Its grey can be read on a light page and on a dark one."""
-    size = f"viewBox='0 0 {WIDTH} {HEIGHT}' width='{2 * WIDTH}'"
-    font = "font-family='arial' font-size='7' fill='#888'"
+    size = f"viewBox='0 0 {WIDTH} {HEIGHT}' width='{_SHOWN_WIDTH}'"
+    font = "font-family='arial' font-size='8' fill='#888'"
     return f"<svg xmlns='http://www.w3.org/2000/svg' {size} {font}>{''.join(parts)}</svg>"
 
 

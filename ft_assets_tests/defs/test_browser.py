@@ -129,7 +129,7 @@ def test_an_edit_shows_and_materialize_makes_it_fresh(
             drawn = page.locator(f"img[alt='{name}']").first.evaluate(
                 "picture => picture.naturalWidth"
             )
-            assert drawn == 600
+            assert drawn == 480
         assert page.get_by_text("Show Markdown").count() == 0  # nothing waits for a click
         _keep(page, "dataset_pictures")
         corpus.settings(

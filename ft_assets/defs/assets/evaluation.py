@@ -56,4 +56,4 @@ def _side_by_side(row: ComparedAnswer) -> dict[str, object]:
 
 
 def _mark(hit: bool | None) -> str:
-    return "" if hit is None else "✅ " if hit else "❌ "
+    return "" if hit is None else "✓ " if hit else "✗ "
