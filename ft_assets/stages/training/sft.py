@@ -18,6 +18,7 @@ from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.cpu_loss import cpu_trainer
 from ft_assets.stages.training.resuming import Interruption, checkpointing, resumable
+from ft_assets.stages.words import time_of
 from ft_assets.tables import read_batches
 
 if TYPE_CHECKING:
@@ -96,11 +97,11 @@ def train(
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm.
     Raises StageError if the loss is not a finite number, UserError for unsupported settings.
     """
+    report(f"loading the base model {base.base}")
     from trl import SFTTrainer
 
     _refuse_contamination(settings)
     tokenizer = tokenizer_of(dataset / "tokenizer")
-    report(f"loading the base model {base.base}")
     model = load_model(base.folder, precision_of(settings.precision))
     _pad_token(tokenizer, model)
     kind = SFTTrainer if model.device.type == "cuda" else cpu_trainer()
@@ -142,7 +143,7 @@ def _run(trainer: Any, checkpoints: Checkpoints | None, report: Report) -> None:
         trainer.train()
         return
     last = checkpoints.last()
-    with Interruption() as interruption:
+    with Interruption(report) as interruption:
         trainer.add_callback(checkpointing(checkpoints, interruption))
         try:
             trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
@@ -226,7 +227,7 @@ def _progress(report: Report) -> Any:
                 return ""
             spent = time.monotonic() - self.began
             left = spent / done * (state.max_steps - state.global_step)
-            return f"  {logs['num_tokens'] / spent:.0f} tokens/s  {left:.0f} s left"
+            return f"  {logs['num_tokens'] / spent:.0f} tokens/s  {time_of(left)} left"
 
     return Progress()
 
