@@ -14,8 +14,9 @@ _HEAD = """\
 `ft-assets VERB --help` shows the same as this page. With `make setup` the program is in `.venv/bin`.
 
 Every error is one message that says what is wrong, where, and what to do. `ft-assets --debug VERB` adds
-the traceback. Ctrl-C stops a run (exit code 130): nothing half-built is published, and the next run
-starts the interrupted asset from its beginning. Verbs that report something accept `--json`.
+the traceback. Ctrl-C stops a run (exit code 130): nothing half-built is published. A training saves the
+step in hand first, and the same command goes on from there; a second Ctrl-C does not wait for that.
+Other assets are built from their beginning. Verbs that report something accept `--json`.
 
 `--force` rebuilds the last asset even if it is fresh, and ignores failed checks of its inputs. The
 manifest and the model card record that it was used.

@@ -27,6 +27,15 @@ def size_of(count: int) -> str:
     return f"{value:.1f} {units[0]}"
 
 
+def time_of(seconds: float) -> str:
+    """A length of time in its two largest units: `40 s`, `12 min`, `1 h 49 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours = f"{minutes // 60:,} h " if minutes >= 60 else ""
+    return f"{hours}{minutes % 60} min"
+
+
 def listed(names: list[str], shown: int, total: int | None = None) -> str:
     """The first few names, and how many more there are; `total` if `names` are not all of them."""
     more = (len(names) if total is None else total) - shown

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_assets.engine.reasons import grouped
-from ft_assets.stages.words import counted, files_read, listed, size_of
+from ft_assets.stages.words import counted, files_read, listed, size_of, time_of
 
 
 def test_one_is_no_plural() -> None:
@@ -31,6 +31,14 @@ def test_one_is_no_plural() -> None:
 )
 def test_a_size_is_said_in_a_unit_that_fits(count: int, says: str) -> None:
     assert size_of(count) == says
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [(0.4, "0 s"), (99, "99 s"), (101, "2 min"), (3_599, "1 h 0 min"), (360_000, "100 h 0 min")],
+)
+def test_a_time_is_said_in_units_that_fit(seconds: float, says: str) -> None:
+    assert time_of(seconds) == says
 
 
 def test_of_many_names_the_first_are_listed() -> None:

@@ -71,7 +71,7 @@ class Checkpoints:
                 found = self._read(path)
             if not found or path != found.folder:
                 shutil.rmtree(path, ignore_errors=True)
-        self._began = self._saved = time.monotonic()
+        self._saved = time.monotonic()
         self._before = found.seconds if found else 0.0
         return found
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.stages.job import Report
 from ft_assets.stages.progress import Throttled
+from ft_assets.stages.words import time_of
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -40,7 +41,7 @@ def progress(report: Report) -> "TrainerCallback":
                 return ""
             spent = time.monotonic() - self.began
             left = spent / done * (state.max_steps - state.global_step)
-            return f"  {logs['num_tokens'] / spent:.0f} tokens/s  {left:.0f} s left"
+            return f"  {logs['num_tokens'] / spent:.0f} tokens/s  {time_of(left)} left"
 
     return Progress()
 

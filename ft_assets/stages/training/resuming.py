@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ft_assets.stages.job import Report
 from ft_assets.stages.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     import torch
 
 _WEIGHTS = "trained.safetensors"
-_GRACE_SECONDS = 10.0
-"""How long an interrupted training may take to end its step."""
-_SAME_SECONDS = 2.0
+_GRACE_SECONDS = 40.0
+"""How long an interrupted training may take to end its step; the run waits a little longer for it."""
+_SAME_SECONDS = 4.0
 """Ctrl-C reaches the worker from the terminal, and once more from the process that waits for it."""
 
 
@@ -26,8 +27,9 @@ class Interruption:
     main thread nothing is changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: Report) -> None:
         self.asked = False
+        self._report = report
         self._since = 0.0
 
     def __enter__(self) -> "Interruption":
@@ -55,6 +57,9 @@ class Interruption:
         if not self.asked:
             self.asked, self._since = True, now
             signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+            # In a thread: this may have come in the middle of a report.
+            line = "interrupted: ending the step and saving it; Ctrl-C again stops at once"
+            threading.Thread(target=self._report, args=[line]).start()
 
 
 def resumable(trainer: type, checkpoints: Checkpoints, also: Callable[[Path], None]) -> type:

@@ -106,10 +106,10 @@ def train(
     `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
     Raises StageError if the loss is not a finite number, UserError for unsupported settings.
     """
+    report(f"loading the base model {base.base}")
     from trl import SFTTrainer
 
     tokenizer = tokenizer_of(dataset / "tokenizer")
-    report(f"loading the base model {base.base}")
     model = load_model(base.folder, precision_of(settings.precision))
     if settings.packing:
         check_packing(model, tokenized_rows(dataset / "train.parquet", tokenizer))
@@ -169,7 +169,7 @@ def _run(
     if checkpoints is None:
         trainer.train()
         return
-    with Interruption() as interruption:
+    with Interruption(report) as interruption:
         trainer.add_callback(checkpointing(checkpoints, interruption))
         try:
             trainer.train(resume_from_checkpoint=str(last.folder) if last else None)

@@ -147,7 +147,8 @@ def test_interrupted_again_and_again_it_comes_to_the_same_end(
 
 
 def interrupt_and_wait(asks: int) -> None:
-    with resuming.Interruption() as interruption:
+    said: list[str] = []
+    with resuming.Interruption(said.append) as interruption:
         for _ in range(asks):
             time.sleep(0.1)
             signal.raise_signal(signal.SIGINT)
