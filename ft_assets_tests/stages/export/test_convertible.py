@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ft_assets.errors import StageError, UserError
-from ft_assets.stages.export import convertible, llama_cpp
+from ft_assets.stages.export import convertible
 from ft_assets.stages.export.convertible import check_convertible, refusal
 from ft_assets.stages.export.llama_cpp import reason_of, run_converter
+from ft_assets.stages.models.pinned_packages import cache_folder, llama_cpp_folder
 from ft_assets_tests.conftest import Corpus, RunCLI
 
 
@@ -42,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache with the packages of the machine's."""
     own = tmp_path / "cache" / "ft-assets"
     own.mkdir(parents=True)
-    shared = convertible.cache_folder() / "packages"
+    shared = cache_folder() / "packages"
     (own / "packages").symlink_to(shared.resolve())
     monkeypatch.setenv("XDG_CACHE_HOME", str(own.parent))
     return own
@@ -157,7 +158,7 @@ def test_a_base_without_its_tokenizer_model_is_refused(tmp_path: Path, cache: Pa
     """Phi-3.5 as transformers saves it: llama.cpp's converter asks for SentencePiece's file."""
     from transformers import AutoTokenizer, Phi3Config
 
-    models = llama_cpp.llama_cpp_folder() / "models"
+    models = llama_cpp_folder() / "models"
     tokenizer = AutoTokenizer.from_pretrained(models, gguf_file="ggml-vocab-phi-3.gguf")
     tokenizer.save_pretrained(tmp_path / "phi")
     config = Phi3Config(
