@@ -234,3 +234,61 @@ def test_a_model_without_the_asked_for_modules_says_so(
     assert done.returncode == 1
     assert "the base model has no module 'nowhere'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_gguf_files_are_given_up_and_asked_for_again_without_training(trained: Trained) -> None:
+    project, _, environment = trained
+    corpus = Corpus(project, "second")
+    path = corpus.folder / "finetune.yaml"
+    before, adapter = path.read_text(), project.storage.current("second", "adapter")
+
+    def made() -> set[str]:
+        command = [sys.executable, "-m", "ft_assets.cli", "refresh", "second", "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return {asset for _, asset in json.loads(done.stdout)["materialized"]}
+
+    path.write_text(before.replace("gguf: [f16, Q8_0]", "gguf: []"))
+    assert made() == {"gguf"}
+    assert {path.name for path in _folder(project, "second", "gguf").iterdir()} == {
+        *("MODEL_CARD.md", "manifest.json", "sources.parquet")
+    }
+    chat = [sys.executable, "-m", "ft_assets.cli", "chat", "second", "--question", "Who?"]
+    done = subprocess.run(chat, env=environment, capture_output=True, text=True)
+    assert "second has no GGUF file: export.gguf is empty" in done.stderr
+    path.write_text(before)
+    assert made() <= {"gguf"}
+    assert project.storage.current("second", "adapter") == adapter
+
+
+def test_a_base_that_cannot_become_a_gguf_file_is_not_trained(
+    trained: Trained, pico_model: Path, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "data", tmp_path / "storage")
+    corpus = Corpus(project, "ferry")
+    corpus.write("crates.json", json.dumps(qa_records()))
+    environment = {
+        **trained[2],
+        "FT_ASSETS_DATA": str(project.data),
+        "FT_ASSETS_STORAGE": str(project.storage.root),
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+    }
+
+    def refresh(*more: str, gguf: str) -> "subprocess.CompletedProcess[str]":
+        settings = f"model: {{base: '{pico_model}'}}\nexport: {{gguf: {gguf}}}\n"
+        corpus.settings(f"{settings}training: {{num_train_epochs: 1}}")
+        command = [sys.executable, "-m", "ft_assets.cli", "refresh", *more]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    refused = refresh(gguf="[f16]")
+    assert refused.returncode == 1
+    assert "export.gguf: llama.cpp cannot convert the model to GGUF (" in refused.stderr
+    assert "step 1/" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert project.storage.current("ferry", "adapter") is None
+    done = refresh(gguf="[]")
+    assert done.returncode == 0, done.stderr
+    later = refresh(gguf="[Q8_0]")
+    assert later.returncode == 3
+    assert "pre-tokenizer was not recognized" in later.stderr
+    assert "step 1/" not in later.stderr

@@ -1,6 +1,7 @@
 """The dataset: rows are rendered once, split so that related rows stay together, and counted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ft_assets.stages.dataset.split import split_groups
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.tokenization import IGNORED, tokenized_rows
 from ft_assets.tables import read_table
-from ft_assets_tests.conftest import PROSE, Corpus, sources
+from ft_assets_tests.conftest import PROSE, Corpus, qa_records, sources
 
 GROUPS = st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=60)
 
@@ -103,6 +104,34 @@ def test_rows_too_long_are_cut_or_dropped_and_counted(corpus: Corpus) -> None:
     assert made.manifest.counts["rows_cut_by_max_length"] > 0
     assert not made.manifest.checks["rows_fit_max_length"]["passed"]
     assert max(row.tokens for row in _rows(folder, "train")) <= 32
+
+
+@pytest.mark.parametrize(("count", "is_enough"), [(4, False), (12, True)])
+def test_few_rows_are_trained_with_a_warning(corpus: Corpus, count: int, is_enough: bool) -> None:
+    (corpus.folder / "ferry.txt").unlink()
+    corpus.write("crates.json", json.dumps(qa_records(count)))
+    corpus.settings("data: {eval_fraction: 0.0}")
+    made, _ = _make(corpus)
+    verdict = made.manifest.checks["rows_are_enough"]
+    assert (verdict["passed"], verdict["blocking"]) == (is_enough, False)
+    assert verdict["message"].startswith(f"{count} training rows")
+    assert ("50 to 100 are a usual beginning" in verdict["message"]) is not is_enough
+
+
+def test_a_template_that_writes_the_date_is_given_one_day_and_it_is_said(
+    corpus: Corpus, pico_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(pico_model, tmp_path / "dated")
+    template = base / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%d %B %Y') }} " + template.read_text())
+    corpus.settings(f"model: {{base: '{base}'}}")
+    said: list[str] = []
+    for asset in upstream("formatted_dataset"):
+        corpus.project.make(corpus.name, asset)
+    made = corpus.project.make(corpus.name, "formatted_dataset", report=said.append)
+    assert "the chat template writes the date; in all rows and exports it is 26 Jul 2024" in said
+    rows = [row for row in _rows(made.folder, "train") if row.kind == "record"]
+    assert all(row.segments[0]["text"].startswith("26 July 2024 ") for row in rows)
 
 
 def test_no_row_left_fails_and_says_why(corpus: Corpus) -> None:

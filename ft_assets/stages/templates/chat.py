@@ -131,6 +131,13 @@ def chat_template(tokenizer: "AnyTokenizer", template: str, custom: str | None) 
     return f"{_FIELDS_OF_MESSAGES}{bos}{_before_output(text)}{end}"
 
 
+def frozen_date(tokenizer: "AnyTokenizer", template: str) -> date | None:
+    """The day that a template which writes today's date is given on every day; None if it writes none."""
+    if template != "tokenizer_default":
+        return None
+    return _TODAY if _STRFTIME.search(_own_template(tokenizer)) else None
+
+
 def _own_template(tokenizer: "AnyTokenizer") -> str:
     own = tokenizer.chat_template
     if isinstance(own, dict):  # several, by purpose

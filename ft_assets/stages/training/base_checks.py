@@ -62,8 +62,6 @@ def check_modules(config: "PreTrainedConfig", lora: LoraSettings) -> None:
     is_tied = head is not None and embedding.weight is head.weight
     for target in lora.target_modules:
         named = [each for name, each in modules.items() if f".{name}".endswith(f".{target}")]
-        if not named:
-            raise UserError(f"model.lora.target_modules: the base model has no module {target!r}")
         if any(each is head for each in named):
             raise UserError(
                 f"model.lora.target_modules: {target!r} is the output layer, which an adapter cannot train "

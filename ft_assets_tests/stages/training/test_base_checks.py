@@ -46,7 +46,6 @@ def _lora(*modules: str) -> LoraSettings:
         (True, ["model.embed_tokens"], "merging would lose what it learns: remove it"),
         (True, ["lm_head"], "'lm_head' is the output layer"),
         (False, ["lm_head"], "'lm_head' is the output layer"),
-        (False, ["qproj"], "no module 'qproj'"),
     ],
 )
 def test_modules_that_cannot_be_trained_are_refused(
