@@ -37,7 +37,7 @@ GRAPH: dict[str, Node] = {
         "Rows rendered by the template, split into train and eval.",
     ),
     "adapter": Node(
-        ("formatted_dataset",), "2", "The LoRA adapter.", heavy=True, extras=("train",)
+        ("formatted_dataset",), "3", "The LoRA adapter.", heavy=True, extras=("train",)
     ),
     "evaluation": Node(
         ("adapter", "formatted_dataset"),
@@ -48,14 +48,14 @@ GRAPH: dict[str, Node] = {
     ),
     "merged_model": Node(
         ("adapter", "evaluation"),
-        "1",
+        "2",
         "The adapter merged into its base.",
         heavy=True,
         extras=("train",),
     ),
     "gguf": Node(
         ("merged_model", "evaluation"),
-        "2",
+        "3",
         "GGUF files, a Modelfile and the model card.",
         heavy=True,
         extras=("train", "gguf"),  # llama.cpp's converter needs torch
