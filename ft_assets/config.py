@@ -106,7 +106,7 @@ class LoraSettings(Section):
         "all-linear", "corpus", "shapes"
     )
     target_parameters: list[str] | None = setting(
-        None, "corpus", "shapes", description="a list of parameter names"
+        None, "corpus", "shapes", description="parameter names"
     )
 
     @model_validator(mode="after")

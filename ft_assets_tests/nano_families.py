@@ -66,7 +66,7 @@ def _rope(factor: float) -> dict[str, Any]:
     }
 
 
-_LLAMA_STOPS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
+_LLAMA_STOPS = ("<|end_of_text|>", "<|eot_id|>")
 _THINK = ("<think>", "</think>")
 _EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 _INST = ("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]")
@@ -189,7 +189,7 @@ FAMILIES = {
         stops=("<eos>", "<turn|>"),
         config={
             "head_dim": 16,
-            "global_head_dim": 16,
+            "global_head_dim": 32,
             "num_hidden_layers": 6,
             "num_kv_shared_layers": 0,
             "hidden_size_per_layer_input": 0,
@@ -302,30 +302,6 @@ FAMILIES = {
             "topk_group": 1,
             "partial_rotary_factor": 0.5,
             "tie_word_embeddings": False,
-        },
-    ),
-    "command-r": NanoFamily(
-        "Cohere2ForCausalLM",
-        "llama-bpe",
-        "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
-        "<|END_OF_TURN_TOKEN|>",
-        "<BOS_TOKEN>",
-        added=(
-            "<BOS_TOKEN>",
-            "<|START_OF_TURN_TOKEN|>",
-            "<|END_OF_TURN_TOKEN|>",
-            "<|USER_TOKEN|>",
-            "<|CHATBOT_TOKEN|>",
-            "<|SYSTEM_TOKEN|>",
-            "<|START_RESPONSE|>",
-            "<|END_RESPONSE|>",
-        ),
-        stops=("<|END_OF_TURN_TOKEN|>",),
-        config={
-            "sliding_window": 64,
-            "head_dim": 16,
-            "rotary_pct": 1.0,
-            "tie_word_embeddings": True,
         },
     ),
 }

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.chat import adds_bos
@@ -26,12 +26,7 @@ _SPACE = "▁"
 def converter_input(model: Path) -> Iterator[Path]:
     """A folder of links to the model's files, with those settings of the tokenizer put right."""
     config = json.loads((model / _CONFIG).read_text()) if (model / _CONFIG).is_file() else {}
-    tokenizer = tokenizer_of(model)
-    config["add_bos_token"] = adds_bos(tokenizer)
-    config["add_eos_token"] = False  # no prompt ends with it
-    spaced = spaces_after_tokens(tokenizer)
-    if spaced is not None:
-        config["add_prefix_space"] = spaced
+    config |= _asked(tokenizer_of(model))
     with tempfile.TemporaryDirectory(prefix="ft-assets-convert-") as scratch:
         folder = Path(scratch)
         for path in model.absolute().iterdir():
@@ -39,6 +34,19 @@ def converter_input(model: Path) -> Iterator[Path]:
                 (folder / path.name).symlink_to(path)
         (folder / _CONFIG).write_text(json.dumps(config))
         yield folder
+
+
+def _asked(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    """What the converter is told of a tokenizer."""
+    added = tokenizer.added_tokens_decoder.values()
+    told = {
+        "add_bos_token": adds_bos(tokenizer),
+        "add_eos_token": False,  # no prompt ends with it
+        # Of some families only the named ones would be special in the GGUF file.
+        "extra_special_tokens": [token.content for token in added if token.special],
+    }
+    spaced = spaces_after_tokens(tokenizer)
+    return told if spaced is None else {**told, "add_prefix_space": spaced}
 
 
 def spaces_after_tokens(tokenizer: "PreTrainedTokenizerBase") -> bool | None:
