@@ -172,7 +172,7 @@ def taken(
     asked = {
         item.callspec.params["name"]
         for item in request.session.items
-        if item.module is request.module and hasattr(item, "callspec")
+        if getattr(item, "module", None) is request.module and hasattr(item, "callspec")
     }
     with ProcessPoolExecutor(2, get_context("spawn"), _start) as pool:
         yield {
