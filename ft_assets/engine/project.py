@@ -201,11 +201,9 @@ class Project(DataFolder):
         corpus, asset = request.corpus, request.asset
         above = self._above(corpus, asset)
         job = replace(self._job(corpus, asset, above), may_spend=request.may_spend)
-        inputs = {name: above[name].version for name in job.inputs}
-        if CORPUS_FILES in GRAPH[asset].inputs:
-            inputs[CORPUS_FILES] = files_version(job.files)
-            if request.settled not in (None, inputs[CORPUS_FILES]):
-                raise ChangedError(f"the files of {corpus} changed since they were asked for")
+        inputs = _input_versions(job)
+        if request.settled not in (None, inputs.get(CORPUS_FILES, request.settled)):
+            raise ChangedError(f"the files of {corpus} changed since they were asked for")
         key = fingerprint(asset, inputs, job.settings)
         current = self._current_or_none(corpus, asset)
         if current and current.fingerprint == key and not request.force:
@@ -300,10 +298,7 @@ class Project(DataFolder):
             job = self.job(corpus, asset)
         except StageError:
             return None
-        inputs = {name: job.manifests[name].version for name in job.inputs}
-        if CORPUS_FILES in GRAPH[asset].inputs:
-            inputs[CORPUS_FILES] = files_version(job.files)
-        return fingerprint(asset, inputs, job.settings)
+        return fingerprint(asset, _input_versions(job), job.settings)
 
     def job(self, corpus: str, asset: str, config: FineTuneConfig | None = None) -> Job:
         """What the stage of an asset would be given now, or with other settings.
@@ -392,6 +387,13 @@ class _Request:
         """Says which run is making the artifact now."""
         what = f"{self.asset} of {self.corpus}"
         self.notice(f"waiting for {self.describe(run_id)}, which is making {what}")
+
+
+def _input_versions(job: Job) -> dict[str, str]:
+    versions = {name: job.manifests[name].version for name in job.inputs}
+    if CORPUS_FILES in GRAPH[job.asset].inputs:
+        versions[CORPUS_FILES] = files_version(job.files)
+    return versions
 
 
 def _hold_at_gates(corpus: str, asset: str, inputs: list[Manifest]) -> None:
