@@ -261,34 +261,25 @@ def test_gguf_files_are_given_up_and_asked_for_again_without_training(trained: T
     assert project.storage.current("second", "adapter") == adapter
 
 
-def test_a_base_that_cannot_become_a_gguf_file_is_not_trained(
-    trained: Trained, pico_model: Path, tmp_path: Path
+def test_a_base_that_cannot_become_a_gguf_file_is_trained_only_without(
+    corpus: Corpus, cli: RunCLI, pico_model: Path
 ) -> None:
-    project = Project(tmp_path / "data", tmp_path / "storage")
-    corpus = Corpus(project, "ferry")
-    corpus.write("crates.json", json.dumps(qa_records()))
-    environment = {
-        **trained[2],
-        "FT_ASSETS_DATA": str(project.data),
-        "FT_ASSETS_STORAGE": str(project.storage.root),
-        "DAGSTER_HOME": str(tmp_path / "dagster"),
-    }
+    def refresh(gguf: str) -> "subprocess.CompletedProcess[str]":
+        corpus.settings(
+            f"model: {{base: '{pico_model}'}}\nexport: {{gguf: {gguf}}}\n"
+            "training: {num_train_epochs: 1}\nevaluation: {max_new_tokens: 2}"
+        )
+        return cli("refresh", "ferry")
 
-    def refresh(*more: str, gguf: str) -> "subprocess.CompletedProcess[str]":
-        settings = f"model: {{base: '{pico_model}'}}\nexport: {{gguf: {gguf}}}\n"
-        corpus.settings(f"{settings}training: {{num_train_epochs: 1}}")
-        command = [sys.executable, "-m", "ft_assets.cli", "refresh", *more]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-    refused = refresh(gguf="[f16]")
+    refused = refresh("[f16]")
     assert refused.returncode == 1
     assert "export.gguf: llama.cpp cannot convert the model to GGUF (" in refused.stderr
     assert "step 1/" not in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert project.storage.current("ferry", "adapter") is None
-    done = refresh(gguf="[]")
+    assert corpus.project.storage.current("ferry", "adapter") is None
+    done = refresh("[]")
     assert done.returncode == 0, done.stderr
-    later = refresh(gguf="[Q8_0]")
+    later = refresh("[Q8_0]")
     assert later.returncode == 3
     assert "pre-tokenizer was not recognized" in later.stderr
     assert "step 1/" not in later.stderr

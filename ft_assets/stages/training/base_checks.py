@@ -106,7 +106,7 @@ def _vocab_size(folder: Path) -> int:
     """The rows of the embedding by config.json, as many as there can be if it does not say."""
     try:
         config = json.loads((folder / "config.json").read_text())
-        return int(config.get("text_config", config).get("vocab_size", 1 << 62))
+        return int((config.get("text_config") or config).get("vocab_size", 1 << 62))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: its config.json cannot be used ({error})") from error
 

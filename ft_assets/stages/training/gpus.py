@@ -4,8 +4,6 @@ import os
 
 from ft_assets.stages.job import Report
 
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-
 
 def use_one_gpu(report: Report) -> None:
     """Hides all GPUs but the first, and says so; call it before anything uses a GPU.
@@ -17,10 +15,10 @@ def use_one_gpu(report: Report) -> None:
     count = torch.cuda.device_count()
     if count < 2:
         return
-    named = [each.strip() for each in os.environ.get(_VISIBLE, "").split(",")]
-    first = named[0] or "0"
-    os.environ[_VISIBLE] = first
-    report(f"{count} GPUs are visible, one is used: {first} ({_VISIBLE} chooses another)")
+    variable = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
+    first = os.environ.get(variable, "").split(",")[0].strip() or "0"
+    os.environ[variable] = first
+    report(f"{count} GPUs are visible, one is used: {first} ({variable} chooses another)")
 
 
 def say_emulation(precision: str, report: Report) -> None:

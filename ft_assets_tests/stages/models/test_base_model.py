@@ -86,7 +86,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """A hub with one model: its address, and the paths that it is asked for."""
     seen: list[str] = []
     handler = type("OneHub", (Hub,), {"folder": folder, "seen": seen})
@@ -98,7 +98,7 @@ def _serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def hub(nano_model: Path) -> Iterator[tuple[str, list[str]]]:
-    with _serving(nano_model) as (address, seen):
+    with serving(nano_model) as (address, seen):
         yield address, seen
 
 
@@ -115,7 +115,7 @@ def sharded_hub(nano_model: Path, tmp_path: Path) -> Iterator[tuple[str, list[st
     shutil.copy(folder / "config.json", folder / "original" / "params.json")
     model = AutoModelForCausalLM.from_pretrained(nano_model)
     model.save_pretrained(folder, max_shard_size="100KB")
-    with _serving(folder) as (address, seen):
+    with serving(folder) as (address, seen):
         yield address, seen, folder
 
 
