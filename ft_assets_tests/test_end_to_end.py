@@ -94,7 +94,9 @@ def test_training_a_second_time_does_nothing(trained: Trained) -> None:
 def test_the_loss_history_and_the_adapter_are_plain_files(trained: Trained) -> None:
     folder = _folder(trained[0], "ferry", "adapter")
     history = json.loads((folder / "loss_history.json").read_text())
-    assert [entry["step"] for entry in history] == list(range(1, len(history) + 1))
+    assert [entry["step"] for entry in history] == list(range(len(history)))
+    assert [entry["step"] for entry in history if "loss" not in entry] == [0]  # before any step
+    assert all("eval_loss" in history[n] for n in (0, -1))
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= {
         path.name for path in folder.iterdir()
     }
