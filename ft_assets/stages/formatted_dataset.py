@@ -40,6 +40,7 @@ from ft_assets.stages.job import Job, Outcome, Report, reused_line, versions
 from ft_assets.stages.models.base_model import fetch_base_model
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
 from ft_assets.stages.questions import read_questions
+from ft_assets.stages.templates.chat import fixed_date
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.tables import Rows, batched, read_table, to_table, write_table
 
@@ -171,6 +172,8 @@ def build(job: Job, report: Report) -> Outcome:
     folder = previous.folder if previous else None
     tokenizer = light_tokenizer_of(base.folder)
     manager = _manager(job, tokenizer)
+    if date := fixed_date(tokenizer, data.template):
+        report(f"the chat template writes today's date: for the tuned model it is always {date}")
     tokenizer.chat_template = manager.chat_template
     if folder:  # the same tokenizer with the same template
         shutil.copytree(folder / "tokenizer", job.output / "tokenizer", copy_function=link_or_copy)

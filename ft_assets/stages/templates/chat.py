@@ -131,6 +131,12 @@ def chat_template(tokenizer: "AnyTokenizer", template: str, custom: str | None) 
     return f"{_FIELDS_OF_MESSAGES}{bos}{_before_output(text)}{end}"
 
 
+def fixed_date(tokenizer: "AnyTokenizer", template: str) -> str | None:
+    """What the template is given for today, on every day; None if it does not write the date."""
+    writes = template == "tokenizer_default" and _STRFTIME.search(_own_template(tokenizer))
+    return f"{_TODAY:%d %b %Y}" if writes else None
+
+
 def _own_template(tokenizer: "AnyTokenizer") -> str:
     own = tokenizer.chat_template
     if isinstance(own, dict):  # several, by purpose
