@@ -156,6 +156,9 @@ def _take_through(name: str, folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+_TEST = "test_a_family_holds_from_documents_to_an_answer"
+
+
 def _start() -> None:
     """Sets up a process of the pool: each has one core."""
     quiet_libraries()
@@ -169,11 +172,8 @@ def taken(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, "Future[None]"]]:
     """The families that are asked for, two at a time, each in a process that makes several."""
-    asked = {
-        item.callspec.params["name"]
-        for item in request.session.items
-        if getattr(item, "module", None) is request.module and hasattr(item, "callspec")
-    }
+    items: list[Any] = request.session.items
+    asked = {each.callspec.params["name"] for each in items if each.name.startswith(f"{_TEST}[")}
     with ProcessPoolExecutor(2, get_context("spawn"), _start) as pool:
         yield {
             name: pool.submit(_take_through, name, tmp_path_factory.mktemp(name))

@@ -4,6 +4,7 @@ This runs in its own process, because two llama.cpp libraries in one process abo
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from ft_assets.config import ExportConfig
@@ -73,16 +74,12 @@ def write_modelfile(path: Path, gguf: Path, merged: Path) -> str | None:
         template = ollama_template(manager, str(tokenizer.bos_token) if adds_bos(model) else None)
         wrong = []
         for what, messages in _CONVERSATIONS.items():
-            try:
+            with suppress(CannotRenderError):  # the template has no place for it
                 asked = manager.prompt(messages)
-            except CannotRenderError:  # the template has no place for it
-                continue
-            ids = tokenizer(asked, add_special_tokens=False)["input_ids"]
-            if (
-                model.tokenize(template.render(messages).encode(), add_bos=True, special=True)
-                != ids
-            ):
-                wrong.append(what)
+                ids = tokenizer(asked, add_special_tokens=False)["input_ids"]
+                said = template.render(messages).encode()
+                if model.tokenize(said, add_bos=True, special=True) != ids:
+                    wrong.append(what)
     finally:
         model.close()
     path.write_text(modelfile(template, stop_texts(manager, tokenizer, merged), gguf.name))
@@ -91,22 +88,21 @@ def write_modelfile(path: Path, gguf: Path, merged: Path) -> str | None:
 
 def export_model(
     merged: Path, output: Path, name: str, kinds: list[str], report: Report
-) -> list[Path]:
-    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M); returns their paths.
+) -> dict[Path, str | None]:
+    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M).
 
-    Raises UserError if the extra that they need is not installed.
+    Maps each to how many of its tensors have a larger type, if any has: see `quantize`. Raises UserError if
+    the extra that they need is not installed.
     """
     if not kinds:
-        return []
+        return {}
     require("gguf", "export.gguf")
     f16 = output / f"{name}-f16.gguf"
     convert(merged, f16, name, report)
-    files = []
+    files = {}
     for kind in kinds:
         target = output / f"{name}-{kind}.gguf"
-        if kind != "f16":
-            quantize(f16, target, kind, report)
-        files.append(target)
+        files[target] = None if kind == "f16" else quantize(f16, target, kind, report)
     if "f16" not in kinds:
         f16.unlink()
     return files

@@ -95,8 +95,15 @@ def _name_in_file(model: Path, name: str) -> str:
     return f"{name} (phi3)" if strips and "phi3" not in name.lower() else name
 
 
-def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
-    """Quantises an f16 GGUF file to `kind` with llama.cpp; raises StageError if that fails."""
+_FALLBACK = re.compile(r"(\d+ of \d+) tensor\(s\) required fallback")
+
+
+def quantize(source: Path, target: Path, kind: str, report: Report) -> str | None:
+    """Quantises an f16 GGUF file to `kind` with llama.cpp.
+
+    Returns how many tensors have a larger type, as in `14 of 21`, because their rows are not a multiple of
+    its block; None if none has. Raises StageError if it fails.
+    """
     import llama_cpp
 
     parameters = llama_cpp.llama_model_quantize_default_params()
@@ -108,9 +115,10 @@ def quantize(source: Path, target: Path, kind: str, report: Report) -> None:
         )
     if code:
         raise StageError(f"llama.cpp could not quantise to {kind}:\n{''.join(log)[-2000:]}")
-    fallback = [line for line in "".join(log).splitlines() if "required fallback" in line]
-    warning = f" ({fallback[-1].strip(' :')})" if fallback else ""
-    report(f"{target.name}: {megabytes(target):.0f} MB{warning}")
+    fallback = _FALLBACK.search("".join(log))
+    larger = f" ({fallback[1]} tensors have a larger type)" if fallback else ""
+    report(f"{target.name}: {megabytes(target):.0f} MB{larger}")
+    return fallback[1] if fallback else None
 
 
 @contextmanager

@@ -21,15 +21,16 @@ _METRICS = {
 """The name of each metric, and the count of what it is taken over."""
 
 
-def model_card(job: Job, metrics: dict[str, float], files: list[Path]) -> str:
+def model_card(job: Job, metrics: dict[str, float], files: dict[Path, str | None]) -> str:
     """The card of one export, from the manifests that the model depends on.
 
+    `files` maps each file to how many of its tensors have a larger type than its name says, if any has.
     It contains no time, so that a rebuild gives the same bytes.
     """
     return "\n".join(_lines(job, metrics, files)) + "\n"
 
 
-def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[str]:
+def _lines(job: Job, metrics: dict[str, float], files: dict[Path, str | None]) -> Iterator[str]:
     adapter = job.manifests["adapter"]
     base, revision = adapter.settings["model.base"], adapter.tools["base_revision"]
     yield f"# {job.corpus}\n"
@@ -41,7 +42,11 @@ def _lines(job: Job, metrics: dict[str, float], files: list[Path]) -> Iterator[s
     if files:
         yield "## Files\n"
         yield from _table(
-            ("File", "MB"), ((path.name, f"{path.stat().st_size / 1e6:.0f}") for path in files)
+            ("File", "MB", "Tensors of a larger type"),
+            (
+                (path.name, f"{path.stat().st_size / 1e6:.0f}", larger or "none")
+                for path, larger in files.items()
+            ),
         )
     yield "## Base and tuned\n"
     merged = job.manifests["merged_model"].counts
