@@ -85,10 +85,16 @@ def _check_rows(made: dict[str, Made], base: Path, model: "Llama") -> list[int]:
     tokenizers = [made["formatted_dataset"].folder / "tokenizer"]
     tokenizers += [made[asset].folder for asset in ("adapter", "merged_model")]
     for folder in tokenizers:
-        again = tokenized_rows(path, tokenizer_of(folder))
+        tokenizer = tokenizer_of(folder)
+        again = tokenized_rows(path, tokenizer)
         assert [row["input_ids"] for row in again] == rows
-    texts = ["".join(piece["text"] for piece in row.segments) for row in read_table(path, Example)]
-    assert [_ids(model, text) for text in texts] == rows
+    for row, ids in zip(read_table(path, Example), rows, strict=True):
+        # What is asked with is encoded without the answer, as it is when the model is asked.
+        asked, *_ = texts = [piece["text"] for piece in row.segments]
+        prompt, whole = _ids(model, asked), _ids(model, "".join(texts))
+        assert prompt == ids[: len(prompt)], (asked, prompt, ids)
+        assert whole == tokenizer("".join(texts), add_special_tokens=False)["input_ids"]
+        assert whole[-3:] == ids[-3:]
     return max(rows, key=len)
 
 

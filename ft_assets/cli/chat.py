@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_NEW_TOKENS = 512
 """The most tokens of an answer; half of the context if the model has less than twice that."""
 
+_FORM = "2"
+"""To be counted up if `convert` gives the converter something else."""
+
 
 class Talk:
     """A conversation with one model: each question is asked with the ones before it and their answers."""
@@ -104,7 +107,7 @@ def _base_gguf(project: Project, corpus: str) -> Path:
     # it is made from, so that another converter writes another folder.
     name, converter = Path(base.base.replace(":", "-")).name, PINS["llama-cpp-python"].sha256
     folder = sealed_folder(
-        cache_folder() / "models" / f"{name}-{base.revision[:16]}-f16-{converter[:8]}",
+        cache_folder() / "models" / f"{name}-{base.revision[:16]}-f16-{converter[:8]}-{_FORM}",
         Origin(name, base.revision, converter),
         lambda empty: convert(base.folder, empty / "base-f16.gguf", name, lambda line: None),
     )
