@@ -38,7 +38,7 @@ from ft_assets.stages.models.tokenizer_cache import small_files
 
 ROOM = "conversions"
 """The part of the tool cache that the verdicts are kept in."""
-_FORM = "1"
+_FORM = "2"
 """To be counted up if what is tried changes."""
 _VERDICT = "verdict.json"
 _DIFFER = 3
