@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.tokenizer import added_tokens, tokenizer_of
 from ft_assets.stages.templates.chat import adds_bos
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def _asked(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
         "add_eos_token": False,  # no prompt ends with it
         # Of some families only the named ones would be special in the GGUF file.
         "extra_special_tokens": [token.content for token in added if token.special],
+        "added_tokens_decoder": added_tokens(tokenizer),
     }
     spaced = spaces_after_tokens(tokenizer)
     return told if spaced is None else {**told, "add_prefix_space": spaced}

@@ -42,8 +42,7 @@ def convert(model: Path, target: Path, name: str, report: Report) -> None:
 
     `name` is the model's name in the file. Raises StageError with the converter's reason if it cannot.
     """
-    options = ["--outtype", "f16", "--model-name", _name_in_file(model, name)]
-    done = run_converter(model, target, *options)
+    done = run_converter(model, target, "--outtype", "f16", name=name)
     if done.returncode:
         raise StageError(f"{CANNOT} ({reason_of(done.stderr)}): {ADVICE}")
     report(f"{target.name}: {megabytes(target):.0f} MB")
@@ -53,9 +52,15 @@ CANNOT = "llama.cpp cannot convert the model to GGUF"
 ADVICE = "set export.gguf to [] to train without GGUF files, or choose another model.base"
 
 
-def run_converter(model: Path, target: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """Runs llama.cpp's converter on a Hugging Face folder; its log is in the standard error."""
+def run_converter(
+    model: Path, target: Path, *options: str, name: str = "model"
+) -> "subprocess.CompletedProcess[str]":
+    """Runs llama.cpp's converter on a Hugging Face folder; its log is in the standard error.
+
+    `name` is the model's name in the file.
+    """
     arguments = ["--outfile", str(target.absolute()), *options]
+    arguments += ["--model-name", _name_in_file(model, name)]
     with converter_input(model) as folder:
         arguments = [str(folder.absolute()), *arguments]
         done = _run_converter([*arguments, *(["--no-mtp"] if lacks_mtp_head(model) else [])])

@@ -37,7 +37,13 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", base: Path, folder: Pat
     shutil.copyfile(base / SENTENCEPIECE, folder / SENTENCEPIECE)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text())
-    config["added_tokens_decoder"] = {
+    config["added_tokens_decoder"] = added_tokens(tokenizer)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def added_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, dict[str, Any]]:
+    """The tokens that were added to a vocabulary, as `tokenizer_config.json` has them."""
+    return {
         str(place): {
             "content": token.content,
             "lstrip": token.lstrip,
@@ -48,7 +54,6 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", base: Path, folder: Pat
         }
         for place, token in tokenizer.added_tokens_decoder.items()
     }
-    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def state_of(folder: Path) -> tuple[Any, ...]:
