@@ -92,6 +92,8 @@ SETTINGS: dict[str, object] = {
     "training.warmup_steps": 1,
     "training.seed": 18,
     "evaluation.max_new_tokens": 8,
+    "evaluation.judge_max_usd": 1.0,
+    "evaluation.judge": "claude-haiku-5-5",  # asked nothing: the stand-in's models answer nothing
     "export.gguf": ["f16"],
     "automation.until": "chunks",
 }
@@ -324,6 +326,7 @@ def _snapshot(world: World, corpus: str) -> dict[str, int]:
 def world_in(root: Path, base: Path) -> Iterator[World]:
     """A world whose corpora are built before anything was observed."""
     os.environ["DAGSTER_HOME"] = str(root / "home")
+    os.environ["ANTHROPIC_API_KEY"] = "of-nobody"
     world = World(root, dagster_home(), base)
     with serve(
         world.home, "ft_assets_tests.defs.fake_training", world.environment()

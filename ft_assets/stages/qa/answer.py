@@ -186,9 +186,9 @@ def _item(form: Form, item: object) -> Item:
         value = item[name]
         if type(value) is not _TYPES[kind]:  # True is an int to isinstance
             raise ValueError(f"{name} is not of type {kind}")
-        if name in form.choices and value not in form.choices[name]:
-            raise ValueError(f"{name} is none of {', '.join(form.choices[name])}")
         found[name] = _text(name, value) if isinstance(value, str) else value
+        if name in form.choices and found[name] not in form.choices[name]:
+            raise ValueError(f"{name} is none of {', '.join(form.choices[name])}")
     return form.item(**found)
 
 
