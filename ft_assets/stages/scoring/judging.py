@@ -4,7 +4,7 @@ This happens in the process that refreshes, before and after the worker's run: a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,30 +72,39 @@ def judge_answers(job: Job, outcome: Outcome, report: Report) -> Outcome:
         return outcome
     cases = list(plan.cases(_rows(job.output)))
     with open_ledger(job.keep, report) as ledger:
-        spent = ledger.making.usd
-        requests = [request for request in _missing(cases, ledger) if plan.fits(request)]
-        expected = estimate(requests, plan.price)
-        stopped = _sent(job, plan, ledger, requests, expected, report)
-        found = _Found(job, plan, [_judged(plan, case, ledger) for case in cases], stopped)
-        making = ledger.making
-        counts = {"sent": making.sent, "lost_verdicts": making.outcomes["unknown"]}
-        cost = {
-            "usd": making.usd,
-            "usd_estimated": spent + expected.usd,
-            "usd_of_verdicts": _usd(cases, ledger),
-        }
-        if not stopped:
-            ledger.complete()
+        found = _found(job, plan, cases, ledger, report)
     write_table(job.output / JUDGED, JudgedAnswer, found.answers)
-    write_metrics(job.output, {**read_metrics(job.output), **found.counts})
+    write_metrics(job.output, {**read_metrics(job.output), **found.metrics})
     client = "langchain" if provider_of(plan.recipe.model) else "anthropic"
     return replace(
         outcome,
-        counts={**outcome.counts, **found.counts, **counts},
+        counts={**outcome.counts, **found.metrics, **found.sent},
         checks={**outcome.checks, **found.check},
-        cost={**outcome.cost, **cost},
+        cost={**outcome.cost, **found.cost},
         tools={**outcome.tools, **versions(client)},
     )
+
+
+def _found(
+    job: Job, plan: JudgePlan, cases: list[Case], ledger: OpenLedger, report: Report
+) -> "_Found":
+    """The verdicts, once all that can be sent for them was sent."""
+    spent = ledger.making.usd
+    missing = unanswered((case.request for case in cases), ledger)
+    requests = [request for request in missing if plan.fits(request)]
+    expected = estimate(requests, plan.price)
+    stopped = _sent(job, plan, ledger, requests, expected, report)
+    making = ledger.making
+    sent = {"sent": making.sent, "lost_verdicts": making.outcomes["unknown"]}
+    cost = {
+        "usd": making.usd,
+        "usd_estimated": spent + expected.usd,
+        "usd_of_verdicts": _usd(cases, ledger),
+    }
+    if not stopped:
+        ledger.complete()
+    answers = [_judged(plan, case, ledger) for case in cases]
+    return _Found(job, plan.recipe.model, answers, stopped, sent, cost)
 
 
 def _require_leave(job: Job, requests: int) -> None:
@@ -107,10 +116,6 @@ def _rows(output: Path) -> list[ComparedAnswer]:
     """The answers to the corpus's questions and to held-out rows, each once."""
     tables = (read_table(output / name, ComparedAnswer) for name in (ANSWERS, HELD_OUT_ANSWERS))
     return list(dict.fromkeys(row for table in tables for row in table))
-
-
-def _missing(cases: list[Case], ledger: Ledger) -> Iterator[Request]:
-    return unanswered((case.request for case in cases), ledger)
 
 
 def _sent(
@@ -169,15 +174,17 @@ def _usd(cases: list[Case], ledger: Ledger) -> float:
 
 @dataclass(frozen=True)
 class _Found:
-    """The verdicts of one evaluation, and what stopped the sending, if anything did."""
+    """The verdicts of one evaluation, what they cost, and what stopped the sending, if anything did."""
 
     job: Job
-    plan: JudgePlan
+    judge: str
     answers: list[JudgedAnswer]
     stopped: str
+    sent: dict[str, int]
+    cost: dict[str, float]
 
     @property
-    def counts(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """How many answers of each model have which verdict, and how many have none."""
         seen = Counter((each.model, each.verdict) for each in self.answers)
         verdicts = ((model, verdict) for model in MODELS for verdict in VERDICTS)
@@ -192,7 +199,7 @@ class _Found:
         """The verdict of ANSWERS_ARE_JUDGED."""
         left = Counter(each.remark for each in self.answers if each.verdict == UNJUDGED)
         if not left:
-            said = f"{len(self.answers)} answers judged by {self.plan.recipe.model}"
+            said = f"{len(self.answers)} answers judged by {self.judge}"
             return ANSWERS_ARE_JUDGED.verdict(True, said, unjudged=0)
         again = f"ft-assets refresh {self.job.corpus} --until {self.job.asset} --force"
         what = (

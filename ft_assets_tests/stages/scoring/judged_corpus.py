@@ -63,7 +63,9 @@ def use_judge(
     evaluation = {"judge": JUDGE, "judge_max_usd": 1.0, **settings}
     said = {key: value for key, value in evaluation.items() if value is not None}
     at = {"base_url": server.url, **(qa or {})}
-    corpus.settings(json.dumps({"model": {"base": str(base)}, "evaluation": said, "qa": at}))
+    files: dict[str, list[str]] = {"gguf": []}
+    said_of = {"model": {"base": str(base)}, "evaluation": said, "qa": at, "export": files}
+    corpus.settings(json.dumps(said_of))
 
 
 def train(corpus: Corpus, says: str) -> None:

@@ -21,7 +21,7 @@ from ft_assets.defs.assets.evaluation import comparison
 from ft_assets.engine.project import Project
 from ft_assets.engine.settings_files import SettingsError
 from ft_assets.engine.validation import problems
-from ft_assets.errors import UserError, WaitingError
+from ft_assets.errors import StageError, UserError, WaitingError
 from ft_assets.records import ComparedAnswer
 from ft_assets.stages.job import Job, Outcome
 from ft_assets.stages.qa.answer import JUDGED, JUDGEMENTS, SETTLED, read_answer
@@ -31,6 +31,7 @@ from ft_assets.stages.scoring.judge import JudgePlan, judge_price, judge_request
 from ft_assets_tests.conftest import Corpus, RunCLI
 from ft_assets_tests.stages.qa.claude_server import KEY, ClaudeServer
 from ft_assets_tests.stages.qa.pairs_corpus import requests_sent
+from ft_assets_tests.stages.qa.test_crashes import in_child
 from ft_assets_tests.stages.scoring.judged_corpus import (
     base_says,
     evaluate,
@@ -131,6 +132,23 @@ def test_means_of_the_judge_make_nothing_stale(
     assert corpus.project.status("ferry")["evaluation"].state == "stale"
 
 
+def test_another_provider_judges_too(
+    corpus: Corpus, server: ClaudeServer, pico_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    model = "openai:local-model"
+    at = {
+        "model": model,
+        "base_url": f"{server.url}/v1",
+        "prices": {"input": 1.0, "output": 2.0},
+    }
+    use_judge(corpus, pico_model, server, judge=model, qa=at)
+    manifest = evaluate(corpus)
+    assert manifest.counts["tuned_judged_right"] == 4
+    assert manifest.counts["sent"] == requests_sent(server) == DISTINCT
+    assert manifest.cost["usd"] > 0
+
+
 # What is refused before the models run
 
 
@@ -157,13 +175,16 @@ def test_without_a_price_the_models_are_not_run(
     assert re.search(said, found["evaluation.judge"])
 
 
-def test_a_damaged_ledger_is_found_before_the_models_run(corpus: Corpus) -> None:
+def test_a_damaged_ledger_is_found_before_the_models_run(corpus: Corpus, cli: RunCLI) -> None:
     evaluate(corpus)
     path = ledger_of(corpus).path
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(["{", *lines]) + "\n")
-    with pytest.raises(Exception, match=r"requests\.jsonl"):
+    assert cli("verify", "ferry").returncode == 0
+    path.write_text("{\n" + path.read_text())
+    with pytest.raises(StageError, match=r"evaluation/ledger/requests\.jsonl"):
         evaluate(corpus, run=never, force=True)
+    found = cli("verify", "ferry")
+    assert found.returncode == 3
+    assert "evaluation/ledger/requests.jsonl" in (found.stdout + found.stderr).replace("\n", "")
 
 
 def test_a_run_that_a_sensor_started_waits(corpus: Corpus, server: ClaudeServer) -> None:
@@ -291,12 +312,9 @@ def test_a_kill_during_sending_loses_no_verdict(
     corpus: Corpus, server: ClaudeServer, pico_model: Path
 ) -> None:
     use_judge(corpus, pico_model, server, qa={"max_concurrency": 1})
-    server.behave(latency=0.1)
+    server.behave(latency=0.3)
     path = ledger_of(corpus).path
-    pid = os.fork()
-    if not pid:
-        evaluate(corpus)
-        os._exit(0)
+    pid = in_child(lambda: evaluate(corpus))
     while not path.exists() or path.read_text().count('"outcome"') < 2 * 3:
         assert os.waitpid(pid, os.WNOHANG) == (0, 0)
         time.sleep(0.01)
@@ -471,5 +489,4 @@ def test_verdicts_are_shown_where_answers_are(corpus: Corpus, cli: RunCLI) -> No
     assert rows[3]["judge on tuned"] == "right: It says It holds 21 plums."
     assert rows[3]["judge on base"] == f"partly: It says {base_says(3)}"
     assert "evaluation, at most:" not in cli("status", "ferry").stdout
-    assert "requests.jsonl" not in cli("verify", "ferry").stdout
     assert manifest.counts["tuned_judged_right"] == 4
