@@ -308,6 +308,16 @@ def test_an_unusable_verdict_is_none(
     assert requests_sent(server) == DISTINCT - 1 + tries
 
 
+def test_an_answer_longer_than_the_price_is_for_is_not_sent(
+    corpus: Corpus, server: ClaudeServer
+) -> None:
+    manifest = evaluate(corpus, lambda n: "word " * 80_000 if n == 1 else tuned_says(n))
+    [unjudged] = [each for each in judged_answers(corpus) if each.verdict == "unjudged"]
+    assert (unjudged.question, unjudged.remark) == ("What is in box 1?", "too long")
+    assert "(1 too long)" in manifest.checks[CHECK]["message"]
+    assert requests_sent(server) == DISTINCT - 1
+
+
 def test_a_kill_during_sending_loses_no_verdict(
     corpus: Corpus, server: ClaudeServer, pico_model: Path
 ) -> None:
