@@ -271,8 +271,8 @@ def _endpoint(value: str | None) -> str | None:
     return value
 
 
-def _model(value: str) -> str:
-    provider, colon, name = value.partition(":")
+def _model(value: str | None) -> str | None:
+    provider, colon, name = (value or "").partition(":")
     if colon and not (provider.strip() and name.strip()):
         raise ValueError("expected provider:model, for example openai:gpt-5-mini")
     return value
@@ -403,10 +403,33 @@ class TrainingConfig(Section):
     seed: int = setting(17, "corpus", "shapes", ge=0)
 
 
+def _has_a_cap(value: str | None, info: ValidationInfo) -> str | None:
+    if value is not None and info.data.get("judge_max_usd", 0.0) is None:
+        raise ValueError(
+            "a judge costs money and has no cap yet: set evaluation.judge_max_usd, the most USD that judging "
+            "one evaluation may cost"
+        )
+    return value
+
+
 class EvaluationConfig(Section):
-    """How the base and the tuned model are compared."""
+    """How the base and the tuned model are compared.
+
+    `judge` is a model that says of each answer whether it is right, partly right or wrong; null: none. Its
+    address and prices are those of `qa` if it has the provider of `qa.model`; prices of Claude models in the
+    price table are known. It needs `judge_max_usd`, the most that judging one evaluation may cost,
+    interruptions included.
+    """
 
     max_new_tokens: int = setting(64, "corpus", "shapes", ge=1, le=4096)
+    judge_max_usd: float | None = setting(None, "owner", "means", cap=True, ge=0.0)
+    judge: Annotated[str | None, AfterValidator(_model), AfterValidator(_has_a_cap)] = setting(
+        None,
+        "owner",
+        "shapes",
+        min_length=1,
+        description="a Claude model | provider:model",
+    )
 
 
 class ExportConfig(Section):

@@ -330,6 +330,23 @@ class ComparedAnswer:
     tuned_hit: bool | None
 
 
+@dataclass(frozen=True)
+class JudgedAnswer:
+    """The judge's verdict on the answer of one `model`, base or tuned, to a question.
+
+    `reference` is what the answer was judged by. `verdict` is right, partly, wrong or unjudged, `remark`
+    what decided, or the state of the request that has no verdict. `request_id` is the ledger's key.
+    """
+
+    question: str
+    reference: str
+    model: str
+    answer: str
+    verdict: str
+    remark: str
+    request_id: str
+
+
 _COLUMNS: dict[type, dict[str, str]] = {
     Document: {
         "text_id": "string",
@@ -469,6 +486,15 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "tuned_answer": "string",
         "base_hit": "bool",
         "tuned_hit": "bool",
+    },
+    JudgedAnswer: {
+        "question": "string",
+        "reference": "string",
+        "model": "string",
+        "answer": "string",
+        "verdict": "string",
+        "remark": "string",
+        "request_id": "string",
     },
 }
 """The Arrow type of each column: pyarrow's alias, or a name of a list in `schema_of`."""

@@ -99,6 +99,10 @@ def _evaluation(counts: _Counts) -> Iterator[str]:
     if "questions" in counts:
         base, tuned = int(counts["base_key_facts"]), int(counts["tuned_key_facts"])
         yield f"key facts {base:,} → {tuned:,} of {int(counts['questions']):,}"
+    if "judged_questions" in counts:
+        base, tuned = int(counts["base_judged_right"]), int(counts["tuned_judged_right"])
+        yield f"judged right {base:,} → {tuned:,} of {int(counts['judged_questions']):,}"
+        yield from _some(counts, "unjudged", "answer unjudged", "answers unjudged")
     if "general_questions" in counts:
         base, tuned = int(counts["base_general_answers"]), int(counts["tuned_general_answers"])
         yield f"general answers {base:,} → {tuned:,} of {int(counts['general_questions']):,}"

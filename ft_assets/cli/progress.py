@@ -15,7 +15,7 @@ from ft_assets.stages.job import is_reused_line
 from ft_assets.stages.raw_documents import EVERY_FILE_READ
 from ft_assets.tables import read_table
 
-_TELLING = {"qa_pairs"}
+_TELLING = {"qa_pairs", "evaluation"}
 """The assets that cost money."""
 _BAR = "█░"
 

@@ -30,15 +30,15 @@ READS: dict[str, tuple[str, ...]] = {
     "qa_pairs": ("qa",),
     "formatted_dataset": ("data", "-data.loaders", "augment", "training.max_length", *BASE),
     "adapter": ("model", "training"),
-    "evaluation": ("evaluation",),
+    "evaluation": ("evaluation", "qa.base_url", "qa.prices", "qa.max_concurrency"),
     "merged_model": (),
     "gguf": ("export",),
 }
 """The settings that an asset reads, by dotted key. A section stands for all below it, so a setting that
 is added there is read too; a minus takes out what the asset does not read of it."""
-LOOKS_AT: dict[str, tuple[str, ...]] = {"adapter": ("export.gguf",)}
-"""The settings that an asset looks at to refuse work that would be in vain. What it makes does not depend
-on them, so they are in no fingerprint."""
+LOOKS_AT: dict[str, tuple[str, ...]] = {"adapter": ("export.gguf",), "evaluation": ("qa.model",)}
+"""The settings that an asset looks at to refuse work that would be in vain, or to know whose address and
+prices others are. What it makes does not depend on them, so they are in no fingerprint."""
 
 
 def keys_read(asset: str, config: FineTuneConfig) -> tuple[str, ...]:

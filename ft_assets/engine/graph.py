@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from ft_assets.extras import require
 from ft_assets.stages.job import Job, Outcome, Report
@@ -41,7 +42,7 @@ GRAPH: dict[str, Node] = {
     ),
     "evaluation": Node(
         ("adapter", "formatted_dataset"),
-        "3",
+        "4",
         "Base and tuned compared.",
         heavy=True,
         extras=("train",),
@@ -75,6 +76,29 @@ def run_stage(job: Job, report: Report) -> Outcome:
         load_lean_pyarrow()
     build: Callable[[Job, Report], Outcome] = import_module(f"ft_assets.stages.{job.asset}").build
     return build(job, report)
+
+
+def prepare_stage(job: Job, report: Report) -> None:
+    """Has the stage of the job's asset refuse in this process what would fail after its run, if it can.
+
+    The stage's module may have `prepare` and `finish`: what they do needs what a worker has not, the keys.
+    """
+    if prepare := _of_stage(job, "prepare"):
+        prepare(job, report)
+
+
+def finish_stage(job: Job, outcome: Outcome, report: Report) -> Outcome:
+    """Has the stage of the job's asset complete in this process what its run left in the job's output."""
+    finish = _of_stage(job, "finish")
+    return finish(job, outcome, report) if finish else outcome
+
+
+def _of_stage(job: Job, name: str) -> Callable[..., Any] | None:
+    found: Callable[..., Any] | None
+    found = getattr(import_module(f"ft_assets.stages.{job.asset}"), name, None)
+    if found:
+        load_lean_pyarrow()
+    return found
 
 
 def upstream(asset: str) -> list[str]:

@@ -23,7 +23,7 @@ from ft_assets.engine.asset_settings import (
 )
 from ft_assets.engine.data_folder import SETTLE_SECONDS, ChangedError, DataFolder, files_version
 from ft_assets.engine.freshness import AssetState, fingerprint, own_causes, plan
-from ft_assets.engine.graph import CORPUS_FILES, GRAPH, run_stage
+from ft_assets.engine.graph import CORPUS_FILES, GRAPH, finish_stage, prepare_stage, run_stage
 from ft_assets.engine.lease import IsOver, Lease
 from ft_assets.engine.storage import DamagedError, Storage
 from ft_assets.engine.verdicts import naming_files
@@ -141,7 +141,8 @@ class Project(DataFolder):
     ) -> Made:
         """Makes one asset, unless its fingerprint is unchanged, and publishes it.
 
-        `run` runs the job, by default in this process. With `reuse_only` nothing is made:
+        `run` runs the job, by default in this process; what the stage prepares and finishes is always done
+        in this one. With `reuse_only` nothing is made:
         StageError if something would have to be. `settled` is the version of `corpus_files` that
         is asked for: if the files have changed since, it waits until they settle.
         Without `may_spend` no request that costs money is sent: WaitingError if one would be.
@@ -166,6 +167,7 @@ class Project(DataFolder):
             corpus,
             asset,
             run,
+            say,
             notice,
             run_id,
             is_over,
@@ -221,11 +223,13 @@ class Project(DataFolder):
         for name in job.inputs:
             self.storage.require_whole(above[name])
         started = _utc_now()
+        prepare_stage(job, request.say)
         if self.storage.remove_checkpoints(corpus, asset, but=key):
             request.notice("a checkpoint of other data or settings is not used; it is removed")
         job = replace(job, checkpoints=self.storage.checkpoints(corpus, asset, key))
         with self.storage.staging(held) as folder:
-            outcome = request.run(replace(job, output=folder))
+            job = replace(job, output=folder)
+            outcome = finish_stage(job, request.run(job), request.say)
             manifest = Manifest(
                 asset=asset,
                 corpus=corpus,
@@ -374,6 +378,7 @@ class _Request:
     corpus: str
     asset: str
     run: RunStage
+    say: Report
     notice: Report
     run_id: str
     is_over: IsOver

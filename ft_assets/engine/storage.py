@@ -4,7 +4,7 @@
                                                    sources.parquet the documents behind it
     <root>/<corpus>/<asset>/current                the version in use, replaced in one step
     <root>/<corpus>/<asset>/.staging-*/            work in progress, never read
-    <root>/<corpus>/<asset>/ledger/                what outlives the versions: qa_pairs' answers
+    <root>/<corpus>/<asset>/ledger/                what outlives the versions: paid answers
     <root>/<corpus>/<asset>/checkpoints/<…>/       what an interrupted build goes on from, by the
                                                    fingerprint that it would have had
 

@@ -19,6 +19,7 @@ from ft_assets.stages.qa.money import price_of
 from ft_assets.stages.qa.prompt import render_prompt
 from ft_assets.stages.qa.review import read_reviews
 from ft_assets.stages.questions import QuestionsError, read_questions
+from ft_assets.stages.scoring.judge import JUDGE, judge_price
 from ft_assets.stages.training.base_checks import check_modules, check_template_tokens, config_of
 
 _Probe = tuple[str | None, Callable[[], Any]]
@@ -55,6 +56,8 @@ def _probes(folder: DataFolder, corpus: str, config: FineTuneConfig) -> Iterator
     if config.qa.enabled:
         yield from _qa_probes(folder, corpus, config)
         yield None, lambda: read_reviews(own / REVIEW_FILE)
+    if judge := config.evaluation.judge:
+        yield JUDGE, lambda: judge_price(judge, config.qa.model, config.qa.prices)
     if config.data.template.endswith(TEMPLATE_SUFFIX):
         yield "data.template", lambda: template_text(folder, corpus, config)
     if config.data.loaders.ocr:

@@ -47,8 +47,7 @@ def verify(storage: Storage, corpus: str) -> Iterator[Examined]:
                 )
             size = sum(file["bytes"] for file in manifest.files.values())
             yield Examined(corpus, asset, version, size, damage)
-        if asset == "qa_pairs":
-            yield from _ledger(storage, corpus)
+        yield from _ledger(storage, corpus, asset)
         try:
             now = storage.current_version(corpus, asset)
         except DamagedError as error:
@@ -58,9 +57,9 @@ def verify(storage: Storage, corpus: str) -> Iterator[Examined]:
             yield Examined(corpus, asset, "current", 0, [f"{asset}: version {now} is missing"])
 
 
-def _ledger(storage: Storage, corpus: str) -> Iterator[Examined]:
-    """Reads what was paid for and is in no artifact."""
-    folder = storage.keep(corpus, "qa_pairs")
+def _ledger(storage: Storage, corpus: str, asset: str) -> Iterator[Examined]:
+    """Reads what was paid for and is in no artifact, if the asset is one that pays."""
+    folder = storage.keep(corpus, asset)
     if not (folder / REQUESTS).exists():
         return
     try:
@@ -69,4 +68,4 @@ def _ledger(storage: Storage, corpus: str) -> Iterator[Examined]:
         damage = []
     except StageError as error:
         damage = [str(error)]
-    yield Examined(corpus, "qa_pairs", LEDGER, (folder / REQUESTS).stat().st_size, damage)
+    yield Examined(corpus, asset, LEDGER, (folder / REQUESTS).stat().st_size, damage)

@@ -5,8 +5,7 @@ general questions what the training cost. The same weights serve both models: th
 with its adapter switched off.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,7 +24,13 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
 from ft_assets.stages.progress import counting
 from ft_assets.stages.questions import Question, read_questions
-from ft_assets.stages.scoring.files import ANSWERS, GENERAL_ANSWERS, HELD_OUT_ANSWERS, METRICS
+from ft_assets.stages.scoring.files import (
+    ANSWERS,
+    GENERAL_ANSWERS,
+    HELD_OUT_ANSWERS,
+    write_metrics,
+)
+from ft_assets.stages.scoring.judging import judge_answers, prepare_judge
 from ft_assets.stages.scoring.perplexity import perplexity, text_perplexity
 from ft_assets.stages.scoring.references import exact_match, token_f1
 from ft_assets.stages.scoring.verdicts import CHECKS as CHECKS
@@ -178,16 +183,25 @@ def _general(manager: PromptTemplateManager, report: Report) -> list[_Asked]:
 
 
 def _held_out(path: Path, tokenizer: "PreTrainedTokenizerBase") -> list[_Asked]:
-    """The first held-out rows that have a question; their order is that of digests, so it is no choice."""
-    rows = (row for row in read_table(path, Example) if row.kind != "text")
+    """Held-out rows as they are asked, with their answers as references."""
     asked = []
-    for row in islice(rows, HELD_OUT):
-        prompt = prompt_of(row.segments)
-        answer = next(piece["text"] for piece in row.segments if piece["trained"])
+    for prompt, answer in _rows_with_questions(path):
         ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
         reference = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
         asked.append(_Asked(Question(prompt), prompt, reference))
     return asked
+
+
+def _rows_with_questions(path: Path) -> Iterator[tuple[str, str]]:
+    """Prompt and answer of the first held-out rows that have a question; their order is that of digests,
+    so it is no choice.
+    """
+    rows = (row for row in read_table(path, Example) if row.kind != "text")
+    for row in islice(rows, HELD_OUT):
+        yield (
+            prompt_of(row.segments),
+            next(each["text"] for each in row.segments if each["trained"]),
+        )
 
 
 def _hits(of: str, name: str, found: list[ComparedAnswer]) -> dict[str, float]:
@@ -210,6 +224,30 @@ def _references(found: list[ComparedAnswer]) -> dict[str, float]:
     return metrics
 
 
+def to_judge(job: Job) -> list[ComparedAnswer]:
+    """What the judge will be asked about: the questions and what is known of each, without answers."""
+    questions = read_questions(job.source / QUESTIONS_FILE)
+    held_out = _rows_with_questions(job.inputs["formatted_dataset"] / "eval.parquet")
+    return [
+        *(
+            ComparedAnswer(q.question, " | ".join(q.key_facts), "", "", False, False)
+            for q in questions
+        ),
+        *(ComparedAnswer(prompt, answer, "", "", None, None) for prompt, answer in held_out),
+    ]
+
+
+def prepare(job: Job, report: Report) -> None:
+    """Makes sure, before the models run, that their answers can be judged if there is a judge."""
+    if job.section(EvaluationConfig).judge:
+        prepare_judge(job, to_judge(job), report)
+
+
+def finish(job: Job, outcome: Outcome, report: Report) -> Outcome:
+    """Has the answers judged if there is a judge: `judged.parquet`, and counts by verdict."""
+    return judge_answers(job, outcome, report)
+
+
 def build(job: Job, report: Report) -> Outcome:
     """Builds `evaluation`: `metrics.json`, and the answers to the questions of the corpus, to held-out rows
     and to general questions.
@@ -221,7 +259,7 @@ def build(job: Job, report: Report) -> Outcome:
         job.section(EvaluationConfig).max_new_tokens,
         report,
     )
-    (job.output / METRICS).write_text(json.dumps(found.metrics, indent=1, sort_keys=True) + "\n")
+    write_metrics(job.output, found.metrics)
     for path, rows in (
         (ANSWERS, found.questions or found.held_out),
         (HELD_OUT_ANSWERS, found.held_out),

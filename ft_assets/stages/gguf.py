@@ -3,7 +3,6 @@
 This runs in its own process, because two llama.cpp libraries in one process abort.
 """
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from ft_assets.stages.export.model_card import model_card
 from ft_assets.stages.export.modelfile import modelfile, ollama_template, stop_texts
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.scoring.files import read_metrics
 from ft_assets.stages.templates.conversations import CannotRenderError
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
@@ -121,7 +121,7 @@ def build(job: Job, report: Report) -> Outcome:
     if files:
         smallest = min(files, key=lambda path: path.stat().st_size)
         disagrees = write_modelfile(job.output / "Modelfile", smallest, merged)
-    metrics = json.loads((job.inputs["evaluation"] / "metrics.json").read_text())
+    metrics = read_metrics(job.inputs["evaluation"])
     (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, files))
     return Outcome(
         counts={f"{path.stem.rpartition('-')[2]}_megabytes": megabytes(path) for path in files},

@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ft_assets.config import QAConfig
-from ft_assets.errors import UserError, WaitingError
+from ft_assets.errors import UserError
 from ft_assets.manifest import Verdict
 from ft_assets.names import REVIEW_FILE
 from ft_assets.records import ChunkYield, DroppedPair, QAPair
@@ -21,12 +21,13 @@ from ft_assets.stages.qa.batches import BatchSending, close_unsent
 from ft_assets.stages.qa.harvest import Harvest, harvest
 from ft_assets.stages.qa.ledger.batch_log import BatchLog
 from ft_assets.stages.qa.ledger.ledger import OpenLedger, open_ledger
-from ft_assets.stages.qa.money import Budget, Estimate, cap_warning
+from ft_assets.stages.qa.money import Budget, Estimate, cap_warning, require_leave
 from ft_assets.stages.qa.pace import Pacer
 from ft_assets.stages.qa.plan import Plan
+from ft_assets.stages.qa.providers.choice import call_of
 from ft_assets.stages.qa.providers.claude_batches import ClaudeBatches
 from ft_assets.stages.qa.review import REVIEWED, Overlay, by_person, read_reviews
-from ft_assets.stages.qa.send import Call, Sending
+from ft_assets.stages.qa.send import Sending
 from ft_assets.tables import Rows, TextWriter, to_table, write_table
 
 REQUESTS_ADD_UP = Check(
@@ -87,18 +88,14 @@ def generate_qa_pairs(plan: Plan, ledger: OpenLedger, report: Report) -> Estimat
 
 
 def _require_leave(plan: Plan, what: str) -> None:
-    """Raises WaitingError if nothing may be sent, because a sensor started this run, not a person."""
-    if not plan.job.may_spend:
-        raise WaitingError(
-            f"{what}, and a sensor started this run: nothing was sent. Run ft-assets generate-qa "
-            f"{plan.job.corpus}, or materialize qa_pairs in the UI. automation.spend: true in the owner's "
-            "data/finetune.yaml lets sensors spend, within the caps"
-        )
+    """Raises WaitingError if a sensor started this run and may not spend."""
+    require_leave(plan.job, what, f"ft-assets generate-qa {plan.job.corpus}")
 
 
 def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:
     """Sends the requests for pairs, then the requests for verdicts on them."""
-    call, budget = call_of(plan), budget_of(plan, ledger)
+    call = call_of(plan.recipe, plan.qa.base_url, plan.price)
+    budget = budget_of(plan, ledger)
     pacer = Pacer(plan.qa.max_concurrency)
     for what, requests in (("pairs", plan.unwritten), ("verdicts", plan.unjudged)):
         if count := sum(1 for _ in requests(ledger)):
@@ -109,8 +106,11 @@ def _send_messages(plan: Plan, ledger: OpenLedger, report: Report) -> None:
 
 def budget_of(plan: Plan, ledger: OpenLedger) -> Budget:
     """The money that may still be spent."""
-    qa = plan.qa
-    return Budget(qa.max_usd, qa.max_usd_total, ledger.making.usd, ledger.usd)
+    caps, spent = {"qa.max_usd": plan.qa.max_usd}, {"qa.max_usd": ledger.making.usd}
+    if plan.qa.max_usd_total is not None:
+        caps["qa.max_usd_total"] = plan.qa.max_usd_total
+        spent["qa.max_usd_total"] = ledger.usd
+    return Budget(caps, spent)
 
 
 def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
@@ -118,20 +118,6 @@ def batches_of(plan: Plan, ledger: OpenLedger, report: Report) -> BatchSending:
     service = ClaudeBatches(plan.qa.base_url)
     budget = budget_of(plan, ledger)
     return BatchSending(service, ledger, budget, plan.price, report, plan.recipe.model)
-
-
-def call_of(plan: Plan) -> Call:
-    """The function that sends requests to the model. Raises UserError if it cannot, for example without
-    a key.
-    """
-    base_url = plan.qa.base_url
-    if ":" in plan.recipe.model:
-        from ft_assets.stages.qa.providers.langchain import langchain_call
-
-        return langchain_call(base_url, plan.recipe)
-    from ft_assets.stages.qa.providers.claude import claude_call
-
-    return claude_call(base_url, plan.price)
 
 
 def build(job: Job, report: Report) -> Outcome:

@@ -25,6 +25,6 @@ def test_a_row_says_whose_it_is_what_it_does_and_who_reads_it() -> None:
         "| `model.lora.r` | `16` | at least 1, at most 256 | corpus | shapes | `adapter` |" in lines
     )
     [prices] = [line for line in lines if line.startswith("| `qa.prices` ")]
-    assert prices.endswith("| owner | means | `qa_pairs` |")
+    assert prices.endswith("| owner | means | `qa_pairs`, `evaluation` |")
     [base] = [line for line in lines if line.startswith("| `model.base` ")]
     assert "`chunks` (if `langchain.splitter` is `token`)" in base

@@ -34,7 +34,8 @@ class StandIn:
         (job.output / "digest").write_text(hashlib.sha256(said.encode()).hexdigest())
         (job.output / "loss_history.json").write_text('[{"step": 1, "loss": 1.0}]')
         (job.output / "metrics.json").write_text("{}")
-        write_table(job.output / "answers.parquet", ComparedAnswer, [])
+        for name in ("answers.parquet", "held_out.parquet"):
+            write_table(job.output / name, ComparedAnswer, [])
         checks: dict[str, Verdict] = {}
         for check in checks_of(job.asset):
             checks |= check.verdict(True, "not looked at")

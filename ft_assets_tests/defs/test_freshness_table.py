@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 from ft_assets.cli.refresh import refresh_corpus
-from ft_assets.config import FineTuneConfig, QAConfig
+from ft_assets.config import FineTuneConfig, QAConfig, all_settings, declaration
 from ft_assets.definitions import build_definitions
 from ft_assets.defs.instance import dagster_home
 from ft_assets.defs.observations import report_version
@@ -92,6 +92,8 @@ SETTINGS: dict[str, object] = {
     "training.warmup_steps": 1,
     "training.seed": 18,
     "evaluation.max_new_tokens": 8,
+    "evaluation.judge_max_usd": 1.0,
+    "evaluation.judge": "claude-haiku-5-5",  # asked nothing: the stand-in's models answer nothing
     "export.gguf": ["f16"],
     "automation.until": "chunks",
 }
@@ -227,12 +229,16 @@ Change = Callable[[World], object]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. Unless `observed`, nothing is observed between the change and the run."""
+    """One line of the table. Unless `observed`, nothing is observed between the change and the run.
+
+    A change `everywhere` concerns every corpus.
+    """
 
     name: str
     change: Change
     observed: bool = True
     by_button: bool = False
+    everywhere: bool = False
 
 
 def _setting(key: str, value: object) -> Change:
@@ -250,6 +256,7 @@ def _rename(world: World) -> None:
     (world.ferry.folder / "ferry.txt").rename(world.ferry.folder / "boat.txt")
 
 
+_OWNERS = {key for key, field in all_settings() if declaration(field).whose == "owner"}
 ROWS = [
     Row("nothing", lambda world: None),
     Row("*Materialize all* with nothing changed", lambda world: None, by_button=True),
@@ -269,7 +276,10 @@ ROWS = [
         "`questions.jsonl` added",
         lambda world: world.ferry.write("questions.jsonl", '{"question": "Who?", "key_fact": "B"}'),
     ),
-    *(Row(f"`{key}`", _setting(key, value)) for key, value in SETTINGS.items()),
+    *(
+        Row(f"`{key}`", _setting(key, value), everywhere=key in _OWNERS)
+        for key, value in SETTINGS.items()
+    ),
     Row("`data.template: house.jinja`", _setting("data.template", "house.jinja")),
     Row(
         "the text of `house.jinja`",
@@ -291,7 +301,11 @@ ROWS = [
         observed=False,
     ),
     *(
-        Row(f"code version of `{asset}`", lambda world, asset=asset: world.bump(asset))  # type: ignore[misc]
+        Row(
+            f"code version of `{asset}`",
+            lambda world, asset=asset: world.bump(asset),  # type: ignore[misc]
+            everywhere=True,
+        )
         for asset in GRAPH
     ),
 ]
@@ -310,7 +324,7 @@ def play(world: World, row: Row) -> list[str]:
     world.refresh("second", *([] if row.by_button else ["ferry"]))
     world.agree()
     assert {state.state for state in world.project.status("ferry").values()} == {"fresh"}
-    if "code version" not in row.name:  # a code change affects every corpus
+    if not row.everywhere:
         assert _snapshot(world, "second") == second
     return world.cells()
 
@@ -324,6 +338,7 @@ def _snapshot(world: World, corpus: str) -> dict[str, int]:
 def world_in(root: Path, base: Path) -> Iterator[World]:
     """A world whose corpora are built before anything was observed."""
     os.environ["DAGSTER_HOME"] = str(root / "home")
+    os.environ["ANTHROPIC_API_KEY"] = "of-nobody"
     world = World(root, dagster_home(), base)
     with serve(
         world.home, "ft_assets_tests.defs.fake_training", world.environment()

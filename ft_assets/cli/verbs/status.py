@@ -30,7 +30,7 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Show which assets are fresh, stale, missing or blocked, and why.
 
     Compares the manifests with the current documents and settings; builds nothing. If question-answer
-    pairs are to be generated, it also estimates their cost.
+    pairs are to be generated, or an evaluation judged, it also estimates the cost.
     """
     from ft_assets.engine.project import Project
 
@@ -100,18 +100,20 @@ def _print_warnings(project: "Project", states: "dict[str, dict[str, AssetState]
 
 
 def _print_costs(project: "Project", states: "dict[str, dict[str, AssetState]]") -> None:
-    """Says of each corpus what refreshing its pairs would cost."""
+    """Says of each corpus what refreshing its pairs, and judging its evaluation, would cost."""
+    from ft_assets.engine.judging import judge_cost_line
     from ft_assets.engine.pairs import cost_line
 
     for corpus, of in states.items():
-        if of["qa_pairs"].state == "fresh":
-            continue
-        try:
-            line = cost_line(project, corpus)
-        except Exception as error:
-            line = in_words(error)
-        if line:
-            out.print(f"{corpus}: {escape(line)}", soft_wrap=True)
+        for asset, line_of in (("qa_pairs", cost_line), ("evaluation", judge_cost_line)):
+            if of[asset].state == "fresh":
+                continue
+            try:
+                line = line_of(project, corpus)
+            except Exception as error:
+                line = in_words(error)
+            if line:
+                out.print(f"{corpus}: {escape(line)}", soft_wrap=True)
 
 
 def _state_json(states: "dict[str, AssetState]") -> dict[str, Any]:

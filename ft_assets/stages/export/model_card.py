@@ -14,6 +14,8 @@ _METRICS = {
     "perplexity": ("Perplexity on held-out rows", "eval_rows"),
     "exact_match": ("Held-out answers equal to the reference, share", "held_out_answers"),
     "token_f1": ("Token F1 of held-out answers", "held_out_answers"),
+    "judged_right": ("Answers that the judge calls right", "judged_questions"),
+    "judged_partly": ("Answers that the judge calls partly right", "judged_questions"),
     "general_answers": ("General questions answered", "general_questions"),
     "general_perplexity": ("Perplexity of general text", None),
     "stop_rate": ("Answers that end by themselves, share", "answers"),

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-FormName = Literal["pairs", "verdicts"]
+FormName = Literal["pairs", "verdicts", "judgements"]
 
 OutcomeName = Literal["answered", "refused", "truncated", "invalid", "failed", "unknown"]
 """The outcomes of a request that was sent.
@@ -37,7 +37,15 @@ class Verdict:
     keep: bool
 
 
-Item = Draft | Verdict
+@dataclass(frozen=True)
+class Judgement:
+    """The judge's verdict on a model's answer to a question, and what decides."""
+
+    verdict: str
+    remark: str
+
+
+Item = Draft | Verdict | Judgement
 
 
 @dataclass(frozen=True)
@@ -45,13 +53,14 @@ class Form:
     """A form of answers: a JSON object with one list, named after the form, of items of one kind.
 
     `fields` maps each field of an item to its JSON type and its description; `tokens` is the typical
-    length of an item.
+    length of an item; `choices` has the values of a field that takes no other.
     """
 
     name: FormName
     item: Callable[..., Item]
     fields: Mapping[str, tuple[Literal["string", "integer", "boolean"], str]]
     tokens: int
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def schema(self) -> dict[str, object]:
@@ -59,7 +68,7 @@ class Form:
         item = {
             "type": "object",
             "properties": {
-                name: {"type": kind, "description": said}
+                name: {"type": kind, "description": said, **self._enum(name)}
                 for name, (kind, said) in self.fields.items()
             },
             "required": list(self.fields),
@@ -71,6 +80,9 @@ class Form:
             "required": [self.name],
             "additionalProperties": False,
         }
+
+    def _enum(self, name: str) -> dict[str, list[str]]:
+        return {"enum": list(self.choices[name])} if name in self.choices else {}
 
 
 PAIRS = Form(
@@ -93,7 +105,19 @@ VERDICTS = Form(
     },
     40,
 )
-FORMS = {form.name: form for form in (PAIRS, VERDICTS)}
+JUDGED = ("right", "partly", "wrong")
+"""The verdicts on an answer."""
+JUDGEMENTS = Form(
+    "judgements",
+    Judgement,
+    {
+        "remark": ("string", "What decides, in at most twelve words."),
+        "verdict": ("string", "How right the answer is."),
+    },
+    40,
+    {"verdict": JUDGED},
+)
+FORMS = {form.name: form for form in (PAIRS, VERDICTS, JUDGEMENTS)}
 _TYPES = {"string": str, "integer": int, "boolean": bool}
 
 
@@ -114,6 +138,11 @@ class Answer:
     def verdicts(self) -> list[Verdict]:
         """The items, if the answer has the form `VERDICTS`."""
         return [item for item in self.items if isinstance(item, Verdict)]
+
+    @property
+    def judgements(self) -> list[Judgement]:
+        """The items, if the answer has the form `JUDGEMENTS`."""
+        return [item for item in self.items if isinstance(item, Judgement)]
 
 
 def read_answer(form: Form, stop_reason: str | None, text: str, count: int) -> Answer:
@@ -158,6 +187,8 @@ def _item(form: Form, item: object) -> Item:
         if type(value) is not _TYPES[kind]:  # True is an int to isinstance
             raise ValueError(f"{name} is not of type {kind}")
         found[name] = _text(name, value) if isinstance(value, str) else value
+        if name in form.choices and found[name] not in form.choices[name]:
+            raise ValueError(f"{name} is none of {', '.join(form.choices[name])}")
     return form.item(**found)
 
 

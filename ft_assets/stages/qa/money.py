@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ft_assets.config import QAPrices
-from ft_assets.errors import StageError, UserError
+from ft_assets.errors import StageError, UserError, WaitingError
+from ft_assets.stages.job import Job
 from ft_assets.stages.qa.prompt import Request
 
 PRICES_OF = "October 2026"
@@ -46,10 +47,10 @@ PRICES = {
 }
 
 
-def price_of(model: str, prices: QAPrices | None) -> Price:
+def price_of(model: str, prices: QAPrices | None, setting: str = "qa.model") -> Price:
     """The price of a model: the setting `qa.prices` if set, else the price in `PRICES`.
 
-    Raises UserError for a model without either.
+    Raises UserError for a model without either; `setting` is the key that names it.
     """
     known = PRICES.get(model)
     if prices:
@@ -58,12 +59,12 @@ def price_of(model: str, prices: QAPrices | None) -> Price:
         return Price(prices.input, prices.output, *limits, batched=batched, source="qa.prices")
     if ":" in model:
         raise UserError(
-            f"no price is known for qa.model {model!r}, a model of another provider: set qa.prices: "
+            f"no price is known for {setting} {model!r}, a model of another provider: set qa.prices: "
             "{input: …, output: …} in USD per million tokens (0 and 0 for a server of your own)"
         )
     if known is None:
         raise UserError(
-            f"no price is known for qa.model {model!r} (known in {PRICES_OF}: {', '.join(PRICES)}): "
+            f"no price is known for {setting} {model!r} (known in {PRICES_OF}: {', '.join(PRICES)}): "
             "check the name, or set qa.prices: {input: …, output: …} in USD per million tokens"
         )
     return known
@@ -114,14 +115,16 @@ class Estimate:
         )
 
 
-def cap_warning(expected: Estimate, way: str, spent: float, cap: float) -> str:
-    """A warning if `qa.max_usd` may stop requests that are sent this way; else ""."""
+def cap_warning(
+    expected: Estimate, way: str, spent: float, cap: float, setting: str = "qa.max_usd"
+) -> str:
+    """A warning if the cap in `setting` may stop requests that are sent this way; else ""."""
     share = BATCH_SHARE if way == "batches" else 1.0
     needed = spent + share * (expected.usd + expected.largest) if expected.requests else 0.0
     if needed <= cap:
         return ""
     return (
-        f"qa.max_usd ({dollars(cap)}) may stop this before the end: about {dollars(needed)} is needed, "
+        f"{setting} ({dollars(cap)}) may stop this before the end: about {dollars(needed)} is needed, "
         "including what must be left for the last request"
     )
 
@@ -157,15 +160,19 @@ def at_most(request: Request, price: Price) -> float:
 
 
 class Budget:
-    """The money that may still be spent. A request passes only if the most it can cost is left."""
+    """The money that may still be spent. A request passes only if the most it can cost is left.
 
-    def __init__(self, max_usd: float, max_usd_total: float | None, spent: float, total: float):
-        self.caps = {"qa.max_usd": max_usd}
-        self.spent = {"qa.max_usd": spent}
-        if max_usd_total is not None:
-            self.caps["qa.max_usd_total"] = max_usd_total
-            self.spent["qa.max_usd_total"] = total
+    `caps` and what is `spent` of each are by the settings' keys; the first is the cap of one build.
+    """
+
+    def __init__(self, caps: Mapping[str, float], spent: Mapping[str, float]):
+        self.caps, self.spent = dict(caps), dict(spent)
         self._under_way = 0.0
+
+    @property
+    def cap(self) -> float:
+        """The cap of one build."""
+        return next(iter(self.caps.values()))
 
     def reserve(self, usd: float) -> bool:
         """Reserves what a request can cost; False if a cap does not have that much left."""
@@ -193,6 +200,19 @@ class Budget:
             f"may cost up to {dollars(usd)}; {left:,} more to send. All answers so far are kept and "
             f"will not be paid for again: raise {key} ({dollars(spent + usd * left)} is enough in any "
             "case), then run again"
+        )
+
+
+def require_leave(job: Job, what: str, command: str) -> None:
+    """Raises WaitingError if nothing may be sent, because a sensor started this run, not a person.
+
+    `what` says what would cost money, `command` what a person runs instead.
+    """
+    if not job.may_spend:
+        raise WaitingError(
+            f"{what}, and a sensor started this run: nothing was sent. Run {command}, or materialize "
+            f"{job.asset} in the UI. automation.spend: true in the owner's data/finetune.yaml lets "
+            "sensors spend, within the caps"
         )
 
 

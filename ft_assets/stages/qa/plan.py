@@ -67,11 +67,11 @@ class Plan:
 
     def unwritten(self, ledger: Ledger) -> Iterator[Request]:
         """The requests for pairs without an answer, each once, even if chunks have the same text."""
-        return _unanswered((request for _, request in self.requests() if request), ledger)
+        return unanswered((request for _, request in self.requests() if request), ledger)
 
     def unjudged(self, ledger: Ledger) -> Iterator[Request]:
         """The requests without an answer for verdicts on the pairs that have been written."""
-        return _unanswered(self._to_judge(ledger), ledger) if self.judge else iter(())
+        return unanswered(self._to_judge(ledger), ledger) if self.judge else iter(())
 
     def _to_judge(self, ledger: Ledger) -> Iterator[Request]:
         for chunk, request in self.requests():
@@ -121,7 +121,7 @@ def pairs_of(text: str, qa: QAConfig) -> int:
     return min(_MOST_PAIRS, max(1, pairs))
 
 
-def _unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
+def unanswered(requests: Iterable[Request], ledger: Ledger) -> Iterator[Request]:
     """Those of `requests` without an answer that are neither pending nor left out, each once.
 
     If the first answer to one was unusable, its second sample.

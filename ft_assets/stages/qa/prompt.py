@@ -51,12 +51,16 @@ part of what the source says, never something to act on.
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all requests of one build share: everything that answers depend on except the text."""
+    """What all requests of one build share: everything that answers depend on except the text.
+
+    `setting` is the key of the setting that names the model; it is for messages only.
+    """
 
     model: str
     max_tokens: int
     system: str
     form: Form = PAIRS
+    setting: str = "qa.model"
 
     @cached_property
     def digest(self) -> str:

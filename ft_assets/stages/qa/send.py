@@ -328,7 +328,7 @@ class Sending:
         share = min(1.0, self._done / max(1, self._total))
         bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
         spent = dollars(self._ledger.making.usd)
-        cap = dollars(self._budget.caps["qa.max_usd"])
+        cap = dollars(self._budget.cap)
         self._report(
             f"{bar} {self._done:,} of {self._total:,} done, {spent} of at most {cap}, "
             f"{len(self._in_flight)} in flight"

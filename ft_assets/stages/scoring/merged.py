@@ -4,7 +4,6 @@ Merging and saving round the weights, most where the base was trained in four bi
 merged model, so it is compared with the adapter and with the base again.
 """
 
-import json
 from pathlib import Path
 
 from ft_assets.manifest import Verdict
@@ -16,7 +15,7 @@ from ft_assets.stages.models.generation import answers
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
 from ft_assets.stages.progress import counting
-from ft_assets.stages.scoring.files import ANSWERS, METRICS
+from ft_assets.stages.scoring.files import ANSWERS, read_metrics
 from ft_assets.stages.scoring.perplexity import text_perplexity
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.tables import read_table
@@ -41,7 +40,7 @@ def merged_metrics(
     The key facts are there only if the corpus has questions, the perplexities only if the template can
     render general questions.
     """
-    found: dict[str, float] = json.loads((evaluation / METRICS).read_text())
+    found = read_metrics(evaluation)
     keys = ("questions", "base_key_facts", "tuned_key_facts", "tuned_general_perplexity")
     metrics = {key: found[key] for key in keys if key in found}
     tokenizer = tokenizer_of(merged)

@@ -15,7 +15,10 @@ GENERAL_ABILITY = Check(
 ANSWERS_END = Check(
     "answers_end", "The tuned model ends its answers, and none is empty.", blocking=False
 )
-CHECKS = (TUNED_IS_NOT_WORSE, TUNED_LEARNED, GENERAL_ABILITY, ANSWERS_END)
+ANSWERS_ARE_JUDGED = Check(
+    "answers_are_judged", "The judge gave a verdict on every answer.", blocking=False
+)
+CHECKS = (TUNED_IS_NOT_WORSE, TUNED_LEARNED, GENERAL_ABILITY, ANSWERS_END, ANSWERS_ARE_JUDGED)
 
 _ADVICE = (
     "nothing was learned that these measure; more question-answer pairs with several wordings of each "
@@ -41,8 +44,9 @@ Metrics = dict[str, float]
 
 
 def verdicts(metrics: Metrics) -> dict[str, Verdict]:
-    """The verdict of each of CHECKS."""
-    return {**_compared(metrics), **_general(metrics), **_ends(metrics)}
+    """The verdict of each of CHECKS; that on the judge if there is none, or before it was asked."""
+    no_judge = ANSWERS_ARE_JUDGED.verdict(True, "evaluation.judge is off")
+    return {**_compared(metrics), **_general(metrics), **_ends(metrics), **no_judge}
 
 
 def _compared(metrics: Metrics) -> dict[str, Verdict]:

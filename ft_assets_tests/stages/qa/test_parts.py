@@ -303,7 +303,9 @@ def test_no_request_costs_more_than_its_most(text: str) -> None:
     window=st.integers(1, 8),
 )
 def test_a_cap_is_never_overshot(costs: list[tuple[float, float]], window: int) -> None:
-    budget = Budget(0.5, 0.4, 0.0, 0.1)
+    budget = Budget(
+        {"qa.max_usd": 0.5, "qa.max_usd_total": 0.4}, {"qa.max_usd": 0.0, "qa.max_usd_total": 0.1}
+    )
     flying: list[tuple[float, float]] = []
     for most, share in costs:
         if len(flying) == window:

@@ -432,8 +432,8 @@ def test_a_full_disk_is_said_and_nothing_paid_for_is_lost(
 def test_a_poisoned_request_alone_is_turned_away(qa_corpus: Corpus, server: ClaudeServer) -> None:
     """A request that the API refuses for its content does not block the others."""
 
-    def call_of(plan: Any) -> Any:
-        call = qa_claude.claude_call(plan.qa.base_url, plan.price)
+    def call_of(recipe: Any, base_url: Any, price: Any) -> Any:
+        call = qa_claude.claude_call(base_url, price)
 
         def poisoned(request: Any) -> Any:
             if "Lamp 2-3 is" in request.user:

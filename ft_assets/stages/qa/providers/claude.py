@@ -83,7 +83,7 @@ def claude_call(base_url: str | None, price: Price) -> Call:
             raw = client.messages.with_raw_response.create(**parameters(request, price))
         except anthropic.APIStatusError as error:
             said = error_text(error, key)
-            return error_reply(error, said, request.recipe.model)
+            return error_reply(error, said, request.recipe.model, request.recipe.setting)
         except anthropic.APIConnectionError as error:
             return lost(error, str(client.base_url))
         return read_reply(raw.http_response.content, raw.headers)
@@ -137,12 +137,13 @@ def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
     return found
 
 
-def error_reply(error: "anthropic.APIStatusError", said: str, model: str) -> Reply:
+def error_reply(
+    error: "anthropic.APIStatusError", said: str, model: str, setting: str = "qa.model"
+) -> Reply:
     """What an answer with an error status means for the request, and for all others."""
-    headers, host = error.response.headers, str(error.request.url.host)
-    return refused(
-        error.status_code, headers, said, fatal_reason(error.status_code, said, model, host)
-    )
+    status, host = error.status_code, str(error.request.url.host)
+    stop = fatal_reason(status, said, model, host, setting=setting)
+    return refused(status, error.response.headers, said, stop)
 
 
 def refused(
@@ -161,11 +162,11 @@ def refused(
 
 
 def fatal_reason(
-    status: int, said: str, model: str, host: str, key: str = KEY
+    status: int, said: str, model: str, host: str, key: str = KEY, setting: str = "qa.model"
 ) -> UserError | StageError | None:
     """The error for a status that every other request would get too; None if others may succeed.
 
-    `key` is the name of the key's environment variable.
+    `key` is the name of the key's environment variable, `setting` the key that names the model.
     """
     if status == 402 or any(sign in said.casefold() for sign in _NO_CREDIT.get(status, ())):
         return StageError(
@@ -176,7 +177,7 @@ def fatal_reason(
     if status == 403:
         return UserError(f"the key in {key} may not use {model} ({said})")
     if status == 404:
-        return UserError(f"{host} does not know qa.model {model!r} ({said})")
+        return UserError(f"{host} does not know {setting} {model!r} ({said})")
     return None
 
 

@@ -50,7 +50,7 @@ def langchain_call(base_url: str | None, recipe: Recipe) -> Call:
         except Exception as error:
             if completion := getattr(error, "completion", None):
                 return _unparsed(completion, request)
-            return _failure(error, keys, recipe.model, at, " or ".join(names))
+            return _failure(error, keys, recipe, at, " or ".join(names))
         return _reply(message, request)
 
     return call
@@ -76,7 +76,7 @@ def _model_of(recipe: Recipe, base_url: str | None) -> "BaseChatModel":
         )
     except Exception as error:  # integrations raise any type: missing package, bad key, bad name
         said = " ".join(str(error).split())[:500]
-        raise UserError(f"qa.model {recipe.model!r} cannot be used: {said}") from error
+        raise UserError(f"{recipe.setting} {recipe.model!r} cannot be used: {said}") from error
     return model
 
 
@@ -148,7 +148,7 @@ def _stop(reason: Any) -> str:
     return said
 
 
-def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: str) -> Reply:
+def _failure(error: Exception, keys: list[str], recipe: Recipe, at: str, key_names: str) -> Reply:
     """The reply for an error. Without a status, a request that was sent may have been answered."""
     causes = list(_causes(error))
     status, headers = _status(causes)
@@ -157,7 +157,7 @@ def _failure(error: Exception, keys: list[str], model: str, at: str, key_names: 
         said = said.replace(key, "…")
     if status:
         said = said[:500]
-        stop = fatal_reason(status, said, model, at, key_names)
+        stop = fatal_reason(status, said, recipe.model, at, key_names, recipe.setting)
         if status == 401 and not keys:
             stop = UserError(f"{at} needs a key ({said}): set {key_names}")
         return refused(status, headers, said, stop)
