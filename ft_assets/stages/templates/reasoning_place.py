@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from ft_assets.records import Message
 from ft_assets.stages.reasoning import thought_in
 from ft_assets.stages.templates.markers import ANSWER_MARK, QUESTION_MARK, REASONING_MARK
-from ft_assets.stages.templates.thinking import open_block
+from ft_assets.stages.templates.thinking import after, open_block
 
 KEYS = ("reasoning_content", "reasoning", "thinking")
 """The keys under which templates look for it: Qwen's, Solar's and gpt-oss'. A template reads one."""
@@ -68,7 +68,8 @@ def place_for_reasoning(render: _Render, chat_template: str) -> Place:
         whole = render([_ASK, Place(way).turn(_PLAIN, REASONING_MARK)], False) or ""
         if whole.startswith(prompt) and _is_written(way, whole, plain, chat_template):
             return Place(way, True, whole)
-    return Place(is_there=open_block(prompt) is not None)
+    block, said = open_block(prompt), after(prompt, plain) or ""
+    return Place(is_there=bool(block and said.lstrip().startswith(block)))
 
 
 def _is_written(way: Way, whole: str, plain: str, chat_template: str) -> bool:
@@ -77,6 +78,7 @@ def _is_written(way: Way, whole: str, plain: str, chat_template: str) -> bool:
         return REASONING_MARK in whole and not any(f"{mark}type{mark}" in whole for mark in "'\"")
     if way == "inline":
         content = Place(way).turn(_PLAIN, REASONING_MARK)["content"]
-        is_known = "<think>" in chat_template and "<think>" not in plain
-        return is_known and whole == plain.replace(ANSWER_MARK, content)
+        is_known = "<think>" in chat_template
+        has_own = "think>" in plain.rpartition(QUESTION_MARK)[2]
+        return is_known and not has_own and whole == plain.replace(ANSWER_MARK, content)
     return REASONING_MARK in whole
