@@ -41,7 +41,7 @@ GRAPH: dict[str, Node] = {
     ),
     "evaluation": Node(
         ("adapter", "formatted_dataset"),
-        "3",
+        "4",
         "Base and tuned compared.",
         heavy=True,
         extras=("train",),

@@ -213,9 +213,10 @@ def _rows_fit(writer: DatasetWriter, allowed: float) -> Verdicts:
     counts = writer.counts
     cut = counts["cut_tokens"] + counts["dropped_tokens"]
     of = counts["train_tokens"] + counts["eval_tokens"] + cut
-    what = (
-        f"tokens are cut off or dropped by training.max_length, {counts['cut_rows']} rows are cut"
-    )
+    rows = counted(counts["cut_rows"], "row")
+    what = f"tokens are cut off or dropped by training.max_length, {rows} cut"
+    if of and cut / of > allowed:
+        what += ": raise it, or split what is longer"
     return _gate(ROWS_FIT, cut, of, allowed, "cut_tokens", what)
 
 
