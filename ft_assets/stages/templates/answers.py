@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ft_assets.stages.templates.reasoning_place import Place
 from ft_assets.stages.templates.thinking import after, open_block
 
 _Turns = list[dict[str, Any]]
@@ -15,12 +16,13 @@ class Answers:
     """The answers of a conversation, each after what it is asked with.
 
     `render` takes turns, whether to begin an answer, and tools. `stop` is the stop token. A prompt has at
-    most `most_characters`.
+    most `most_characters`. `place` is where the template takes reasoning.
     """
 
     render: Callable[[_Turns, bool, list[Any] | None], str]
     stop: str
     most_characters: int
+    place: Place
 
     def rows(self, piece: dict[str, Any]) -> dict[str, Any]:
         """The rows, as `places` of the answers and `pieces` of text.
@@ -31,83 +33,79 @@ class Answers:
         they are asked with too much. `reasoning` says of each answer whether its record's reasoning is in
         it, None if it has none.
         """
-        reasoned = {each["place"]: each for each in piece["reasoned"]}
+        reasoned = {each["place"]: each["text"] for each in piece["reasoned"]}
         if reasoned:
             try:
-                return self._rows(piece, reasoned)
+                return self._rows(piece, reasoned, {*reasoned})
             except MemoryError:
                 raise
             except Exception:  # noqa: S110 (gpt-oss refuses reasoning beside the words of a call)
                 pass
-        return self._rows(piece, {})
+        return self._rows(piece, {}, {*reasoned})
 
-    def _rows(self, piece: dict[str, Any], reasoned: dict[int, Any]) -> dict[str, Any]:
+    def _rows(
+        self, piece: dict[str, Any], reasoned: dict[int, str], having: set[int]
+    ) -> dict[str, Any]:
+        """The rows of turns that are given with the `reasoned` texts; `having` are all that have one."""
         rows: list[dict[str, list[Any]]] = []
-        row, tools = "", piece["tools"]
-        having = {each["place"] for each in piece["reasoned"]}
+        row = ""
         turns = [
-            reasoned[place]["turn"] if place in reasoned else turn
-            for place, turn in enumerate(piece["turns"])
+            self.place.turn(turn, reasoned[number]) if number in reasoned else turn
+            for number, turn in enumerate(piece["turns"])
         ]
-        for count, place in enumerate(piece["trained"]):
-            prompt = self.render(turns[:place], True, tools)
+        for count, number in enumerate(piece["trained"]):
+            prompt = self.render(turns[:number], True, piece["tools"])
             if len(prompt) > self.most_characters:
                 return {"rows": rows, "beyond": len(piece["trained"]) - count}
-            plain = piece["turns"][place]
-            answer, is_used = self._answer(turns, place, prompt, plain, reasoned.get(place), tools)
+            answer, is_used = self._answer(piece, turns, number, prompt, reasoned.get(number))
             if answer is None:
                 return {"rows": None, "beyond": 0}
             if not rows or not prompt.startswith(row):
                 rows.append({"places": [], "pieces": [], "reasoning": []})
                 row = ""
-            rows[-1]["places"].append(place)
+            rows[-1]["places"].append(number)
             rows[-1]["pieces"] += [prompt[len(row) :], answer]
-            rows[-1]["reasoning"].append(is_used if place in having else None)
+            rows[-1]["reasoning"].append(is_used if number in having else None)
             row = prompt + answer
         return {"rows": rows, "beyond": 0}
 
     def _answer(
-        self,
-        turns: _Turns,
-        place: int,
-        prompt: str,
-        plain: dict[str, Any],
-        reasoned: dict[str, Any] | None,
-        tools: list[Any] | None,
+        self, piece: dict[str, Any], turns: _Turns, number: int, prompt: str, thought: str | None
     ) -> tuple[str | None, bool]:
         """What the model is to say after `prompt`, and whether it has the reasoning.
 
-        Where the template has no place for that, the turn in `turns` becomes the `plain` one.
+        If the template has no place for that, the turn in `turns` becomes the one without it.
         """
-        if reasoned:
-            said = self._said(turns, place, prompt, _strictly_after, tools)
+        plain, tools = piece["turns"][number], piece["tools"]
+        if thought is not None:
+            said = self._said(turns[: number + 1], prompt, _strictly_after, tools)
             answer = None if said is None else self._stopped(said, plain["content"])
-            if answer is not None and _has(answer, reasoned["text"], plain):
+            if answer is not None and _has(answer, thought, plain):
                 return answer, True
-        turns[place] = plain
-        said = self._said(turns, place, prompt, after, tools)
+        turns[number] = plain
+        said = self._said(turns[: number + 1], prompt, after, tools)
         if said is None:
             return None, False
         answer = self._stopped(said, plain["content"])
-        block = open_block(prompt) if reasoned else None
-        if reasoned and block and answer.lstrip().startswith(block):
+        block = open_block(prompt)
+        if thought is not None and block and answer.lstrip().startswith(block):
             # DeepSeek R1 is asked with an open block, and what is in it is left out of a past answer.
-            return reasoned["text"] + answer, True
+            return thought + answer, True
         return answer, False
 
     def _said(
-        self, turns: _Turns, place: int, prompt: str, after: _After, tools: list[Any] | None
+        self, turns: _Turns, prompt: str, follows: _After, tools: list[Any] | None
     ) -> str | None:
-        """What follows `prompt` when its answer is rendered too."""
-        said = after(prompt, self.render(turns[: place + 1], False, tools))
-        asked = next((n for n in range(place - 1, -1, -1) if turns[n]["role"] == "user"), None)
+        """What follows `prompt` when its answer, the last of `turns`, is rendered too."""
+        said = follows(prompt, self.render(turns, False, tools))
+        asked = next((turn for turn in reversed(turns) if turn["role"] == "user"), None)
         if said is not None or asked is None:
             return said
         # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's leaves out
         # the system message, Hermes' adds a line end to a result). The model is asked with `prompt`, so
         # that is trained; what follows it is the same when the answer follows the last question alone.
-        alone = [turns[asked], turns[place]]
-        return after(self.render(alone[:1], True, tools), self.render(alone, False, tools))
+        alone = [asked, turns[-1]]
+        return follows(self.render(alone[:1], True, tools), self.render(alone, False, tools))
 
     def _stopped(self, said: str, content: str) -> str:
         """An answer up to its stop token; where the template writes none, with one."""

@@ -46,7 +46,7 @@ class Conversation:
 class Turns:
     """A conversation in the format of chat templates, its texts escaped; `escaped` if any had to be.
 
-    `messages` are without reasoning; `reasoned` has those with it: `place`, `turn` and the `text`.
+    `messages` are without reasoning; `reasoned` has the `place` and the `text` of each.
     """
 
     messages: list[dict[str, Any]]
@@ -71,14 +71,7 @@ def turns_of(
     messages = _each_text(given, escape)
     escaped_tools = _each_text(tools, escape)
     thoughts = {number: text for number, (_, text) in enumerate(parted) if text and text.strip()}
-    reasoned = [
-        {
-            "place": number,
-            "text": (safe := escape(text)),
-            "turn": place.turn(messages[number], safe),
-        }
-        for number, text in thoughts.items()
-    ]
+    reasoned = [{"place": number, "text": escape(text)} for number, text in thoughts.items()]
     escaped = messages != given or escaped_tools != tools
     escaped = escaped or [each["text"] for each in reasoned] != [*thoughts.values()]
     if conversation.context:

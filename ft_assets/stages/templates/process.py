@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ft_assets.children import limit_cpu, limit_memory, restrict
 from ft_assets.stages.templates.answers import Answers
+from ft_assets.stages.templates.reasoning_place import Place
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -189,8 +190,9 @@ def _messages(common: dict[str, Any], piece: Any) -> Answer:
 
 def _rows(common: dict[str, Any], piece: Any) -> Answer:
     """The rows of a conversation: see `Answers.rows`."""
-    render = partial(_render, common)
-    return Answers(render, str(common["stop"]), common["most_characters"]).rows(piece)
+    place = Place(common["way"])
+    most = common["most_characters"]
+    return Answers(partial(_render, common), str(common["stop"]), most, place).rows(piece)
 
 
 def _fields(common: dict[str, Any], text: Any) -> Answer:

@@ -148,7 +148,8 @@ class PromptTemplateManager:
             }
             for each, trained in (found for found in turns if isinstance(found, tuple))
         ]
-        answers = iter(self._ask("rows", pieces, stop=self._stop, most_characters=most_characters))
+        how = {"stop": self._stop, "most_characters": most_characters, "way": self._place.way}
+        answers = iter(self._ask("rows", pieces, **how))
         return [
             each if isinstance(each, CannotRenderError) else rows_of(*each, next(answers))
             for each in turns
