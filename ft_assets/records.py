@@ -16,7 +16,8 @@ class Message(TypedDict):
     `trained` is False for an assistant's turn that carries no loss; missing or None means True.
     `tool_calls` is the JSON text of a list of calls, each `{"id", "type": "function", "function": {"name",
     "arguments": {…}}}`, in an assistant's turn; its `content` may then be empty. A `tool` turn is the
-    result of a call: `name` is the function, `tool_call_id` the call's id. Missing and None are equal.
+    result of a call: `name` is the function, `tool_call_id` the call's id. `reasoning` is what an assistant
+    thought before its answer. Missing and None are equal.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -25,6 +26,7 @@ class Message(TypedDict):
     tool_calls: NotRequired[str | None]
     name: NotRequired[str | None]
     tool_call_id: NotRequired[str | None]
+    reasoning: NotRequired[str | None]
 
 
 class Heading(TypedDict):
@@ -256,7 +258,8 @@ class Example:
     with its pairs, or equal answers); variants have that of their origin. `cut_tokens` is the number of
     tokens that `training.max_length` cuts off; `tokens` does not include them. `escaped` is true if a
     message contained a marker of the template, which was escaped, `normalized` if white space in it was
-    changed (`augment.normalize_whitespace`).
+    changed (`augment.normalize_whitespace`). `reasoning_trained` counts its answers that are trained with
+    the record's own reasoning, `reasoning_unused` those whose reasoning the template has no place for.
     """
 
     example_id: str
@@ -272,6 +275,8 @@ class Example:
     cut_tokens: int
     escaped: bool
     normalized: bool = False
+    reasoning_trained: int = 0
+    reasoning_unused: int = 0
 
 
 @dataclass(frozen=True)
@@ -456,6 +461,8 @@ _COLUMNS: dict[type, dict[str, str]] = {
         "cut_tokens": "int32",
         "escaped": "bool",
         "normalized": "bool",
+        "reasoning_trained": "int32",
+        "reasoning_unused": "int32",
     },
     DroppedRow: {
         "text_id": "string",
@@ -513,6 +520,7 @@ def schema_of(record: type) -> "pa.Schema":
             ("tool_calls", pa.string()),
             ("name", pa.string()),
             ("tool_call_id", pa.string()),
+            ("reasoning", pa.string()),
         ]
     )
     segment = pa.struct([("text", pa.string()), ("trained", pa.bool_())])

@@ -48,7 +48,9 @@ HEAVY = [
     "llama_cpp",
 ]
 
-SHARED_BY_STAGES = {"job", "questions", "key_facts", "duplicates", "progress", "words"}
+SHARED_BY_STAGES = {
+    *("job", "questions", "key_facts", "duplicates", "progress", "reasoning", "words"),
+}
 """The files in `stages/` that do not belong to one asset."""
 
 

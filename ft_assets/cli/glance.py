@@ -56,6 +56,8 @@ def lines(glance: "Glance") -> Iterator[str]:
     yield from _unused(glance)
     if refused := glance.refused_tools:
         yield f"left out: {counted(refused.records, 'record')} with tools: {refused.reason}"
+    if glance.takes_reasoning is not None:
+        yield _reasoning(glance)
     yield _held_out(glance)
     if glance.training:
         chosen = ", ".join(f"{key} {value}" for key, value in glance.training.items())
@@ -109,6 +111,17 @@ def _unused(glance: "Glance") -> Iterator[str]:
         yield f"keys that are not used in {path}: {listed(shown, _UNUSED_KEYS)}"
     if (more := len(glance.unused_keys) - _UNUSED_FILES) > 0:
         yield f"keys that are not used in {counted(more, 'more file')}: see --json"
+
+
+def _reasoning(glance: "Glance") -> str:
+    """Whether the reasoning of answers is learned."""
+    answers = counted(glance.reasoned, "answer")
+    if glance.takes_reasoning:
+        return f"reasoning: {answers} with it; the template has a place for it, so it is trained"
+    return (
+        f"reasoning of {answers} is not trained: the template has no place for it; set model.base to "
+        "a reasoning model"
+    )
 
 
 def _held_out(glance: "Glance") -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ft_assets.config import FineTuneConfig
+from ft_assets.engine.asked_template import RefusedTools, refusal_of_tools, template_of
 from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.measure import Measured, Meter, tokenizer_at_hand
 from ft_assets.engine.pairs import price_of_chunk
 from ft_assets.engine.reasons import Reason, grouped
-from ft_assets.engine.refused_tools import RefusedTools, refusal_of_tools
 from ft_assets.errors import UserError
 from ft_assets.manifest import Settings
 from ft_assets.names import QUESTIONS_FILE
@@ -82,7 +82,8 @@ class Glance:
     the number of records that have each. `training` are the settings that would be chosen, by dotted key:
     without the learning rate if the base model's size is not known. `questions` is the number of
     closed-book questions, `files_left_out` of files that cannot be used, `files_in_part` of those of
-    which a part cannot.
+    which a part cannot. `takes_reasoning` says whether the template has a place for the reasoning of
+    answers; None if no answer has any, or without the tokenizer.
     """
 
     formats: dict[str, Measured] = field(default_factory=dict)
@@ -97,6 +98,7 @@ class Glance:
     files_left_out: int = 0
     files_in_part: int = 0
     refused_tools: RefusedTools | None = None
+    takes_reasoning: bool | None = None
 
     @property
     def files(self) -> int:
@@ -107,6 +109,11 @@ class Glance:
     def chunks(self) -> int:
         """The chunks of all texts."""
         return sum(each.chunks for each in self.formats.values())
+
+    @property
+    def reasoned(self) -> int:
+        """The answers that have reasoning of their own."""
+        return sum(each.reasoned for each in self.formats.values())
 
     @property
     def records(self) -> int:
@@ -200,17 +207,19 @@ class _Tally:
         unused = dict(sorted(self._unused.items()))
         found = Glance(measured, self._tokenizer is not None, left_out, unused)
         found.files_left_out, found.files_in_part = self._unread, self._in_part
-        found.refused_tools = self._refused_tools(found)
+        self._ask_template(found)
         found.stops = self._stops(found)
         return found
 
-    def _refused_tools(self, found: Glance) -> RefusedTools | None:
-        """The records with functions, if the template refuses them; not known without its tokenizer."""
+    def _ask_template(self, found: Glance) -> None:
+        """Finds what the template has no place for; it is not known without its tokenizer."""
         records = sum(each.tool_records for each in found.formats.values())
-        if not records or self._tokenizer is None:
-            return None
-        why = refusal_of_tools(self._folder, self._corpus, self._config, self._tokenizer)
-        return RefusedTools(records, why) if why else None
+        if not (records or found.reasoned) or self._tokenizer is None:
+            return
+        manager = template_of(self._folder, self._corpus, self._config, self._tokenizer)
+        found.takes_reasoning = manager.takes_reasoning if found.reasoned else None
+        if records and (why := refusal_of_tools(manager)):
+            found.refused_tools = RefusedTools(records, why)
 
     def _stops(self, told: Glance) -> list[Stop]:
         """The gates that will stop training, as far as they can be known before the dataset is built."""

@@ -29,12 +29,12 @@ class Node:
 
 
 GRAPH: dict[str, Node] = {
-    "raw_documents": Node((CORPUS_FILES,), "6", "Text and instruction records of the corpus."),
+    "raw_documents": Node((CORPUS_FILES,), "7", "Text and instruction records of the corpus."),
     "chunks": Node(("raw_documents",), "5", "Documents cut to size."),
     "qa_pairs": Node(("chunks",), "6", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
-        "6",
+        "7",
         "Rows rendered by the template, split into train and eval.",
     ),
     "adapter": Node(

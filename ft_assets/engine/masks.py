@@ -8,7 +8,7 @@ from ft_assets.engine.table_view import Mask
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SEPARATORS = {"": "\n", "text": "", "content": "\n", "tool_calls": "\n"}
+_SEPARATORS = {"": "\n", "text": "", "content": "\n", "reasoning": "\n", "tool_calls": "\n"}
 """The fields of lists that are searched, and what is put between two items; segments are one text."""
 
 

@@ -37,7 +37,8 @@ class Measured:
     """What the files of one format hold.
 
     `characters` are those of texts and of the messages in records. `answers` are those that would be
-    trained, `tool_records` the records that define or call functions. If `projected`, tokens and chunks are about right: they were counted in a part.
+    trained, `reasoned` the answers that have reasoning of their own beside them, `tool_records` the
+    records that define or call functions. If `projected`, tokens and chunks are about right: they were counted in a part.
     """
 
     files: int = 0
@@ -48,6 +49,7 @@ class Measured:
     chunks: int = 0
     records: int = 0
     answers: int = 0
+    reasoned: int = 0
     tool_records: int = 0
     projected: bool = False
 
@@ -112,6 +114,7 @@ class Meter:
         turns: Any = table["messages"].combine_chunks()
         messages = turns.flatten()
         contents = pc.struct_field(messages, "content")
+        thoughts = pc.struct_field(messages, "reasoning")
         answers = pc.and_(
             pc.equal(pc.struct_field(messages, "role"), "assistant"),
             pc.fill_null(pc.struct_field(messages, "trained"), True),
@@ -119,9 +122,10 @@ class Meter:
         of_record = pc.list_parent_indices(turns).filter(answers)
         trained = len(of_record) if self._all_turns else len(of_record.unique())
         self._found.answers += trained
-        self._found.characters += pc.sum(pc.utf8_length(contents)).as_py() or 0
-        self._found.characters += pc.sum(pc.utf8_length(table["input"])).as_py() or 0
-        for text in (*contents, *table["input"]):
+        self._found.reasoned += pc.sum(pc.and_(answers, pc.is_valid(thoughts))).as_py() or 0
+        for texts in (contents, thoughts, table["input"]):
+            self._found.characters += pc.sum(pc.utf8_length(texts)).as_py() or 0
+        for text in (*contents, *thoughts, *table["input"]):
             if self._sampled >= _SAMPLED:
                 break
             self._add_sample(text.as_py() or "")

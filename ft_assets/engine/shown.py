@@ -54,6 +54,8 @@ def _record(row: _Values) -> Iterator[Part]:
         label = message["role"] if trained or not answer else "assistant, not trained"
         if message["name"]:
             label += f" {message['name']}"
+        if thought := message.get("reasoning"):
+            yield Part(f"{label} reasoning", thought, trained)
         if message["content"] or not message["tool_calls"]:
             yield Part(label, message["content"], trained)
         if message["tool_calls"]:

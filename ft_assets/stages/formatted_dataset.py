@@ -263,6 +263,8 @@ def _outcome(
             "dropped_rows": writer.dropped.total(),
             "escaped_rows": counts["escaped_rows"],
             "normalized_rows": counts["normalized_rows"],
+            "reasoning_trained": counts["reasoning_trained"],
+            "reasoning_unused": counts["reasoning_unused"],
             "documents_held_out": held_out.whole,
             "documents_held_out_in_part": held_out.in_part,
             "rows_cut_by_max_length": counts["cut_rows"],

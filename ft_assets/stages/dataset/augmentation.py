@@ -93,7 +93,7 @@ class DataAugmenter:
 
     def changes(self, messages: Sequence[Message]) -> bool:
         """Whether normalising changes one of the messages."""
-        return any(self.normalize(each["content"]) != each["content"] for each in messages)
+        return self._normalized(messages) != list(messages)
 
     def augment_instruction(self, record: InstructionRecord) -> InstructionRecord:
         """The record itself, normalised if that was asked for, ready to be rendered."""
@@ -131,7 +131,13 @@ class DataAugmenter:
         return [wording for wording in dict.fromkeys(made) if wording != question]
 
     def _normalized(self, messages: Sequence[Message]) -> list[Message]:
-        return [{**message, "content": self.normalize(message["content"])} for message in messages]
+        return [self._normal(message) for message in messages]
+
+    def _normal(self, message: Message) -> Message:
+        normal: Message = {**message, "content": self.normalize(message["content"])}
+        if reasoning := message.get("reasoning"):
+            normal["reasoning"] = self.normalize(reasoning)
+        return normal
 
     def _wordings(self, question: str, key: str) -> Iterator[str]:
         """Wordings of a question, kind by kind; duplicates within a kind count once."""

@@ -40,6 +40,9 @@ EVAL_IS_LARGE_ENOUGH = Check(
     f"At least {ENOUGH_ROWS} rows are held out, so that their loss means something.",
     blocking=False,
 )
+REASONING_IS_TRAINED = Check(
+    "reasoning_is_trained", "The template has a place for the reasoning of records.", blocking=False
+)
 ROWS_FIT = Check("rows_fit_max_length", "training.max_length cuts few tokens.")
 ROWS_END_WITH_STOP = Check(
     "rows_end_with_stop", "Every uncut row has one begin token and ends with the stop token."
@@ -56,6 +59,7 @@ CHECKS = (
     QUESTIONS_ARE_APART,
     ROWS_ARE_ENOUGH,
     EVAL_IS_LARGE_ENOUGH,
+    REASONING_IS_TRAINED,
     ROWS_FIT,
     ROWS_END_WITH_STOP,
     ROWS_ADD_UP,
@@ -83,6 +87,7 @@ def dataset_checks(
         **_questions_are_apart(left_out),
         **_rows_are_enough(writer),
         **_eval_is_large_enough(job, writer, held_out),
+        **_reasoning_is_trained(writer),
         **_rows_fit(writer, gates.cut_tokens),
         **_rows_end_with_stop(writer),
         **_rows_add_up(origins, writer),
@@ -193,13 +198,25 @@ def _eval_is_large_enough(job: Job, writer: DatasetWriter, held_out: HeldOut) ->
     )
 
 
+def _reasoning_is_trained(writer: DatasetWriter) -> Verdicts:
+    trained, unused = writer.counts["reasoning_trained"], writer.counts["reasoning_unused"]
+    message = f"{counted(trained, 'answer')} with the reasoning of its record"
+    if unused:
+        message = (
+            f"{unused:,} of {counted(trained + unused, 'answer')} with reasoning are trained without it: "
+            "the template has no place for it there. To train it, set model.base to a reasoning model"
+        )
+    return REASONING_IS_TRAINED.verdict(not unused, message, found=unused)
+
+
 def _rows_fit(writer: DatasetWriter, allowed: float) -> Verdicts:
     counts = writer.counts
     cut = counts["cut_tokens"] + counts["dropped_tokens"]
     of = counts["train_tokens"] + counts["eval_tokens"] + cut
-    what = (
-        f"tokens are cut off or dropped by training.max_length, {counts['cut_rows']} rows are cut"
-    )
+    rows = counted(counts["cut_rows"], "row")
+    what = f"tokens are cut off or dropped by training.max_length, {rows} cut"
+    if of and cut / of > allowed:
+        what += ": raise it, or split what is longer"
     return _gate(ROWS_FIT, cut, of, allowed, "cut_tokens", what)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ft_assets.records import Chunk, InstructionRecord, Kind, Message, QAPair, Sketch
 from ft_assets.stages.dataset.previous import PreviousTable
 from ft_assets.stages.duplicates import PERMUTATIONS, fold_words, hash_group, hash_text, sketch
+from ft_assets.stages.reasoning import thought_in
 from ft_assets.tables import Rows, TextWriter, from_rows, read_runs, to_table
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _sketch_of(kind: Kind, origin_id: str, origin: Any) -> Sketch:
         group = hash_group(origin.chunk_id)
         return _sketched(origin.text_id, origin_id, group, (0, 0), "\n\n".join(said), asks)
     # Wordings of one question share their answers; conversations may share some of them.
-    answers = [_said(message) for message in messages if message["role"] == "assistant"]
+    answers = [_answered(message) for message in messages if message["role"] == "assistant"]
     longer = _hashes(each for each in answers if len(each.split()) >= _LONG_ANSWER)
     group = hash_group("\0".join(answers))
     return _sketched(origin.text_id, origin_id, group, (0, 0), "\n\n".join(said), asks, longer)
@@ -113,8 +114,16 @@ def _hashes(texts: Iterable[str]) -> bytes:
 
 
 def _said(message: Message) -> str:
-    """The words of a turn, with the functions that it calls."""
-    return f"{message['content']}{message.get('tool_calls') or ''}"
+    """The words of a turn, with what was thought before them and the functions that it calls."""
+    thought = f"{message['reasoning']}\n\n" if message.get("reasoning") else ""
+    return f"{thought}{message['content']}{message.get('tool_calls') or ''}"
+
+
+def _answered(message: Message) -> str:
+    """The words of an answer and its calls: equal answers stay together, whatever was thought before."""
+    thought = thought_in(message["content"])
+    content = thought.answer if thought else message["content"]
+    return f"{content}{message.get('tool_calls') or ''}"
 
 
 def _sketched(

@@ -42,7 +42,10 @@ def _leading(ids: list[str], wanted: set[str]) -> int:
     return next((place for place, each in enumerate(ids) if each not in wanted), len(ids))
 
 
-_ROWS = ("variant", "turn", "tokens", "trained_tokens", "cut_tokens", "escaped", "normalized")
+_ROWS = (
+    *("variant", "turn", "tokens", "trained_tokens", "cut_tokens", "escaped", "normalized"),
+    *("reasoning_trained", "reasoning_unused"),
+)
 COUNTED = {"train": _ROWS, "eval": _ROWS, "dropped": ("variant", "turn", "tokens", "reason")}
 """The columns of each table that are counted over all rows."""
 

@@ -140,8 +140,11 @@ class RowMaker:
                     yield _Row(unit, segments, row_ids)
                     continue
                 parts = answer_by_answer(segments)
-                for part, part_ids in zip(parts, tokenize(self._tokenizer, parts), strict=True):
-                    yield _Row(unit, part, part_ids)
+                its_ids = tokenize(self._tokenizer, parts)
+                reasoning = unit.rendered.reasoning or (None,) * len(parts)
+                for part, part_ids, each in zip(parts, its_ids, reasoning, strict=True):
+                    rendered = replace(unit.rendered, segments=part, reasoning=(each,))
+                    yield _Row(replace(unit, rendered=rendered), part, part_ids)
 
     def _counted(
         self, origins: OriginGroup, row: _Row, turn: int, groups: dict[str, int]
@@ -178,6 +181,8 @@ class RowMaker:
             cut_tokens=total - kept,
             escaped=unit.rendered.escaped,
             normalized=unit.normalized,
+            reasoning_trained=unit.rendered.reasoning.count(True),
+            reasoning_unused=unit.rendered.reasoning.count(False),
         )
 
 

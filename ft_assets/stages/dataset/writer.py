@@ -63,6 +63,8 @@ class DatasetWriter:
         self.counts["cut_rows"] += len(cut) - cut.count(0)
         self.counts["escaped_rows"] += rows.values("escaped").count(True)
         self.counts["normalized_rows"] += rows.values("normalized").count(True)
+        for name in ("reasoning_trained", "reasoning_unused"):
+            self.counts[name] += sum(rows.values(name))
         self.counts["unvaried_rows"] += _unvaried(rows)
         of_text = self.by_text.setdefault(text_id, Counter())
         of_text[f"{side}_rows"] += len(rows)

@@ -1,7 +1,7 @@
 """How much of a reference answer an answer has: exact match and token F1.
 
 As SQuAD's evaluation has them (Rajpurkar et al., 2016), but in any language: articles stay, and a script
-that puts no spaces between words is compared letter by letter.
+that puts no spaces between words is compared letter by letter. What was thought before an answer is not compared.
 """
 
 import re
@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 
 from ft_assets.stages.key_facts import UNSPACED
+from ft_assets.stages.templates.thinking import THINKING
 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
@@ -28,4 +29,6 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def _words(text: str) -> list[str]:
+    for _, end in THINKING:
+        text = text.rpartition(end)[2]
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())

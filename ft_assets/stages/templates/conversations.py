@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ft_assets.records import Message
+from ft_assets.stages.templates.reasoning_place import Place
 
 TrainOn = Literal["all", "last"]
 """The answers of a conversation that are trained: every one, or the last."""
@@ -43,25 +44,36 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Turns:
-    """A conversation in the format of chat templates, its texts escaped; `escaped` if any had to be."""
+    """A conversation in the format of chat templates, its texts escaped; `escaped` if any had to be.
+
+    `messages` are without reasoning; `reasoned` has the `place` and the `text` of each.
+    """
 
     messages: list[dict[str, Any]]
     tools: list[Any] | None
     escaped: bool
+    reasoned: list[dict[str, Any]] = field(default_factory=list)
 
 
 def turns_of(
-    conversation: Conversation, escape: Callable[[str], str], *, input_field: bool
+    conversation: Conversation, escape: Callable[[str], str], place: Place, *, input_field: bool
 ) -> Turns:
-    """The conversation with each text put through `escape`.
+    """The conversation with each text put through `escape`; reasoning goes to its `place`.
 
     The context goes to a field `input` of the last question if the template has one, else under it.
     """
-    given = [_given(message) for message in conversation.messages]
+    parted = [place.parted(message, escape) for message in conversation.messages]
+    given = [
+        _given(message, content)
+        for message, (content, _) in zip(conversation.messages, parted, strict=True)
+    ]
     tools = json.loads(conversation.tools) if conversation.tools else None
     messages = _each_text(given, escape)
     escaped_tools = _each_text(tools, escape)
+    thoughts = {number: text for number, (_, text) in enumerate(parted) if text and text.strip()}
+    reasoned = [{"place": number, "text": escape(text)} for number, text in thoughts.items()]
     escaped = messages != given or escaped_tools != tools
+    escaped = escaped or [each["text"] for each in reasoned] != [*thoughts.values()]
     if conversation.context:
         below = escape(conversation.context)
         escaped = escaped or below != conversation.context
@@ -70,12 +82,12 @@ def turns_of(
             last["input"] = below
         else:
             last["content"] = f"{last['content']}\n\n{below}"
-    return Turns(messages, escaped_tools, escaped)
+    return Turns(messages, escaped_tools, escaped, reasoned)
 
 
-def _given(message: Message) -> dict[str, Any]:
+def _given(message: Message, content: str) -> dict[str, Any]:
     """A message with those of its keys that say something."""
-    given: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+    given: dict[str, Any] = {"role": message["role"], "content": content}
     if calls := message.get("tool_calls"):
         given["tool_calls"] = json.loads(calls)
     for key in ("name", "tool_call_id"):
@@ -115,12 +127,12 @@ def require(text: str, turns: Sequence[dict[str, Any]], passed: Collection[int] 
     for place, turn in enumerate(turns):
         if place in passed:
             continue
-        for field in ("content", "input"):
-            content = str(turn.get(field, "")).strip()
+        for name in ("content", "input"):
+            content = str(turn.get(name, "")).strip()
             # A result that is data may be written as JSON text.
             data = json.dumps(content, ensure_ascii=False)[1:-1] if turn["role"] == "tool" else ""
             if content not in text and not (data and data in text):
-                what = "input" if field == "input" else _SAID[turn["role"]]
+                what = "input" if name == "input" else _SAID[turn["role"]]
                 raise CannotRenderError(f"the template has no place for the {what}, or changes it")
         for word in _called(turn):
             if word not in text and json.dumps(word, ensure_ascii=False)[1:-1] not in text:

@@ -10,18 +10,19 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
-_MARKS = ("@@SYSTEM@@", "@@USER@@", "@@INPUT@@", "@@ASSISTANT@@")
+_MARKS = ("@@SYSTEM@@", "@@USER@@", "@@INPUT@@", "@@ASSISTANT@@", "@@REASONING@@")
 _MARK = re.compile("|".join(_MARKS))
+_SYSTEM_MARK, QUESTION_MARK, _INPUT_MARK, ANSWER_MARK, REASONING_MARK = _MARKS
 _BRACKETED = re.compile(r"<[^<>\n]{1,60}>|\[[^\[\]\n]{1,60}\]")
 _BREAKS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 _INVISIBLE = r"\u00ad\u200b-\u200f\u2060-\u2064\ufeff"
 _BLANKS = rf"(?:[^\S{_BREAKS}]|[{_INVISIBLE}])*"
 _LINE_START = rf"(?:^|(?<=[{_BREAKS}])){_BLANKS}"
 
-_SYSTEM = {"role": "system", "content": _MARKS[0]}
+_SYSTEM = {"role": "system", "content": _SYSTEM_MARK}
 _TURN = [
-    {"role": "user", "content": _MARKS[1], "input": _MARKS[2]},
-    {"role": "assistant", "content": _MARKS[3]},
+    {"role": "user", "content": QUESTION_MARK, "input": _INPUT_MARK},
+    {"role": "assistant", "content": ANSWER_MARK},
 ]
 PROBES = [[_SYSTEM, *_TURN, *_TURN], [*_TURN, *_TURN], _TURN]
 """Conversations of marks: what a template writes around the marks is its own. The later ones are

@@ -13,10 +13,12 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import IO, TYPE_CHECKING, Any
 
 from ft_assets.children import limit_cpu, limit_memory, restrict
+from ft_assets.stages.templates.answers import Answers
+from ft_assets.stages.templates.reasoning_place import Place
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -187,85 +189,10 @@ def _messages(common: dict[str, Any], piece: Any) -> Answer:
 
 
 def _rows(common: dict[str, Any], piece: Any) -> Answer:
-    """The rows of a conversation, as `places` of the answers and `pieces` of text.
-
-    The pieces are in turn what an answer is asked with and the answer. An answer joins the row before it
-    if the template writes what came before as that row has it. `rows` is None if the template begins an
-    answer otherwise than it asks for one. `beyond` counts the answers left out because they are asked
-    with more than `most_characters`.
-    """
-    rows: list[dict[str, list[Any]]] = []
-    row = ""
-    for count, place in enumerate(piece["trained"]):
-        prompt = _render(common, piece["turns"][:place], True, piece["tools"])
-        if len(prompt) > common["most_characters"]:
-            return {"rows": rows, "beyond": len(piece["trained"]) - count}
-        completion = _completion(common, piece, place, prompt)
-        if completion is None:
-            return {"rows": None, "beyond": 0}
-        if not rows or not prompt.startswith(row):
-            rows.append({"places": [], "pieces": []})
-            row = ""
-        rows[-1]["places"].append(place)
-        rows[-1]["pieces"] += [prompt[len(row) :], completion]
-        row = prompt + completion
-    return {"rows": rows, "beyond": 0}
-
-
-def _completion(common: dict[str, Any], piece: Any, place: int, prompt: str) -> str | None:
-    """What follows `prompt` when its answer is rendered too, up to the stop token."""
-    turns, tools = piece["turns"], piece["tools"]
-    whole = _render(common, turns[: place + 1], False, tools)
-    said = _after(prompt, whole)
-    asked = next((n for n in range(place - 1, -1, -1) if turns[n]["role"] == "user"), None)
-    if said is None and asked is not None:
-        # Some templates write earlier turns otherwise once there is an answer (Mistral Nemo's leaves out
-        # the system message, Hermes' adds a line end to a result). The model is asked with `prompt`, so
-        # that is trained; what follows it is the same when the answer follows the last question alone.
-        alone = [turns[asked], turns[place]]
-        said = _after(_render(common, alone[:1], True, tools), _render(common, alone, False, tools))
-    if said is None:
-        return None
-    # Cohere's template writes the beginning of a next answer, asked for or not.
-    answer, stopped, _ = said.partition(common["stop"])
-    if stopped:
-        return answer + stopped
-    # White space that the template adds is not learned; that of the answer is.
-    content = turns[place]["content"]
-    return (said if content and said.endswith(content) else said.rstrip()) + str(common["stop"])
-
-
-THINKING = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<|channel>thought", "<channel|>"),
-)
-"""How templates of reasoning models begin and end what is thought before an answer."""
-
-
-def _after(prompt: str, whole: str) -> str | None:
-    """What a rendered conversation says after `prompt`; None if it has another beginning.
-
-    Templates of reasoning models ask with a block of thoughts, begun or empty, that they leave out of a
-    past answer. It is trained as an empty block: closed as the template does, or as its model does.
-    """
-    if whole.startswith(prompt):
-        return whole[len(prompt) :]
-    for begin, end in THINKING:
-        before, found, block = prompt.rpartition(begin)
-        if not (found and whole.startswith(before) and block.strip() in ("", end)):
-            continue
-        said = whole[len(before) :].removeprefix(begin)
-        ends_here = said.lstrip().startswith(end)
-        if block.strip():
-            return said.lstrip().removeprefix(end) if ends_here else said
-        if ends_here:
-            return said
-        return (f"\n{end}\n\n" if block.endswith("\n") else end) + said
-    return None
+    """The rows of a conversation: see `Answers.rows`."""
+    place = Place(common["way"])
+    most = common["most_characters"]
+    return Answers(partial(_render, common), str(common["stop"]), most, place).rows(piece)
 
 
 def _fields(common: dict[str, Any], text: Any) -> Answer:

@@ -34,6 +34,7 @@ from ft_assets.stages.templates.conversations import (
 from ft_assets.stages.templates.foreign import check_template
 from ft_assets.stages.templates.markers import escape_for, rendered_probes
 from ft_assets.stages.templates.process import Answer
+from ft_assets.stages.templates.reasoning_place import place_for_reasoning
 from ft_assets.stages.templates.rendered import (
     NO_LIMIT,
     Rendered,
@@ -105,8 +106,10 @@ class PromptTemplateManager:
         if probes and adds_bos(tokenizer) and not probes[0].startswith(str(tokenizer.bos_token)):
             self.chat_template = "{{ bos_token }}" + self.chat_template
             probes = rendered_probes(self._render)
+        self._place = place_for_reasoning(self._attempt, self.chat_template)
         self._rules = TokenRules.of(tokenizer, "".join(probes[:1]))
         added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        probes = [*probes, self._place.written]
         self.escape = escape_for(special_tokens(tokenizer), added, self.chat_template, probes)
         if system_prompt is not None:
             if system_prompt and self._fields and "system" not in self._fields:
@@ -137,14 +140,25 @@ class PromptTemplateManager:
         """
         turns = [self._turns_or_error(conversation) for conversation in conversations]
         pieces = [
-            {"turns": each.messages, "tools": each.tools, "trained": trained}
+            {
+                "turns": each.messages,
+                "tools": each.tools,
+                "trained": trained,
+                "reasoned": each.reasoned,
+            }
             for each, trained in (found for found in turns if isinstance(found, tuple))
         ]
-        answers = iter(self._ask("rows", pieces, stop=self._stop, most_characters=most_characters))
+        how = {"stop": self._stop, "most_characters": most_characters, "way": self._place.way}
+        answers = iter(self._ask("rows", pieces, **how))
         return [
             each if isinstance(each, CannotRenderError) else rows_of(*each, next(answers))
             for each in turns
         ]
+
+    @property
+    def takes_reasoning(self) -> bool:
+        """Whether the template has a place for what an assistant thought before its answer."""
+        return self._place.is_there
 
     def prompt(self, messages: Sequence[Message], context: str | None = None) -> str:
         """What the model is given to answer `messages`, whose last is the user's.
@@ -198,7 +212,8 @@ class PromptTemplateManager:
             raise CannotRenderError(
                 f"the template has room for one question, the record has {asked}"
             )
-        return turns_of(conversation, self.escape, input_field="input" in self._fields)
+        has_input = "input" in self._fields
+        return turns_of(conversation, self.escape, self._place, input_field=has_input)
 
     def _turns_or_error(
         self, conversation: Conversation
@@ -213,6 +228,13 @@ class PromptTemplateManager:
         piece = {"messages": list(messages), "generate": generate}
         [answer] = self._ask("messages", [piece])
         return str(said(answer, "text"))
+
+    def _attempt(self, messages: Sequence[Any], generate: bool) -> str | None:
+        """What the template makes of messages; None if it refuses them."""
+        try:
+            return self._render(messages, generate)
+        except CannotRenderError:
+            return None
 
     def _ask(self, kind: str, pieces: Sequence[Any], **more: Any) -> list[Answer]:
         tokens = self._tokenizer.special_tokens_map

@@ -19,11 +19,13 @@ NO_LIMIT = 1 << 40
 class Rendered:
     """A row as text: what the model is given, and what it is to say, stop token included, in turn.
 
-    `escaped` says that a message held text that marks a turn, which was escaped.
+    `escaped` says that a message held text that marks a turn, which was escaped. `reasoning` says of each
+    answer whether the reasoning that its record has is in it; None if the record has none.
     """
 
     segments: list[Segment]
     escaped: bool = False
+    reasoning: tuple[bool | None, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -92,4 +94,4 @@ def _checked(turns: Turns, trained: list[int], row: dict[str, Any]) -> Rendered:
         require(answer, turns.messages[place : place + 1])
         segments += [*segment(before, trained=False), *segment(answer, trained=True)]
         start, passed = place + 1, set()
-    return Rendered(segments, turns.escaped)
+    return Rendered(segments, turns.escaped, tuple(row["reasoning"]))

@@ -174,3 +174,15 @@ def test_normalised_rows_are_counted_and_chunks_stay_as_they_are(
     [document] = read_table(made["raw_documents"] / "documents.parquet", Document)
     for chunk in read_table(made["chunks"] / "chunks.parquet", Chunk):
         assert document.text[chunk.start : chunk.end] == chunk.text
+
+
+def test_rows_that_are_cut_say_what_to_do(records: Corpus) -> None:
+    records.settings(
+        f"{(records.folder / 'finetune.yaml').read_text()}\ntraining: {{max_length: 128}}"
+    )
+    long = {"question": "Who is aboard?", "answer": "Two goats, and more. " * 80}
+    records.write("talks.jsonl", lines(20, 0) + "\n" + json.dumps(long))
+    make(records)
+    said = r"dropped by training\.max_length, 1 row cut: raise it, or split what is longer \("
+    with pytest.raises(StageError, match=said):
+        records.project.make("ferry", "adapter")

@@ -32,6 +32,8 @@ def test_case_and_punctuation_do_not_count(words: list[str]) -> None:
         ("", "", 1.0),
         ("灯台は高い", "灯台は低い", 0.8),
         ("520", "52", 0.0),
+        ("I look.\n</think>\n\n52 metres", "<think>\nIt says so.\n</think>\n\n52 metres", 1.0),
+        ("52 metres, I think", "\n</think>\n\n52 metres", 2 / 3),
     ],
 )
 def test_f1_of(answer: str, reference: str, score: float) -> None:

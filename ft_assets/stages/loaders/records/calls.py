@@ -25,6 +25,8 @@ def with_calls(turns: list[Turn], tools: list[dict[str, Any]]) -> list[Message]:
             open_calls = _calls(turn.calls, place, known)
             if open_calls:
                 message["tool_calls"] = json_text([call.content() for call in open_calls])
+            if turn.reasoning:
+                message["reasoning"] = turn.reasoning
             if not turn.trained:
                 message["trained"] = False
         elif turn.role == "tool":

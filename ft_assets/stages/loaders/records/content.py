@@ -7,18 +7,21 @@ from typing import Any
 from ft_assets.stages.loaders.interface import clean
 from ft_assets.stages.loaders.records.entries import BadRecordError
 from ft_assets.stages.loaders.records.marks import is_false
+from ft_assets.stages.loaders.records.thoughts import reasoning_text
 
 _TEXT = {"text", "input_text", "output_text", "refusal"}
-_REASONING = {"reasoning", "thinking", "redacted_thinking"}
+_REASONING = {"reasoning", "thinking"}
+_HIDDEN = "redacted_thinking"
 _CALLED = {"functionCall", "functionResponse", "function_call", "toolUse", "toolResult"}
 _TOOL_USE = {"tool_use", "tool_result", "server_tool_use"}
 
 
 @dataclass
 class Content:
-    """The text of a turn, the calls among its parts, and the kinds of parts that are left out."""
+    """The text of a turn, the thoughts and calls among its parts, and the kinds of parts left out."""
 
     text: str = ""
+    reasoning: str = ""
     calls: list[Any] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -54,7 +57,10 @@ def _part(part: Any, content: Content, of: str) -> str:
     if kind == "tool_call":
         content.calls.append(_text(part, of))
         return ""
-    if kind in _REASONING:
+    if kind in _REASONING and (thought := reasoning_text(part)):
+        content.reasoning += thought
+        return ""
+    if kind in _REASONING or kind == _HIDDEN:
         content.left_out.append(kind)
         return ""
     if kind in _TOOL_USE:

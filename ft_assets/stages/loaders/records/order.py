@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ft_assets.stages.loaders.records.entries import BadRecordError
 from ft_assets.stages.loaders.records.turns import MAX_MESSAGES, Turn, too_many
+from ft_assets.stages.reasoning import thought_in
 
 _SHOWN = 8
 _RULE = (
@@ -34,8 +35,15 @@ def check_order(turns: Sequence[Turn]) -> None:
     for turn in turns:
         if turn.role in ("user", "assistant") and not turn.content.strip() and not turn.calls:
             raise BadRecordError("a question or an answer is empty")
+        if turn.role == "assistant" and not turn.calls and _only_thinks(turn.content):
+            raise BadRecordError("an answer is empty after its reasoning")
     if not any(turn.trained for turn in turns if turn.role == "assistant"):
         raise BadRecordError("no turn of it is to be learned (weight 0, train false): remove it")
+
+
+def _only_thinks(content: str) -> bool:
+    thought = thought_in(content)
+    return thought is not None and not thought.answer.strip()
 
 
 def _hint(before: str, role: str) -> str:

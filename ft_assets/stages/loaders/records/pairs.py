@@ -13,6 +13,7 @@ from ft_assets.stages.loaders.records.spelling import (
     OPTIONS,
     Fields,
 )
+from ft_assets.stages.loaders.records.thoughts import take_reasoning
 from ft_assets.stages.loaders.records.turns import Conversation, Turn, read_turns
 from ft_assets.stages.loaders.records.wrappers import is_turn
 
@@ -88,6 +89,7 @@ def read_pair(fields: Fields, ask: str, answer: str) -> tuple[Conversation, str 
     read = read_answer(fields, answer)
     answered = Conversation([read]) if read else _turns(fields, answer)
     asked = _turns(fields, ask)
+    _add_reasoning(fields, answered)
     history = _history(fields.take("history"))
     unused = {**history.unused, **asked.unused, **answered.unused}
     for key in fields.among(OPTIONS):
@@ -99,6 +101,14 @@ def read_pair(fields: Fields, ask: str, answer: str) -> tuple[Conversation, str 
         start = 1 if turns[0].role == "system" else 0
         turns[start:start] = history.turns
     return Conversation(turns, unused), _context(fields, ask, answer)
+
+
+def _add_reasoning(fields: Fields, answered: Conversation) -> None:
+    """Gives the answer the thoughts that are beside it."""
+    last = answered.turns[-1] if answered.turns else None
+    if last and last.role == "assistant":
+        reasoning = take_reasoning(fields, last.content, "it ", beside=last.reasoning or "")
+        last.reasoning = reasoning
 
 
 def _turns(fields: Fields, key: str) -> Conversation:

@@ -15,6 +15,7 @@ from ft_assets.stages.loaders.records.spelling import (
     Fields,
     role_named,
 )
+from ft_assets.stages.loaders.records.thoughts import take_reasoning
 
 MAX_MESSAGES = 512
 """The most turns in a record: each trained turn may become a row with all turns before it."""
@@ -24,7 +25,8 @@ MAX_MESSAGES = 512
 class Turn:
     """One turn: its role (system, user, assistant or tool), its text, and what it says of calls.
 
-    `calls` is as it was found; `name` and `call_id` are those of a tool's result.
+    `calls` is as it was found; `name` and `call_id` are those of a tool's result. `reasoning` is what an
+    assistant thought before.
     """
 
     role: str
@@ -33,6 +35,7 @@ class Turn:
     calls: Any = None
     name: str | None = None
     call_id: str | None = None
+    reasoning: str | None = None
 
 
 @dataclass
@@ -158,11 +161,14 @@ def _with_role(turn: Fields, role_key: str, of: str, key: str, unused: dict[str,
         name, call_id = (_text(turn.take(name)) for name in ("name", "tool_call_id"))
         return Turn(role, content.text, name=name, call_id=call_id)
     trained = _trained(turn, role, of)
+    if role not in ("call", "assistant"):
+        unused.update((f"{key}.content.reasoning", None) for _ in content.reasoning[:1])
+        return Turn(role, content.text)
+    reasoning = take_reasoning(turn, content.text, of, beside=content.reasoning)
     if role == "call":
-        return Turn("assistant", "", trained, content.calls or content.text)
-    if role == "assistant":
-        return Turn(role, content.text, trained, _calls(turn, content, of))
-    return Turn(role, content.text)
+        calls = content.calls or content.text
+        return Turn("assistant", "", trained, calls, reasoning=reasoning)
+    return Turn(role, content.text, trained, _calls(turn, content, of), reasoning=reasoning)
 
 
 def _trained(turn: Fields, role: str, of: str) -> bool:

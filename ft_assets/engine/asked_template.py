@@ -1,4 +1,4 @@
-"""Whether the template of a corpus takes records with functions, found before anything is built."""
+"""What the template of a corpus has no place for, found before anything is built."""
 
 import json
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from ft_assets.records import Message
 
 if TYPE_CHECKING:
     from ft_assets.stages.models.light_tokenizer import AnyTokenizer
+    from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
 _FUNCTION: dict[str, Any] = {
     "name": "tide_at",
@@ -41,20 +42,22 @@ class RefusedTools:
     reason: str
 
 
-def refusal_of_tools(
+def template_of(
     folder: DataFolder, corpus: str, config: FineTuneConfig, tokenizer: "AnyTokenizer"
-) -> str | None:
-    """Why the template of a corpus refuses a conversation with functions; None if it takes them.
-
-    Raises UserError if the template cannot be used.
-    """
-    from ft_assets.stages.templates.conversations import CannotRenderError, Conversation
+) -> "PromptTemplateManager":
+    """The template of a corpus. Raises UserError if it cannot be used."""
     from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
     template, custom = config.data.template, None
     if template.endswith(TEMPLATE_SUFFIX):
         template, custom = "custom", template_text(folder, corpus, config)
-    manager = PromptTemplateManager(tokenizer, template, custom=custom)
+    return PromptTemplateManager(tokenizer, template, custom=custom)
+
+
+def refusal_of_tools(manager: "PromptTemplateManager") -> str | None:
+    """Why a template refuses a conversation with functions; None if it takes them."""
+    from ft_assets.stages.templates.conversations import CannotRenderError, Conversation
+
     tools = json.dumps([{"type": "function", "function": _FUNCTION}])
     [found] = manager.rows([Conversation(_TURNS, tools=tools)])
     return str(found) if isinstance(found, CannotRenderError) else None
