@@ -42,6 +42,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, pico_model: Path) -> Path:
         ]
         rows.append(Example(f"{n:03}", "record", segments, "d", "s", 0, 0, "g", 0, 0, 0, False))
     write_table(folder / "train.parquet", Example, rows)
+    write_table(folder / "eval.parquet", Example, [])
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder
 
