@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 HELD_OUT = 16
 """The most held-out rows that are asked."""
-_GENERAL_TOKENS = 48
-"""Room for an answer to a general question."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def evaluate(
     asked = _held_out(dataset / "eval.parquet", bench.tokenizer)
     found.held_out = bench.compare(asked, "held-out rows", max_new_tokens)
     if general := _general(manager, report):
-        found.general = bench.compare(general, "general questions", _GENERAL_TOKENS)
+        found.general = bench.compare(general, "general questions", max_new_tokens)
         text = general_text()
         found.metrics |= bench.both(
             lambda: text_perplexity(bench.model, bench.tokenizer, text), "general_perplexity"
