@@ -33,6 +33,7 @@ SETTINGS = """\
 model: {{base: "{base}", lora: {{r: 4, lora_alpha: 8, lora_dropout: 0.1}}}}
 training: {{num_train_epochs: 3, learning_rate: 1.0e-3, per_device_train_batch_size: 2,
            gradient_accumulation_steps: 2, max_length: 128, packing: false}}
+export: {{gguf: []}}  # llama.cpp does not know the pico model's vocabulary
 """
 
 
