@@ -139,6 +139,7 @@ def test_a_hub_model_is_fetched_once_at_a_commit_and_no_code_with_it(
     assert not [path for path in hub[1] if path.endswith((".py", ".bin", ".safetensors"))]
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_when_they_are_needed(
     hub: tuple[str, list[str]], tmp_path: Path
 ) -> None:
