@@ -193,7 +193,9 @@ def test_interrupted_training_leaves_the_old_model_no_process_and_its_steps(
         command = [sys.executable, "-m", "ft_assets.cli", "train", "second"]
         first = interrupt_at_a_step(command, environment, tmp_path / "log")
         assert "interrupted; what was published before is still current" in first
-        [kept] = re.findall(r"; (\d+) of \d+ steps are kept, and it goes on from there", first)
+        [kept] = re.findall(
+            r"; (\d+) of \d+ steps are kept, and the next refresh resumes from there", first
+        )
         second = interrupt_at_a_step(command, environment, tmp_path / "log")
         assert f"resumed at step {kept} of " in second
         [kept_then] = re.findall(r"; (\d+) of \d+ steps are kept", second)

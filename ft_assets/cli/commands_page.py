@@ -15,7 +15,7 @@ _HEAD = """\
 
 Every error is one message that says what is wrong, where, and what to do. `ft-assets --debug VERB` adds
 the traceback. Ctrl-C stops a run (exit code 130): nothing half-built is published. A training saves the
-step in hand first, and the same command goes on from there; a second Ctrl-C does not wait for that.
+step in hand first, and the same command resumes from there; a second Ctrl-C stops at once.
 Other assets are built from their beginning. Verbs that report something accept `--json`.
 
 `--force` rebuilds the last asset even if it is fresh, and ignores failed checks of its inputs. The

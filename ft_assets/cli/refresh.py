@@ -156,11 +156,13 @@ def _keep_what_is_loaded() -> None:
 
 
 def _say_what_is_kept(found: RefreshResult, project: Project, corpus: str) -> None:
-    """Adds to the message of an interrupted training how much of it the next one goes on from."""
+    """Adds to the message of an interrupted training how many steps the next one resumes from."""
     for asset in found.failures:
         for folder in project.storage.left_checkpoints(corpus, asset):
             if kept := kept_steps(folder):
-                found.failures[asset] += f"; {kept} are kept, and it goes on from there"
+                found.failures[asset] += (
+                    f"; {kept} are kept, and the next refresh resumes from there"
+                )
 
 
 def _add_failure(found: RefreshResult, asset: str, event: dg.DagsterEvent) -> None:

@@ -55,7 +55,7 @@ class LocalCompute:
 def _kept(job: Job) -> str:
     """What of a training that died is not lost."""
     kept = kept_steps(job.checkpoints) if job.checkpoints else ""
-    return f". {kept} are kept: refresh goes on from there with the same settings" if kept else ""
+    return f". {kept} are kept: refresh resumes from there with the same settings" if kept else ""
 
 
 def read_outcome(content: dict[str, dict[str, object]]) -> Outcome:

@@ -41,7 +41,7 @@ def prune(
 
     Kept are the current version of each asset, the `keep` published last, whatever the manifest of one
     that is kept names, what an earlier version of this project made, and the checkpoints that a refresh
-    would go on from; all checkpoints, if it is not known which those are.
+    would resume from; all checkpoints, if it is not known which those are.
     """
     if any(holder(storage.home(corpus, asset)) for asset in GRAPH):
         return None
@@ -63,7 +63,7 @@ def prune(
 def _unused_checkpoints(
     storage: Storage, corpus: str, next_fingerprint: NextFingerprint
 ) -> Iterator[Pruned]:
-    """The checkpoints that no refresh would go on from, with the settings and data as they are."""
+    """The checkpoints that no refresh would resume from, with the settings and data as they are."""
     for asset in GRAPH:
         if not storage.left_checkpoints(corpus, asset):
             continue

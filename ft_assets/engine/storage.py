@@ -5,7 +5,7 @@
     <root>/<corpus>/<asset>/current                the version in use, replaced in one step
     <root>/<corpus>/<asset>/.staging-*/            work in progress, never read
     <root>/<corpus>/<asset>/ledger/                what outlives the versions: paid answers
-    <root>/<corpus>/<asset>/checkpoints/<…>/       what an interrupted build goes on from, by the
+    <root>/<corpus>/<asset>/checkpoints/<…>/       what an interrupted build resumes from, by the
                                                    fingerprint that it would have had
 
 Importable without Dagster.
@@ -75,7 +75,7 @@ class Storage:
         return self.home(corpus, asset) / LEDGER
 
     def checkpoints(self, corpus: str, asset: str, fingerprint: str) -> Path:
-        """Where a build with this fingerprint leaves what it can go on from."""
+        """Where a build with this fingerprint keeps what it can resume from."""
         return self.home(corpus, asset) / CHECKPOINTS / fingerprint[:20]
 
     def left_checkpoints(self, corpus: str, asset: str, but: str = "") -> list[Path]:

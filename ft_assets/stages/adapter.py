@@ -86,7 +86,7 @@ def build(job: Job, report: Report) -> Outcome:
 
 
 def _checkpoints(job: Job, tools: dict[str, str], report: Report) -> Checkpoints | None:
-    """Where the training goes on from if it was interrupted with the same tools on the same kind of device."""
+    """The checkpoints to resume from, made with the same tools on the same kind of device."""
     import torch
 
     if job.checkpoints is None:

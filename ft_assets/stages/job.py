@@ -64,7 +64,7 @@ class Job:
     folder; the files that the stage leaves there are the artifact. Rows may be reused from `previous`.
     `means` are settings that do not affect the artifact's content: those by whose means it is made, and
     those that only tell whether to make it. `keep` is the asset's own folder that outlives its versions;
-    the stage creates it if needed. `checkpoints` is a folder for what a long stage goes on from after it
+    the stage creates it if needed. `checkpoints` is a folder that a long stage resumes from after it
     was interrupted: the next build of the same fingerprint is given the same one, any other an empty one,
     and it is removed once the artifact is published. `may_spend` says whether the stage may send requests
     that cost money.

@@ -76,7 +76,7 @@ def prune(
     """Remove old versions of artifacts, and checkpoints of no use.
 
     Keeps the newest versions of each asset, and every version that a kept artifact was made from.
-    A checkpoint is kept if a refresh would go on from it.
+    A checkpoint is kept if a refresh would resume from it.
     """
     from ft_assets.engine.project import Project
     from ft_assets.engine.prune import prune as prune_corpus

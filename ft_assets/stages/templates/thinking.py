@@ -12,7 +12,7 @@ THINKING = (
 
 
 def open_block(prompt: str) -> str | None:
-    """How the block ends that a model is asked to go on with; None if there is none."""
+    """How the block that a model is asked to continue ends; None if there is none."""
     bare = prompt.rstrip()
     return next((end for begin, end in THINKING if bare.endswith(begin)), None)
 

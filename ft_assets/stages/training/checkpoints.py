@@ -1,4 +1,4 @@
-"""Checkpoints of a training under way: what the next training of the same work goes on from.
+"""Checkpoints of a training under way: what the next training of the same work resumes from.
 
     <folder>/step-00000120/     the last one; named in one step, once all of it is on disk
     <folder>/.saving-*/         one that is being written, or was when its process died: never read

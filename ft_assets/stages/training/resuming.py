@@ -1,4 +1,4 @@
-"""A trainer that is stopped at any time and goes on exactly where it was."""
+"""A trainer that can be stopped at any time and resumes exactly where it was."""
 
 import signal
 import threading
@@ -112,7 +112,7 @@ def _size_of(optimizer: Any) -> int:
 def checkpointing(checkpoints: Checkpoints, interruption: Interruption) -> Any:
     """A trainer callback that has checkpoints saved when they are due, and ends an interrupted training.
 
-    None is saved after the last step: a trainer that goes on from there trains one step more.
+    None is saved after the last step: a trainer that resumes there trains one step more.
     """
     from transformers import TrainerCallback
 

@@ -98,8 +98,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
-    So many general prompts are rehearsed beside its rows; they are saved too. Goes on from the last of
-    `checkpoints`, to the same adapter and history as without a break. Ctrl-C is answered at the end of a
+    So many general prompts are rehearsed beside its rows; they are saved too. Resumes from the last of
+    `checkpoints`, to the same adapter and history as an uninterrupted training. Ctrl-C is answered at the end of a
     step, with a checkpoint.
 
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm. Some have

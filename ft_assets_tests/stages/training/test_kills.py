@@ -1,4 +1,4 @@
-"""A training that is killed at any moment, also inside a save, goes on to the same adapter, byte for byte."""
+"""A training that is killed at any moment, also inside a save, resumes to the same adapter, byte for byte."""
 
 import ctypes
 import json

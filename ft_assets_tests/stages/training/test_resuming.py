@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on to the same adapter; a checkpoint that does not fit is not used."""
+"""A training that was interrupted resumes to the same adapter; a checkpoint that does not fit is not used."""
 
 import json
 import re
