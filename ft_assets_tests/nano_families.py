@@ -55,8 +55,15 @@ class NanoFamily:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _rope(factor: float) -> dict[str, Any]:
-    return {
+_LLAMA_STOPS = ("<|end_of_text|>", "<|eot_id|>")
+_THINK = ("<think>", "</think>")
+_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+_INST = ("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]")
+
+
+def _llama(size: str, factor: float, *, tied: bool) -> NanoFamily:
+    """A Llama 3, which differs from others of its kind by the factor of its rope and by tied embeddings."""
+    rope = {
         "rope_type": "llama3",
         "factor": factor,
         "high_freq_factor": 4.0,
@@ -64,12 +71,17 @@ def _rope(factor: float) -> dict[str, Any]:
         "original_max_position_embeddings": 1024,
         "rope_theta": 500_000.0,
     }
+    return NanoFamily(
+        "LlamaForCausalLM",
+        "llama-bpe",
+        f"meta-llama-Llama-{size}-Instruct",
+        "<|eot_id|>",
+        "<|begin_of_text|>",
+        stops=_LLAMA_STOPS,
+        config={"rope_parameters": rope, "tie_word_embeddings": tied},
+    )
 
 
-_LLAMA_STOPS = ("<|end_of_text|>", "<|eot_id|>")
-_THINK = ("<think>", "</think>")
-_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
-_INST = ("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]")
 _QWEN: dict[str, Any] = {
     "vocabulary": "qwen2",
     "tokenizer_class": "Qwen2Tokenizer",
@@ -90,24 +102,8 @@ _SENTENCEPIECE_SIZE = 32_000
 """Pieces of Llama 2's vocabulary, which Mistral 7B and Phi-3.5 begin with."""
 
 FAMILIES = {
-    "llama3.1": NanoFamily(
-        "LlamaForCausalLM",
-        "llama-bpe",
-        "meta-llama-Llama-3.1-8B-Instruct",
-        "<|eot_id|>",
-        "<|begin_of_text|>",
-        stops=_LLAMA_STOPS,
-        config={"rope_parameters": _rope(8.0), "tie_word_embeddings": False},
-    ),
-    "llama3.2": NanoFamily(
-        "LlamaForCausalLM",
-        "llama-bpe",
-        "meta-llama-Llama-3.2-3B-Instruct",
-        "<|eot_id|>",
-        "<|begin_of_text|>",
-        stops=_LLAMA_STOPS,
-        config={"rope_parameters": _rope(32.0), "tie_word_embeddings": True},
-    ),
+    "llama3.1": _llama("3.1-8B", 8.0, tied=False),
+    "llama3.2": _llama("3.2-3B", 32.0, tied=True),
     "qwen2.5": NanoFamily(
         "Qwen2ForCausalLM",
         template="Qwen-Qwen2.5-7B-Instruct",

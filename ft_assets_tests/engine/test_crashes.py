@@ -44,7 +44,7 @@ from ft_assets.stages.templates.process import _done
 from ft_assets.worker import JOB_FILE
 from ft_assets_tests.conftest import PROSE, Corpus, qa_records
 from ft_assets_tests.engine.test_incremental import DATA_HALF
-from ft_assets_tests.kills import EVERY_KILL, chosen
+from ft_assets_tests.kills import EVERY_KILL, chosen, served
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -306,28 +306,8 @@ Server = Callable[[Path, Path, str], Sweep]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`serve` in a process that has the shim: everything is imported once, and then forked."""
-    shim = tmp_path_factory.mktemp("shim") / "crash_shim.so"
-    source = Path(__file__).with_name("crash_shim.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
-    code = "from ft_assets_tests.engine.test_crashes import serve; serve()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "LD_PRELOAD": str(shim), "TOKENIZERS_PARALLELISM": "false"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        asks, says = process.stdin, process.stdout
-        assert asks
-        assert says
-
-        def ask(root: Path, base: Path, name: str) -> Sweep:
-            asks.write(json.dumps([str(root), str(base), name]) + "\n")
-            asks.flush()
-            return Sweep(**json.loads(says.readline()))
-
-        yield ask
+    with served(__name__, tmp_path_factory.mktemp("shim")) as ask:
+        yield lambda root, base, name: Sweep(**ask(str(root), str(base), name))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from ft_assets.worker import JOB_FILE, run_job
 from ft_assets_tests.conftest import Corpus
 from ft_assets_tests.engine.test_crashes import in_a_fork
 from ft_assets_tests.engine.test_incremental import DATA_HALF
-from ft_assets_tests.kills import EVERY_KILL
+from ft_assets_tests.kills import EVERY_KILL, served
 
 pytestmark = pytest.mark.slow
 
@@ -91,32 +90,11 @@ Ask = Callable[..., tuple[int, float, int]]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """`serve` in a process that has the shim which kills at a call that changes the disk."""
-    shim = tmp_path_factory.mktemp("shim") / "crash_shim.so"
-    source = ROOT / "ft_assets_tests" / "engine" / "crash_shim.c"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
-    code = "from ft_assets_tests.stages.training.test_kills import serve; serve()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "LD_PRELOAD": str(shim),
-            "TOKENIZERS_PARALLELISM": "false",
-            "OMP_NUM_THREADS": "1",
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        asks, says = process.stdin, process.stdout
-        assert asks
-        assert says
+    """`serve` in a process that has the shim."""
+    with served(__name__, tmp_path_factory.mktemp("shim"), OMP_NUM_THREADS="1") as says:
 
         def ask(folder: Path, call: int = 0, seconds: float = 0.0) -> tuple[int, float, int]:
-            asks.write(json.dumps([str(folder), call, seconds]) + "\n")
-            asks.flush()
-            code, spent, calls = json.loads(says.readline())
+            code, spent, calls = says(str(folder), call, seconds)
             return code, spent, calls
 
         yield ask
