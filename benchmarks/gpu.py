@@ -131,7 +131,7 @@ def _row(number: str, question: str, answer: str) -> Example:
 
 def ours(model: Path, dataset: Path, **change: Any) -> Found:
     """A training by the project's own function."""
-    from ft_assets.stages.training.sft import train
+    from ft_assets.stages.training.sft import losses_of, train
 
     base = BaseModel(str(model), "benchmark", model)
     settings = TrainingConfig.model_validate({**_TRAINING, "packing": False, **change})
@@ -139,7 +139,7 @@ def ours(model: Path, dataset: Path, **change: Any) -> Found:
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as output:
         history = train(base, dataset, lora, settings, Path(output), lines.append)
-    losses = [entry["loss"] for entry in history if "loss" in entry]
+    losses = losses_of(history)
     speed = [line.split("tokens/s")[0].split()[-1] for line in lines if "tokens/s" in line]
     return {
         "tokens_per_second": float(speed[-1]),
@@ -157,6 +157,7 @@ def bare_trl(model: Path, dataset: Path, *, four_bit: bool = False, **change: An
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
     from trl import SFTConfig, SFTTrainer
 
+    from ft_assets.stages.training.sft import losses_of
     from ft_assets.tables import read_table
 
     rows = [
@@ -191,7 +192,7 @@ def bare_trl(model: Path, dataset: Path, *, four_bit: bool = False, **change: An
         began = time.monotonic()
         trainer.train()
         spent = time.monotonic() - began
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = losses_of(trainer.state.log_history)
     dtypes = {str(p.dtype) for name, p in trainer.model.named_parameters() if "lora_" in name}
     return {
         "tokens_per_second": round(trainer._total_train_tokens / spent),
@@ -229,24 +230,27 @@ def merge(model: Path, dataset: Path) -> Found:
 
 
 def probe(model: Path, dataset: Path) -> Found:
-    """Whether two rows packed give the logits that they give apart, by attention implementation."""
+    """Whether packed rows see each other, by attention implementation: what the product says of it."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    from ft_assets.errors import UserError
+    from ft_assets.stages.templates.tokenization import tokenized_rows
+    from ft_assets.stages.training.packing_probe import check_packing
+
+    rows = list(tokenized_rows(dataset / "train.parquet", tokenizer_of(dataset / "tokenizer")))
     found = {}
     for attention in ("sdpa", "eager"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             model, dtype=torch.float32, attn_implementation=attention
         )
         loaded.to("cuda")
-        first, second = torch.arange(10, 40), torch.arange(50, 90)
-        with torch.no_grad():
-            apart = loaded(input_ids=second[None].to("cuda")).logits[0]
-            packed = loaded(
-                input_ids=torch.cat([first, second])[None].to("cuda"),
-                position_ids=torch.cat([torch.arange(30), torch.arange(40)])[None].to("cuda"),
-            ).logits[0][30:]
-        found[f"{attention}_difference"] = float((apart - packed).abs().max())
+        try:
+            check_packing(loaded, rows)
+        except UserError as error:
+            found[attention] = str(error)
+        else:
+            found[attention] = "rows are kept apart"
     return found
 
 

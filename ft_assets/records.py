@@ -335,6 +335,19 @@ class ComparedAnswer:
     tuned_hit: bool | None
 
 
+_OR = " | "
+
+
+def joined(key_facts: Sequence[str]) -> str:
+    """Accepted spellings as the `key_fact` of a ComparedAnswer."""
+    return _OR.join(key_facts)
+
+
+def spellings(row: ComparedAnswer) -> list[str]:
+    """The accepted spellings that `joined` joined."""
+    return (row.key_fact or "").split(_OR)
+
+
 @dataclass(frozen=True)
 class JudgedAnswer:
     """The judge's verdict on the answer of one `model`, base or tuned, to a question.

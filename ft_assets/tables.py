@@ -127,6 +127,13 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator["pa.T
                 yield pa.Table.from_batches([batch])
 
 
+def count_rows(path: Path) -> int:
+    """The number of rows of a table, from the ends of its files."""
+    import pyarrow.parquet as pq
+
+    return sum(int(pq.read_metadata(name).num_rows) for name in files_of(path))
+
+
 def read_table(path: Path, record: type[T]) -> Iterator[T]:
     """Reads the records of a table one by one, with ROW_GROUP rows in memory at a time."""
     for table in read_batches(path):

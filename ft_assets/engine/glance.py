@@ -313,8 +313,8 @@ def _training(config: FineTuneConfig, found: Glance) -> Settings:
     rows = found.chunks + found.records + pairs - found.held_out.rows
     base = tokenizer_on_disk(config.model.base, config.model.revision)
     parameters = parameters_of(base) if base else 0
-    data = Data(parameters, rows, 0, text_only=not found.records and not pairs)
-    chosen = choose(config.training, config.model.lora, data).chosen if rows > 0 else {}
+    data = Data(rows, 0, text_only=not found.records and not pairs)
+    chosen = choose(config.training, config.model.lora, data, parameters).chosen if rows > 0 else {}
     unknown = "" if parameters else "training.learning_rate"
     return {key: value for key, value in chosen.items() if key != unknown}
 

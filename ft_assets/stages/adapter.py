@@ -13,14 +13,14 @@ from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tuned_model import BASE_MODEL
-from ft_assets.stages.models.weights import tensor_names
+from ft_assets.stages.models.weights import parameters_of, tensor_names
 from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.chooser import choose, read_data
 from ft_assets.stages.training.lora import experts_left, said_of_experts
 from ft_assets.stages.training.memory import training_memory
 from ft_assets.stages.training.preflight import checked_base
 from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
-from ft_assets.stages.training.sft import train
+from ft_assets.stages.training.sft import losses_of, train
 from ft_assets.tables import read_table, write_table
 
 LOSS_FELL = Check("loss_fell", "The training loss ended no higher than it began.", blocking=False)
@@ -38,9 +38,10 @@ def build(job: Job, report: Report) -> Outcome:
     model, training = job.section(ModelConfig), job.section(TrainingConfig)
     dataset = job.inputs["formatted_dataset"]
     report(f"looking for the base model {model.base}")
-    base = checked_base(model, training, job.section(ExportConfig).gguf, dataset, report)
-    data = read_data(dataset, base.folder)
-    settings = choose(training, model.lora, data)
+    data = read_data(dataset)
+    gguf = job.section(ExportConfig).gguf
+    base = checked_base(model, training, gguf, dataset, data.longest, report)
+    settings = choose(training, model.lora, data, parameters_of(base.folder))
     report(_said(settings.chosen))
     tools = {
         **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
@@ -68,7 +69,7 @@ def build(job: Job, report: Report) -> Outcome:
     )
     _write_sources(job.sources("formatted_dataset"), job.output)
     rows = job.manifests["formatted_dataset"].counts["train_rows"]
-    losses = [entry["loss"] for entry in history if "loss" in entry]
+    losses = losses_of(history)
     return Outcome(
         counts={
             "steps": len(losses),
@@ -87,10 +88,10 @@ def build(job: Job, report: Report) -> Outcome:
 
 def _checkpoints(job: Job, tools: dict[str, str], report: Report) -> Checkpoints | None:
     """The checkpoints to resume from, made with the same tools on the same kind of device."""
-    import torch
-
     if job.checkpoints is None:
         return None
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Checkpoints(job.checkpoints, {**tools, "device": device}, report)
 

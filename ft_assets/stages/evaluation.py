@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ft_assets.config import EvaluationConfig
 from ft_assets.errors import UserError
 from ft_assets.names import QUESTIONS_FILE
-from ft_assets.records import ComparedAnswer, Example, prompt_of
+from ft_assets.records import ComparedAnswer, Example, joined, prompt_of
 from ft_assets.stages.general.texts import general_questions, general_text
 from ft_assets.stages.job import Job, Outcome, Report, versions
 from ft_assets.stages.key_facts import has_key_fact
@@ -38,7 +38,7 @@ from ft_assets.stages.scoring.verdicts import verdicts
 from ft_assets.stages.templates.conversations import CannotRenderError
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.tokenization import tokenized_rows
-from ft_assets.tables import read_table, write_table
+from ft_assets.tables import count_rows, read_table, write_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,7 +73,6 @@ class _Bench:
         from peft import PeftModel
 
         self.tokenizer = tokenizer_of(adapter)
-        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
         base = load_model(adapter_base(adapter).folder, precision_of("auto"))
         self.model: PeftModel = PeftModel.from_pretrained(base, adapter).eval()
         self.given: dict[str, list[Answer]] = {"base": [], "tuned": []}
@@ -114,7 +113,7 @@ def _compared(asked: _Asked, base: Answer, tuned: Answer) -> ComparedAnswer:
     facts = asked.question.key_facts
     said = (base.text, tuned.text)
     hits = [has_key_fact(text, facts) for text in said] if facts else [None, None]
-    expected = " | ".join(facts) or asked.reference
+    expected = joined(facts) or asked.reference
     return ComparedAnswer(asked.question.question, expected, *said, *hits)
 
 
@@ -143,7 +142,7 @@ def evaluate(
 
 
 def _losses(bench: _Bench, path: Path, report: Report) -> dict[str, float]:
-    rows = sum(1 for _ in read_table(path, Example))
+    rows = count_rows(path)
     if not rows:
         return {}
     report(f"loss on {rows} held-out rows")
@@ -160,7 +159,7 @@ def _questions(questions: list[Question], manager: PromptTemplateManager) -> lis
     asked = []
     for item in questions:
         try:
-            prompt = manager.prompt([{"role": "user", "content": item.question}])
+            prompt = manager.question(item.question)
         except CannotRenderError as error:
             said = f"{QUESTIONS_FILE}: {item.question!r} cannot be asked: {error}"
             raise UserError(said) from error
@@ -171,10 +170,7 @@ def _questions(questions: list[Question], manager: PromptTemplateManager) -> lis
 def _general(manager: PromptTemplateManager, report: Report) -> list[_Asked]:
     """The general questions; none if the template cannot render them, as one may that has other fields."""
     try:
-        return [
-            _Asked(item, manager.prompt([{"role": "user", "content": item.question}]))
-            for item in general_questions()
-        ]
+        return [_Asked(item, manager.question(item.question)) for item in general_questions()]
     except CannotRenderError as error:
         report(f"no general questions: the template cannot render them ({error})")
         return []
@@ -227,10 +223,7 @@ def to_judge(job: Job) -> list[ComparedAnswer]:
     questions = read_questions(job.source / QUESTIONS_FILE)
     held_out = _rows_with_questions(job.inputs["formatted_dataset"] / "eval.parquet")
     return [
-        *(
-            ComparedAnswer(q.question, " | ".join(q.key_facts), "", "", False, False)
-            for q in questions
-        ),
+        *(ComparedAnswer(q.question, joined(q.key_facts), "", "", False, False) for q in questions),
         *(ComparedAnswer(prompt, answer, "", "", None, None) for prompt, answer in held_out),
     ]
 

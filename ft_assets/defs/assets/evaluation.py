@@ -1,6 +1,5 @@
 """`evaluation`: base and tuned compared, their answers side by side."""
 
-import json
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ft_assets.defs.metadata import Metadata, table
 from ft_assets.defs.pictures import bars
 from ft_assets.engine.project import Project
 from ft_assets.records import ComparedAnswer, JudgedAnswer
-from ft_assets.stages.scoring.files import JUDGED
+from ft_assets.stages.scoring.files import ANSWERS, JUDGED, read_metrics
 from ft_assets.tables import read_table
 
 _SHOWN = 100
@@ -40,8 +39,8 @@ def evaluation(
 
 def comparison(folder: Path) -> Metadata:
     """Base beside tuned: the losses and the key facts as pictures, the first answers as a table."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    answers = islice(read_table(folder / "answers.parquet", ComparedAnswer), _SHOWN)
+    metrics = read_metrics(folder)
+    answers = islice(read_table(folder / ANSWERS, ComparedAnswer), _SHOWN)
     pictures = {
         name: bars(name, label, {who: metrics[f"{who}_{key}"] for who in _BOTH})
         for name, (key, label) in _PICTURES.items()

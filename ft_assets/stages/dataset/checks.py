@@ -15,7 +15,7 @@ from ft_assets.stages.dataset.split import Decisions
 from ft_assets.stages.dataset.writer import DatasetWriter
 from ft_assets.stages.job import Check, Job
 from ft_assets.stages.words import counted
-from ft_assets.tables import read_batches, values
+from ft_assets.tables import count_rows, read_batches, values
 
 ENOUGH_TO_TRAIN = 10
 """Training rows below which there is a warning; a training service takes no fewer."""
@@ -108,7 +108,7 @@ def _gate(
 def _documents_are_read(folder: Path, rejected: Rejections, allowed: float) -> Verdicts:
     """The verdict on rejected documents; files of an unknown type do not count as documents."""
     unread, named = rejected.unread(), rejected.named_documents()
-    read = sum(len(batch) for batch in read_batches(folder / "quality.parquet", ["text_id"]))
+    read = count_rows(folder / "quality.parquet")
     what = "documents could not be read"
     return _gate(
         DOCUMENTS_ARE_READ, unread, unread + read, allowed, "rejected_documents", what, named

@@ -33,10 +33,11 @@ def answers(
     prompts: Sequence[str],
     max_new_tokens: int,
 ) -> Iterator[Answer]:
-    """The model's greedy answer to each rendered prompt. The tokenizer must have a padding token."""
+    """The model's greedy answer to each rendered prompt."""
     import torch
 
     tokenizer.padding_side = "left"
+    pad_with_stop(tokenizer)
     stops = stop_ids(model, tokenizer)
     for batch in _batches(_ids_of(tokenizer, prompts), max_new_tokens):
         inputs = tokenizer.pad({"input_ids": batch}, return_tensors="pt").to(model.device)
@@ -57,6 +58,12 @@ def answers(
             own, stopped = _until_stop(row[width:], stops)
             text = str(tokenizer.decode(own, skip_special_tokens=True)).strip()
             yield Answer(ids, own, text, stopped)
+
+
+def pad_with_stop(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Has the stop token pad if there is no padding token; masks and labels keep the two apart."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def _ids_of(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[list[int]]:

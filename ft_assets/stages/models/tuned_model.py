@@ -26,18 +26,19 @@ def precision_of(setting: str) -> "torch.dtype":
 
     on_gpu = torch.cuda.is_available()
     if setting == "auto":
-        return _of_gpu() if on_gpu else torch.float32
+        if not on_gpu:
+            return torch.float32
+        return torch.bfloat16 if has_bfloat16() else torch.float16
     if setting == "fp16" and not on_gpu:
         raise UserError("training.precision fp16 needs a GPU; use auto, fp32 or bf16 here")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[setting]
 
 
-def _of_gpu() -> "torch.dtype":
-    """The half precision of the GPU: an older one, such as a T4, only emulates bfloat16, slowly."""
+def has_bfloat16() -> bool:
+    """Whether the GPU has bfloat16: an older one, such as a T4, only emulates it, slowly."""
     import torch
 
-    has_it = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if has_it else torch.float16
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def load_model(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ft_assets.config import EvaluationConfig, QAConfig, QAPrices
 from ft_assets.errors import UserError
-from ft_assets.records import ComparedAnswer
+from ft_assets.records import ComparedAnswer, spellings
 from ft_assets.stages.job import Job
 from ft_assets.stages.qa.answer import JUDGEMENTS
 from ft_assets.stages.qa.money import PRICES, Price, price_of, prompt_tokens
@@ -127,7 +127,7 @@ def judge_request(recipe: Recipe, row: ComparedAnswer, answer: str) -> Request:
     It does not say which model answered.
     """
     known = row.key_fact or ""
-    by = {"reference": known} if row.base_hit is None else {"accepted": known.split(" | ")}
+    by = {"reference": known} if row.base_hit is None else {"accepted": spellings(row)}
     lines = "\n".join(
         json.dumps(said, ensure_ascii=False)
         for said in ({"question": row.question, **by}, {"answer": answer})

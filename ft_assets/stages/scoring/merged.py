@@ -7,7 +7,7 @@ merged model, so it is compared with the adapter and with the base again.
 from pathlib import Path
 
 from ft_assets.manifest import Verdict
-from ft_assets.records import ComparedAnswer
+from ft_assets.records import ComparedAnswer, spellings
 from ft_assets.stages.general.texts import general_text
 from ft_assets.stages.job import Check, Report
 from ft_assets.stages.key_facts import has_key_fact
@@ -44,16 +44,15 @@ def merged_metrics(
     keys = ("questions", "base_key_facts", "tuned_key_facts", "tuned_general_perplexity")
     metrics = {key: found[key] for key in keys if key in found}
     tokenizer = tokenizer_of(merged)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = load_model(merged, precision_of("auto"))
     if "questions" in metrics:
         asked = list(read_table(evaluation / ANSWERS, ComparedAnswer))
         manager = PromptTemplateManager(tokenizer)
-        prompts = [manager.prompt([{"role": "user", "content": row.question}]) for row in asked]
+        prompts = [manager.question(row.question) for row in asked]
         given = answers(model, tokenizer, prompts, max_new_tokens)
         what = "questions answered by the merged model"
         metrics["merged_key_facts"] = sum(
-            has_key_fact(each.text, (row.key_fact or "").split(" | "))
+            has_key_fact(each.text, spellings(row))
             for row, each in zip(asked, counting(given, len(asked), what, report), strict=True)
         )
     if "tuned_general_perplexity" in metrics:

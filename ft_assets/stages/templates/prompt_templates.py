@@ -170,6 +170,10 @@ class PromptTemplateManager:
         require(prompt, turns)
         return prompt
 
+    def question(self, text: str) -> str:
+        """What the model is given to answer one question. Raises CannotRenderError as `format` does."""
+        return self.prompt([{"role": "user", "content": text}])
+
     def text(self, text: str) -> Rendered:
         """Plain text to learn as it is: no prompt but the token that text begins with."""
         start = "" if self._rules.bos is None else str(self._tokenizer.bos_token)

@@ -12,6 +12,7 @@ from ft_assets.errors import UserError
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
 from ft_assets.stages.templates.tokenization import tokenized_rows
+from ft_assets.stages.training.lora import reaches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -61,7 +62,7 @@ def check_modules(config: "PreTrainedConfig", lora: LoraSettings) -> None:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     is_tied = head is not None and embedding.weight is head.weight
     for target in lora.target_modules:
-        named = [each for name, each in modules.items() if f".{name}".endswith(f".{target}")]
+        named = [each for name, each in modules.items() if reaches(target, name)]
         if any(each is head for each in named):
             raise UserError(
                 f"model.lora.target_modules: {target!r} is the output layer, which an adapter cannot train "

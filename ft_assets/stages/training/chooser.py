@@ -30,10 +30,9 @@ Machines, 2025) found about ten times the rate of full fine-tuning, lower for la
 
 @dataclass(frozen=True)
 class Data:
-    """What of the model and the data decides: its parameters, the training rows, the longest of them in
-    tokens, and whether all of them are plain text."""
+    """What of the data decides: the training rows, the longest of them in tokens, and whether all of them
+    are plain text."""
 
-    parameters: int
     rows: int
     longest: int
     text_only: bool
@@ -48,11 +47,11 @@ class Resolved:
     chosen: Settings
 
 
-def choose(training: TrainingConfig, lora: LoraSettings, data: Data) -> Resolved:
-    """The settings to train with: those that are set stay as they are."""
+def choose(training: TrainingConfig, lora: LoraSettings, data: Data, parameters: int) -> Resolved:
+    """The settings to train a model of so many parameters with: those that are set stay as they are."""
     batch = training.per_device_train_batch_size or _batch(data)
     wanted: Settings = {
-        "learning_rate": _RATES[data.parameters > _SMALL_MODEL],
+        "learning_rate": _RATES[parameters > _SMALL_MODEL],
         "num_train_epochs": _epochs(data, batch * training.gradient_accumulation_steps),
         "per_device_train_batch_size": batch,
         "packing": False,
@@ -86,9 +85,8 @@ def _epochs(data: Data, rows_by_update: int) -> float:
     return float(max(_MIN_EPOCHS, min(most, wanted)))
 
 
-def read_data(dataset: Path, base: Path) -> Data:
-    """What decides, of the dataset in a folder and the base model in another."""
-    from ft_assets.stages.models.weights import parameters_of
+def read_data(dataset: Path) -> Data:
+    """What decides, of the dataset in a folder."""
     from ft_assets.tables import read_batches, values
 
     rows = longest = 0
@@ -97,4 +95,4 @@ def read_data(dataset: Path, base: Path) -> Data:
         rows += len(batch)
         longest = max(longest, *values(batch, "tokens")) if len(batch) else longest
         text_only = text_only and set(values(batch, "kind")) <= {"text"}
-    return Data(parameters_of(base), rows, longest, text_only)
+    return Data(rows, longest, text_only)

@@ -3,6 +3,7 @@
 import os
 
 from ft_assets.stages.job import Report
+from ft_assets.stages.models.tuned_model import has_bfloat16
 
 
 def use_one_gpu(report: Report) -> None:
@@ -27,7 +28,7 @@ def say_emulation(precision: str, report: Report) -> None:
 
     if precision != "bf16" or not torch.cuda.is_available():
         return
-    if not torch.cuda.is_bf16_supported(including_emulation=False):
+    if not has_bfloat16():
         report(
             f"training.precision bf16: {torch.cuda.get_device_name()} only emulates it, which is slow: auto "
             "would take fp16"

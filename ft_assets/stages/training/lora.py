@@ -107,7 +107,7 @@ def _require_modules(model: "PreTrainedModel", wanted: list[str]) -> None:
         if _has(modules, name) or name in _FORMER:
             continue
         hint = ""
-        if any(f".{each}".endswith(f".{name}") for each, _ in model.named_parameters()):
+        if _has((each for each, _ in model.named_parameters()), name):
             hint = "; it is a parameter: name it in model.lora.target_parameters"
         raise UserError(f"model.lora.target_modules: the base model has no module {name!r}{hint}")
 
@@ -129,8 +129,13 @@ def _require_parameters(model: "PreTrainedModel", wanted: list[str]) -> None:
 
 
 def _has(names: Iterable[str], wanted: str) -> bool:
-    """Whether PEFT would take one of `names` for `wanted`: the whole name or its end."""
-    return any(f".{name}".endswith(f".{wanted}") for name in names)
+    """Whether PEFT takes one of `names` for `wanted`."""
+    return any(reaches(wanted, name) for name in names)
+
+
+def reaches(wanted: str, name: str) -> bool:
+    """Whether PEFT takes a module or parameter for `wanted`, its whole name or the end of it."""
+    return f".{name}".endswith(f".{wanted}")
 
 
 def _short(name: str) -> str:

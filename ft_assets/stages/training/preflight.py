@@ -17,16 +17,20 @@ from ft_assets.stages.training.base_checks import (
     check_vocabulary,
     config_of,
 )
-from ft_assets.stages.training.chooser import read_data
 from ft_assets.stages.training.gpus import say_emulation, use_one_gpu
 
 
 def checked_base(
-    model: ModelConfig, training: TrainingConfig, gguf: Sequence[str], dataset: Path, report: Report
+    model: ModelConfig,
+    training: TrainingConfig,
+    gguf: Sequence[str],
+    dataset: Path,
+    longest: int,
+    report: Report,
 ) -> BaseModel:
     """The base model, fetched once it is known that it can be trained and become the `gguf` files.
 
-    Raises UserError with what to change if it cannot.
+    `longest` is the tokens of the longest training row in `dataset`. Raises UserError with what to change if it cannot.
     """
     use_one_gpu(report)
     say_emulation(training.precision, report)
@@ -35,7 +39,7 @@ def checked_base(
     config = config_of(base.folder)
     check_modules(config, model.lora)
     check_vocabulary(config, dataset)
-    check_context(config, read_data(dataset, base.folder).longest)
+    check_context(config, longest)
     if gguf:
         check_convertible(base.folder, report)
     return fetch_base_model(model.base, base.revision) if is_far else base

@@ -53,14 +53,14 @@ def rehearse(
 ) -> list[Rehearsed]:
     """So many prompts, drawn by the seed, with the model's answers.
 
-    None if the template refuses them. The tokenizer must have a padding token.
+    None if the template refuses them.
     """
     if not count:
         return []
     drawn = sorted(rehearsal_prompts(), key=lambda prompt: digest([seed, prompt]))[:count]
     manager = PromptTemplateManager(tokenizer)
     try:
-        rendered = [manager.prompt([{"role": "user", "content": prompt}]) for prompt in drawn]
+        rendered = [manager.question(prompt) for prompt in drawn]
     except CannotRenderError as error:
         report(f"no rehearsal: the template cannot render a general prompt ({error})")
         return []

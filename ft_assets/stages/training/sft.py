@@ -12,6 +12,7 @@ from ft_assets.config import LoraSettings, TrainingConfig
 from ft_assets.errors import StageError
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.base_model import BaseModel
+from ft_assets.stages.models.generation import pad_with_stop
 from ft_assets.stages.models.tokenizer import save_tokenizer, tokenizer_of
 from ft_assets.stages.models.tuned_model import load_model, precision_of
 from ft_assets.stages.templates.tokenization import tokenized_rows
@@ -29,7 +30,7 @@ from ft_assets.stages.training.rehearsal import (
     write_rehearsed,
 )
 from ft_assets.stages.training.resuming import Interruption, checkpointing, resumable
-from ft_assets.tables import read_batches
+from ft_assets.tables import count_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -124,7 +125,7 @@ def train(
     if checkpoints:
         kind = resumable(kind, checkpoints, lambda folder: write_rehearsed(folder, rehearsed))
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
-        report(f"tokenizing {_rows(dataset / 'train.parquet'):,} rows")
+        report(f"tokenizing {count_rows(dataset / 'train.parquet'):,} rows")
         trainer = kind(
             model=model,
             args=training_arguments(settings, Path(scratch)),
@@ -140,7 +141,7 @@ def train(
             trainer.add_callback(held_out_loss(rows, report))
         _run(trainer, checkpoints, last, report)
     history = _history(trainer.state.log_history)
-    losses = [entry["loss"] for entry in history if "loss" in entry]
+    losses = losses_of(history)
     if not losses or not all(map(math.isfinite, losses)):
         raise StageError(
             "the training loss is not a number: lower training.learning_rate or set "
@@ -152,8 +153,9 @@ def train(
     return history
 
 
-def _rows(path: Path) -> int:
-    return sum(len(batch) for batch in read_batches(path, ["kind"]))
+def losses_of(history: list[dict[str, float]]) -> list[float]:
+    """The training losses of a history, one for each step."""
+    return [entry["loss"] for entry in history if "loss" in entry]
 
 
 def _run(
@@ -184,9 +186,7 @@ def _run(
 
 
 def _pad_token(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
-    """Pads with the stop token if the tokenizer has no padding token; labels keep the two apart."""
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    pad_with_stop(tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
 
 

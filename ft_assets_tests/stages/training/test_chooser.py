@@ -15,8 +15,8 @@ SMALL, LARGE = 135_000_000, 8_000_000_000
 
 
 def _choose(rows: int, *, longest: int = 200, text_only: bool = False, **own: Any) -> Resolved:
-    data = Data(SMALL, rows, longest, text_only)
-    return choose(TrainingConfig.model_validate(own), LoraSettings(), data)
+    data = Data(rows, longest, text_only)
+    return choose(TrainingConfig.model_validate(own), LoraSettings(), data, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_text_alone_is_not_passed_over_often() -> None:
 
 
 def test_a_large_model_takes_a_lower_rate() -> None:
-    data = Data(LARGE, 100, 200, text_only=False)
-    assert choose(TrainingConfig(), LoraSettings(), data).training.learning_rate == 3e-4
+    data = Data(100, 200, text_only=False)
+    assert choose(TrainingConfig(), LoraSettings(), data, LARGE).training.learning_rate == 3e-4
 
 
 def test_what_is_set_stays_and_is_not_named_as_chosen() -> None:
