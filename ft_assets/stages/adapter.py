@@ -12,8 +12,10 @@ from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
 from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
-from ft_assets.stages.models.tuned_model import BASE_MODEL
+from ft_assets.stages.models.precision import name_of, precision_of
+from ft_assets.stages.models.tuned_model import write_base
 from ft_assets.stages.models.weights import parameters_of, tensor_names
+from ft_assets.stages.training.arguments import check_steps, steps_of
 from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.chooser import choose, read_data
 from ft_assets.stages.training.lora import experts_left, said_of_experts
@@ -29,6 +31,7 @@ EXPERTS_TRAINED = Check(
 )
 CHECKS = (LOSS_FELL, EXPERTS_TRAINED)
 LOSS_HISTORY = "loss_history.json"
+_PRECISION = "training.precision"
 
 
 def build(job: Job, report: Report) -> Outcome:
@@ -42,31 +45,37 @@ def build(job: Job, report: Report) -> Outcome:
     gguf = job.section(ExportConfig).gguf
     base = checked_base(model, training, gguf, dataset, data.longest, report)
     settings = choose(training, model.lora, data, parameters_of(base.folder))
-    report(_said(settings.chosen))
+    precision = name_of(precision_of(training.precision))
+    chosen = {
+        **settings.chosen,
+        **({} if training.precision == precision else {_PRECISION: precision}),
+    }
+    report(_said(chosen))
+    rehearsed = rehearsals(settings.training.rehearsal or 0.0, data.rows)
+    if not settings.training.packing:
+        check_steps(settings.training, steps_of(settings.training, data.rows + rehearsed))
     tools = {
         **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
         "base_revision": base.revision,
     }
-    checkpoints = _checkpoints(job, tools, report)
+    checkpoints = _checkpoints(job, {**tools, "precision": precision}, report)
     started = time.monotonic()
     with training_memory(settings.training):
         history = train(
             base,
             dataset,
-            settings.lora,
+            model.model_copy(update={"lora": settings.lora}),
             settings.training,
             job.output,
             report,
-            rehearsals(settings.training.rehearsal or 0.0, data.rows),
+            rehearsed,
             checkpoints,
         )
     seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")
     (job.output / LOSS_HISTORY).write_text(json.dumps(history, indent=1) + "\n")
-    (job.output / BASE_MODEL).write_text(
-        json.dumps({"base": base.base, "revision": base.revision}, indent=1) + "\n"
-    )
+    write_base(job.output, base, four_bit=model.load_in_4bit)
     _write_sources(job.sources("formatted_dataset"), job.output)
     rows = job.manifests["formatted_dataset"].counts["train_rows"]
     losses = losses_of(history)
@@ -82,7 +91,7 @@ def build(job: Job, report: Report) -> Outcome:
         checks={**_loss_fell(losses), **_experts_trained(base.folder, job.output)},
         cost={"seconds": round(seconds, 1)},
         tools=tools,
-        chosen=settings.chosen,
+        chosen=chosen,
     )
 
 

@@ -20,8 +20,9 @@ from ft_assets.stages.job import Job, Outcome, Report, versions
 from ft_assets.stages.key_facts import has_key_fact
 from ft_assets.stages.models.generation import Answer, answers
 from ft_assets.stages.models.loss import mean_loss
+from ft_assets.stages.models.precision import precision_of
 from ft_assets.stages.models.tokenizer import tokenizer_of
-from ft_assets.stages.models.tuned_model import adapter_base, load_model, precision_of
+from ft_assets.stages.models.tuned_model import adapter_base, load_model
 from ft_assets.stages.progress import counting
 from ft_assets.stages.questions import Question, read_questions
 from ft_assets.stages.scoring.files import (

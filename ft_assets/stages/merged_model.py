@@ -51,7 +51,9 @@ def build(job: Job, report: Report) -> Outcome:
     """Builds `merged_model`, and asks the saved model what the adapter was asked."""
     change = merge_adapter(job.inputs["adapter"], job.output)
     most = job.manifests["evaluation"].settings["evaluation.max_new_tokens"]
-    metrics = merged_metrics(job.output, job.inputs["evaluation"], int(str(most)), report)
+    metrics = merged_metrics(
+        job.output, job.inputs["adapter"], job.inputs["evaluation"], int(str(most)), report
+    )
     said = f"merging changes a logit by at most {change:.2g}"
     return Outcome(
         counts={"max_logit_change": change, **metrics},

@@ -19,7 +19,13 @@ import yaml
 from pydantic import BaseModel
 
 from ft_assets.cli.refresh import refresh_corpus
-from ft_assets.config import FineTuneConfig, QAConfig, all_settings, declaration
+from ft_assets.config import (
+    FineTuneConfig,
+    GateSettings,
+    QAConfig,
+    all_settings,
+    declaration,
+)
 from ft_assets.definitions import build_definitions
 from ft_assets.defs.instance import dagster_home
 from ft_assets.defs.observations import report_version
@@ -40,30 +46,12 @@ MADE, REUSED, UNTOUCHED = "**made**", "reused", "·"
 SETTINGS: dict[str, object] = {
     "model.base": None,  # another folder, next to the old one
     "model.revision": "v2",
-    "model.lora.r": 8,
-    "model.lora.lora_alpha": 16,
-    "model.lora.lora_dropout": 0.0,
-    "model.lora.target_modules": "attention",
-    "model.lora.target_parameters": ["mlp.experts.down_proj"],
     "data.loaders.pdf": "pypdf",
     "data.loaders.docx": "docx2txt",
     "data.loaders.dehyphenate": False,
     "data.loaders.strip_headers": True,
-    "data.loaders.max_seconds": 50,
-    "data.loaders.max_memory_mb": 900,
-    "data.loaders.max_archive_members": 9_000,
-    "data.loaders.max_unpacked_mb": 200,
-    "data.loaders.max_expansion": 150,
     "data.near_duplicates": 0.7,
     "data.eval_overlap": "keep",
-    "data.gates.rejected_documents": 0.5,
-    "data.gates.rejected_bytes": 0.5,
-    "data.gates.rejected_records": 0.5,
-    "data.gates.refused_rows": 0.5,
-    "data.gates.unsound_text": 0.5,
-    "data.gates.duplicate_rows": 0.5,
-    "data.gates.eval_overlap": 0.5,
-    "data.gates.cut_tokens": 0.5,
     "data.template": "alpaca",
     "data.system_prompt": "Be brief.",
     "data.train_on": "last",
@@ -78,28 +66,78 @@ SETTINGS: dict[str, object] = {
     "augment.paraphrases": 1,
     "augment.normalize_whitespace": "prose",
     "augment.case_variations": 1,
-    "training.num_train_epochs": 1.0,
-    "training.learning_rate": 1e-4,
-    "training.per_device_train_batch_size": 4,
-    "training.gradient_accumulation_steps": 2,
     "training.max_length": 512,
-    "training.packing": True,
-    "training.rehearsal": 0.1,
-    "training.gradient_checkpointing": True,
-    "training.precision": "fp32",
-    "training.optim": "sgd",
-    "training.lr_scheduler_type": "linear",
-    "training.warmup_steps": 1,
-    "training.seed": 18,
     "evaluation.max_new_tokens": 8,
     "evaluation.judge_max_usd": 1.0,
     "evaluation.judge": "claude-haiku-5-5",  # asked nothing: the stand-in's models answer nothing
     "export.gguf": ["f16"],
     "automation.until": "chunks",
 }
+ALIKE: dict[str, tuple[dict[str, object], str]] = {
+    "`model.lora.…`, `model.load_in_4bit`, `model.attn_implementation`": (
+        {
+            "model.lora.r": 8,
+            "model.lora.lora_alpha": 16,
+            "model.lora.lora_dropout": 0.0,
+            "model.lora.target_modules": "attention",
+            "model.lora.target_parameters": ["mlp.experts.down_proj"],
+            "model.lora.modules_to_save": ["embed_tokens"],
+            "model.lora.use_rslora": True,
+            "model.lora.use_dora": True,
+            "model.load_in_4bit": True,
+            "model.attn_implementation": "eager",
+        },
+        "model.lora.r",
+    ),
+    "`data.loaders.max_…`": (
+        {
+            "data.loaders.max_seconds": 50,
+            "data.loaders.max_memory_mb": 900,
+            "data.loaders.max_archive_members": 9_000,
+            "data.loaders.max_unpacked_mb": 200,
+            "data.loaders.max_expansion": 150,
+        },
+        "data.loaders.max_seconds",
+    ),
+    "`data.gates.…`": (
+        {f"data.gates.{name}": 0.5 for name in GateSettings.model_fields},
+        "data.gates.rejected_documents",
+    ),
+    "`training.…`, but `training.max_length`": (
+        {
+            "training.num_train_epochs": 1.0,
+            "training.max_steps": 7,
+            "training.optim": "sgd",
+            "training.learning_rate": 1e-4,
+            "training.weight_decay": 0.1,
+            "training.max_grad_norm": 0.5,
+            "training.per_device_train_batch_size": 4,
+            "training.gradient_accumulation_steps": 2,
+            "training.packing": True,
+            "training.rehearsal": 0.1,
+            "training.neftune_noise_alpha": 5.0,
+            "training.gradient_checkpointing": True,
+            "training.precision": "fp32",
+            "training.lr_scheduler_type": "linear",
+            "training.lr_scheduler_kwargs.min_lr": 1e-6,
+            "training.lr_scheduler_kwargs.min_lr_rate": 0.1,
+            "training.lr_scheduler_kwargs.num_decay_steps": 5,
+            "training.lr_scheduler_kwargs.min_lr_ratio": 0.1,
+            "training.warmup_steps": 1,
+            "training.warmup_ratio": 0.1,
+            "training.eval_strategy": "epoch",
+            "training.eval_steps": 5,
+            "training.early_stopping_patience": 2,
+            "training.load_best_model_at_end": True,
+            "training.seed": 18,
+        },
+        "training.seed",
+    ),
+}
+"""Lines of settings that the same assets read, and that change all they make or nothing: by name, with the
+one of each that is played. A test shows that the same assets read the others."""
 NOT_TRIED = {
     "data.loaders.ocr",  # needs a program that may not be installed
-    "model.load_in_4bit",
     "compute.target",
     "model.local_bases",  # the owner's, and in no fingerprint
     "automation.spend",
@@ -280,6 +318,7 @@ ROWS = [
         Row(f"`{key}`", _setting(key, value), everywhere=key in _OWNERS)
         for key, value in SETTINGS.items()
     ),
+    *(Row(name, _setting(played, alike[played])) for name, (alike, played) in ALIKE.items()),
     Row("`data.template: house.jinja`", _setting("data.template", "house.jinja")),
     Row(
         "the text of `house.jinja`",
@@ -387,7 +426,8 @@ def untouched_graph() -> Iterator[None]:
 
 
 def test_every_setting_is_in_the_table() -> None:
-    assert {*SETTINGS, *NOT_TRIED} == set(leaves(FineTuneConfig()))
+    alike = {key for keys, _ in ALIKE.values() for key in keys}
+    assert {*SETTINGS, *alike, *NOT_TRIED} == set(leaves(FineTuneConfig()))
 
 
 def test_each_change_rebuilds_what_the_page_says_and_dagster_agrees(

@@ -7,17 +7,26 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ft_assets
-from ft_assets.config import ExportConfig, FineTuneConfig, LoaderSettings, TrainingConfig
-from ft_assets.engine.asset_settings import shaping
+from ft_assets.config import (
+    ExportConfig,
+    FineTuneConfig,
+    LoaderSettings,
+    Section,
+    TrainingConfig,
+)
+from ft_assets.engine.asset_settings import settings_read, settings_version, shaping
+from ft_assets.engine.data_folder import DataFolder
 from ft_assets.engine.freshness import fingerprint
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.settings_files import load_config
 from ft_assets.stages.job import Job, Outcome
 from ft_assets_tests.conftest import Corpus
+from ft_assets_tests.defs.test_freshness_table import ALIKE
 
 SETTINGS = "qa: {{enabled: true}}\nmodel: {{base: '{base}'}}\n"
 READ_BY = {
@@ -138,3 +147,33 @@ def test_a_section_is_the_one_that_the_settings_hold(corpus: Corpus) -> None:
     job = Job("adapter", "ferry", Path(), Path(), {"model.lora.r": 4, "model.base": "x"})
     assert job.section(type(config.model)).lora.r == config.model.lora.r
     assert isinstance(config, FineTuneConfig)
+
+
+def _with(section: Section, key: str, value: object) -> Any:
+    """A section with one setting changed, whatever the others say of it."""
+    name, _, rest = key.partition(".")
+    changed = _with(getattr(section, name), rest, value) if rest else value
+    return section.model_copy(update={name: changed})
+
+
+@pytest.mark.parametrize("line", ALIKE)
+def test_settings_in_one_line_of_the_table_are_read_alike(tmp_path: Path, line: str) -> None:
+    folder = DataFolder(tmp_path, tmp_path / "cache")
+    config = FineTuneConfig()
+
+    def read(changed: FineTuneConfig) -> dict[str, str]:
+        return {
+            asset: settings_version(settings_read(folder, "ferry", asset, changed))
+            for asset in GRAPH
+        }
+
+    def stale(key: str, value: object) -> set[str]:
+        before, after = read(config), read(_with(config, key, value))
+        return {asset for asset in GRAPH if before[asset] != after[asset]}
+
+    settings, played = ALIKE[line]
+    expected = stale(played, settings[played])
+    assert expected
+    assert {key: stale(key, value) for key, value in settings.items()} == dict.fromkeys(
+        settings, expected
+    )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.config import LoraSettings, ModelConfig, TrainingConfig
 from ft_assets.errors import UserError
 from ft_assets.records import Example
 from ft_assets.stages.models.base_model import BaseModel
@@ -20,6 +20,7 @@ from ft_assets.stages.models.tuned_model import adapter_base
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training import sft
+from ft_assets.stages.training.arguments import training_arguments
 from ft_assets.stages.training.held_out import spread
 from ft_assets.tables import write_table
 
@@ -66,7 +67,7 @@ def _train(
 ) -> list[dict[str, float]]:
     base = BaseModel(str(nano), "test", nano)
     settings = TrainingConfig.model_validate({**SETTINGS, **changes})
-    return sft.train(base, dataset, lora, settings, output, lambda line: None)
+    return sft.train(base, dataset, ModelConfig(lora=lora), settings, output, lambda line: None)
 
 
 def _losses(history: list[dict[str, float]]) -> list[float]:
@@ -153,7 +154,7 @@ def test_the_knobs_turn(nano_model: Path, dataset: Path, tmp_path: Path, change:
 def test_no_deprecated_argument_is_passed_on(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        arguments = sft.training_arguments(TrainingConfig(gradient_checkpointing=True), tmp_path)
+        arguments = training_arguments(TrainingConfig(gradient_checkpointing=True), tmp_path)
     assert arguments.activation_checkpointing
 
 

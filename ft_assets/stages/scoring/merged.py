@@ -12,10 +12,12 @@ from ft_assets.stages.general.texts import general_text
 from ft_assets.stages.job import Check, Report
 from ft_assets.stages.key_facts import has_key_fact
 from ft_assets.stages.models.generation import answers
+from ft_assets.stages.models.precision import precision_of
 from ft_assets.stages.models.tokenizer import tokenizer_of
-from ft_assets.stages.models.tuned_model import load_model, precision_of
+from ft_assets.stages.models.tuned_model import load_model, was_four_bit
 from ft_assets.stages.progress import counting
 from ft_assets.stages.scoring.files import ANSWERS, read_metrics
+from ft_assets.stages.scoring.four_bit import four_bit_metrics, text_logits
 from ft_assets.stages.scoring.perplexity import text_perplexity
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.tables import read_table
@@ -33,9 +35,10 @@ _WORSE_TEXT = 1.1
 
 
 def merged_metrics(
-    merged: Path, evaluation: Path, max_new_tokens: int, report: Report
+    merged: Path, adapter: Path, evaluation: Path, max_new_tokens: int, report: Report
 ) -> dict[str, float]:
-    """What the saved model in a folder gives, beside what base and adapter gave in the evaluation.
+    """What the saved model in a folder gives, beside what base and adapter gave in the evaluation, and
+    beside the adapter on a 4-bit base if it was trained on one.
 
     The key facts are there only if the corpus has questions, the perplexities only if the template can
     render general questions.
@@ -57,6 +60,10 @@ def merged_metrics(
         )
     if "tuned_general_perplexity" in metrics:
         metrics["merged_general_perplexity"] = text_perplexity(model, tokenizer, general_text())
+    if was_four_bit(adapter):
+        logits = text_logits(model, tokenizer, general_text())
+        del model
+        metrics |= four_bit_metrics(adapter, logits, tokenizer, general_text(), report)
     return metrics
 
 
@@ -76,5 +83,10 @@ def merged_verdict(metrics: dict[str, float]) -> dict[str, Verdict]:
         before, after = metrics["tuned_general_perplexity"], metrics["merged_general_perplexity"]
         passed = passed and after <= before * _WORSE_TEXT
         said.append(f"perplexity of general text: merged {after:.1f}, adapter {before:.1f}")
+    if "four_bit_kl" in metrics:
+        said.append(
+            "the adapter beside its 4-bit base differs from the merged model by a KL divergence of "
+            f"{metrics['four_bit_kl']:.3g} nats a token and agrees on {metrics['four_bit_top1']:.0%} of them"
+        )
     message = "; ".join(said) or "not compared: there is nothing to ask"
     return MERGED_ANSWERS.verdict(passed, message, blocking=blocking)

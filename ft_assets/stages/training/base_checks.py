@@ -11,8 +11,9 @@ from ft_assets.config import LoraSettings
 from ft_assets.errors import UserError
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
+from ft_assets.stages.models.tuned_model import MXFP4, quantization_of
 from ft_assets.stages.templates.tokenization import tokenized_rows
-from ft_assets.stages.training.lora import reaches
+from ft_assets.stages.training.lora import check_names, reaches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -44,13 +45,26 @@ def check_context(config: "PreTrainedConfig", longest: int) -> None:
         )
 
 
+def check_not_quantized(folder: Path) -> None:
+    """Raises UserError if the checkpoint's own weights are quantised: an adapter cannot be merged into them
+    without loss. MXFP4, gpt-oss's, is loaded as bfloat16 instead."""
+    method = quantization_of(folder)
+    if method not in (None, MXFP4):
+        raise UserError(
+            f"model.base: its weights are quantised ({method}), and merging an adapter into them would lose "
+            "what it learned: take the model that it was made from; model.load_in_4bit: true trains beside "
+            "four bits of that one"
+        )
+
+
 def check_modules(config: "PreTrainedConfig", lora: LoraSettings) -> None:
-    """Raises UserError if LoRA cannot train a module that `target_modules` names.
+    """Raises UserError if the base model lacks what the settings name, or LoRA cannot train it.
 
     The output layer cannot be trained by TRL. What is learned in an embedding that shares its weights with
     the output layer would be lost by merging. The modules are those of a model without weights.
     """
-    if isinstance(lora.target_modules, str):
+    names_any = lora.modules_to_save or lora.target_parameters
+    if isinstance(lora.target_modules, str) and not names_any:
         return
     import torch
     from transformers import AutoModelForCausalLM
@@ -58,10 +72,12 @@ def check_modules(config: "PreTrainedConfig", lora: LoraSettings) -> None:
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     model.tie_weights()
+    check_names(model, lora)
     modules = dict(model.named_modules())
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     is_tied = head is not None and embedding.weight is head.weight
-    for target in lora.target_modules:
+    targets = lora.target_modules if isinstance(lora.target_modules, list) else []
+    for target in targets:
         named = [each for name, each in modules.items() if reaches(target, name)]
         if any(each is head for each in named):
             raise UserError(

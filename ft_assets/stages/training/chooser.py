@@ -57,6 +57,8 @@ def choose(training: TrainingConfig, lora: LoraSettings, data: Data, parameters:
         "packing": False,
         "rehearsal": _REHEARSAL,
     }
+    if training.max_steps:
+        del wanted["num_train_epochs"]
     chosen = {key: value for key, value in wanted.items() if getattr(training, key) is None}
     dropout: Settings = {"lora_dropout": 0.0} if lora.lora_dropout is None else {}
     return Resolved(

@@ -36,14 +36,19 @@ def cpu_trainer() -> type:
             labels = inputs.pop("labels")[:, 1:]
             trained = labels != IGNORED
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
+            routers = {"output_router_logits": True} if self.aux_loss_enabled else {}
             with scoring_only(head, trained.flatten()):
-                logits = model(**inputs, use_cache=False).logits[0]
-            loss = torch.nn.functional.cross_entropy(
-                logits.float(), labels[trained], reduction="sum"
-            )
-            self._total_train_tokens += _real_tokens(inputs)
-            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+                outputs = model(**inputs, **routers, use_cache=False)
+            logits = outputs.logits[0].float()
+            loss = torch.nn.functional.cross_entropy(logits, labels[trained], reduction="sum")
+            if self.model.training:
+                self._total_train_tokens += _real_tokens(inputs)
+                self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
             count = trained.sum() if num_items_in_batch is None else num_items_in_batch
-            return loss / torch.as_tensor(count).clamp(min=1)
+            loss = loss / torch.as_tensor(count).clamp(min=1)
+            if routers:  # balances the experts of a mixture: a mean over each batch, as in TRL
+                parts = self.current_gradient_accumulation_steps if num_items_in_batch else 1
+                loss = loss + self.router_aux_loss_coef * outputs.aux_loss / parts
+            return loss
 
     return CPUTrainer

@@ -3,7 +3,7 @@
 import os
 
 from ft_assets.stages.job import Report
-from ft_assets.stages.models.tuned_model import has_bfloat16
+from ft_assets.stages.models.precision import has_bfloat16
 
 
 def use_one_gpu(report: Report) -> None:

@@ -23,19 +23,31 @@ def configure_lora(model: "PreTrainedModel", lora: LoraSettings) -> "LoraConfig"
     """
     from peft import LoraConfig
 
+    check_names(model, lora)
     modules = lora.target_modules
-    if isinstance(modules, list):
-        _require_modules(model, modules)
-    if lora.target_parameters:
-        _require_parameters(model, lora.target_parameters)
+    is_tied = bool(model.config.get_text_config(decoder=True).tie_word_embeddings)
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
         target_modules=attention_modules(model) if modules == "attention" else modules,
-        target_parameters=lora.target_parameters or None,
+        target_parameters=lora.target_parameters,
+        modules_to_save=lora.modules_to_save,
+        ensure_weight_tying=is_tied and bool(lora.modules_to_save),
+        use_rslora=bool(lora.use_rslora),
+        use_dora=bool(lora.use_dora),
         task_type="CAUSAL_LM",
     )
+
+
+def check_names(model: "PreTrainedModel", lora: LoraSettings) -> None:
+    """Raises UserError if the model lacks a module or a parameter that the settings name."""
+    if isinstance(lora.target_modules, list):
+        _require_modules(model, lora.target_modules, "target_modules")
+    if lora.modules_to_save:
+        _require_modules(model, lora.modules_to_save, "modules_to_save")
+    if lora.target_parameters:
+        _require_parameters(model, lora.target_parameters)
 
 
 def checked_lora(model: "PreTrainedModel", lora: LoraSettings, report: Report) -> "LoraConfig":
@@ -101,7 +113,7 @@ def _linear_layers(model: "PreTrainedModel") -> set[str]:
     }
 
 
-def _require_modules(model: "PreTrainedModel", wanted: list[str]) -> None:
+def _require_modules(model: "PreTrainedModel", wanted: list[str], key: str) -> None:
     modules = [name for name, _ in model.named_modules()]
     for name in wanted:
         if _has(modules, name) or name in _FORMER:
@@ -109,7 +121,7 @@ def _require_modules(model: "PreTrainedModel", wanted: list[str]) -> None:
         hint = ""
         if _has((each for each, _ in model.named_parameters()), name):
             hint = "; it is a parameter: name it in model.lora.target_parameters"
-        raise UserError(f"model.lora.target_modules: the base model has no module {name!r}{hint}")
+        raise UserError(f"model.lora.{key}: the base model has no module {name!r}{hint}")
 
 
 _FORMER = ("w1", "w2", "w3")

@@ -5,15 +5,18 @@ longest batch (`longest_batch.py`) need the loaded model: `sft.py` calls them.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from ft_assets.config import ModelConfig, TrainingConfig
+from ft_assets.errors import UserError
 from ft_assets.stages.export.convertible import check_convertible
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.base_model import BaseModel, fetch_base_model, is_hub_id
 from ft_assets.stages.training.base_checks import (
     check_context,
     check_modules,
+    check_not_quantized,
     check_vocabulary,
     config_of,
 )
@@ -32,14 +35,31 @@ def checked_base(
 
     `longest` is the tokens of the longest training row in `dataset`. Raises UserError with what to change if it cannot.
     """
+    _check_bitsandbytes(model, training)
     use_one_gpu(report)
     say_emulation(training.precision, report)
     is_far = is_hub_id(model.base)
     base = fetch_base_model(model.base, model.revision, weights=not is_far)
     config = config_of(base.folder)
+    check_not_quantized(base.folder)
     check_modules(config, model.lora)
     check_vocabulary(config, dataset)
     check_context(config, longest)
     if gguf:
         check_convertible(base.folder, report)
     return fetch_base_model(model.base, base.revision) if is_far else base
+
+
+def _check_bitsandbytes(model: ModelConfig, training: TrainingConfig) -> None:
+    """Raises UserError if a setting needs bitsandbytes and it is not there, as on some platforms."""
+    if find_spec("bitsandbytes"):
+        return
+    keys = {
+        "model.load_in_4bit: true": model.load_in_4bit,
+        f"training.optim: {training.optim}": "8bit" in training.optim or "paged" in training.optim,
+    }
+    for key, needs in keys.items():
+        if needs:
+            raise UserError(
+                f"{key} needs bitsandbytes, which is not installed: pip install bitsandbytes"
+            )

@@ -3,12 +3,13 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.stages.job import Report
 from ft_assets.stages.training.checkpoints import Checkpoints
+from ft_assets.stages.training.trained import trained_weights
 
 if TYPE_CHECKING:
     import torch
@@ -83,20 +84,18 @@ def resumable(trainer: type, checkpoints: Checkpoints, also: Callable[[Path], No
                 self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
                 also(folder)
 
-            weights = {name: each.detach().contiguous() for name, each in _trained(self.model)}
+            weights = {
+                name: each.detach().contiguous() for name, each in trained_weights(self.model)
+            }
             size = sum(map(_size, weights.values())) + _size_of(self.optimizer)
             checkpoints.save(self.state.global_step, self.state.max_steps, size, write)
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             weights = load_file(Path(resume_from_checkpoint) / _WEIGHTS)
-            for name, each in _trained(model or self.model):
+            for name, each in trained_weights(model or self.model):
                 each.data.copy_(weights[name])
 
     return Resumable
-
-
-def _trained(model: Any) -> "Iterator[tuple[str, torch.nn.Parameter]]":
-    return ((name, each) for name, each in model.named_parameters() if each.requires_grad)
 
 
 def _size(tensor: "torch.Tensor") -> int:

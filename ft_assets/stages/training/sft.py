@@ -3,22 +3,23 @@
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.config import ModelConfig, TrainingConfig
 from ft_assets.errors import StageError
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.generation import pad_with_stop
+from ft_assets.stages.models.precision import precision_of
 from ft_assets.stages.models.tokenizer import save_tokenizer, tokenizer_of
-from ft_assets.stages.models.tuned_model import load_model, precision_of
+from ft_assets.stages.models.tuned_model import load_model
 from ft_assets.stages.templates.tokenization import tokenized_rows
+from ft_assets.stages.training.arguments import check_steps, schedule, steps_of, training_arguments
 from ft_assets.stages.training.checkpoints import Checkpoint, Checkpoints
 from ft_assets.stages.training.cpu_loss import cpu_trainer
-from ft_assets.stages.training.held_out import held_out_loss, spread
+from ft_assets.stages.training.held_out import Best, held_out_loss, held_out_rows
 from ft_assets.stages.training.longest_batch import longest_batch
 from ft_assets.stages.training.lora import checked_lora
 from ft_assets.stages.training.packing_probe import check_packing
@@ -30,12 +31,12 @@ from ft_assets.stages.training.rehearsal import (
     write_rehearsed,
 )
 from ft_assets.stages.training.resuming import Interruption, checkpointing, resumable
+from ft_assets.stages.training.trained import trained_weights
 from ft_assets.tables import count_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from trl import SFTConfig
 
 
 def load_dataset(
@@ -61,36 +62,10 @@ def load_dataset(
     )
 
 
-def training_arguments(settings: TrainingConfig, folder: Path) -> "SFTConfig":
-    """TRL's configuration for the settings under `training`; it writes below `folder`."""
-    import torch
-    from trl import SFTConfig
-
-    own = settings.model_dump(exclude={"rehearsal"})
-    dtype = precision_of(own.pop("precision"))
-    # The name since transformers 5.18; the one that everybody knows ends with version 6.
-    if "activation_checkpointing" in {field.name for field in fields(SFTConfig)}:
-        own["activation_checkpointing"] = own.pop("gradient_checkpointing")
-    return SFTConfig(
-        output_dir=str(folder),
-        bf16=dtype is torch.bfloat16,
-        fp16=dtype is torch.float16,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        completion_only_loss=False,  # the labels mask the prompt already
-        dataloader_pin_memory=torch.cuda.is_available(),
-        data_seed=own["seed"],
-        **own,
-    )
-
-
 def train(
     base: BaseModel,
     dataset: Path,
-    lora: LoraSettings,
+    model: ModelConfig,
     settings: TrainingConfig,
     output: Path,
     report: Report,
@@ -107,50 +82,100 @@ def train(
     `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
     Raises StageError if the loss is not a finite number, UserError for unsupported settings.
     """
-    report(f"loading the base model {base.base}")
-    from trl import SFTTrainer
-
     tokenizer = tokenizer_of(dataset / "tokenizer")
-    model = load_model(base.folder, precision_of(settings.precision))
-    if settings.packing:
-        check_packing(model, tokenized_rows(dataset / "train.parquet", tokenizer))
-    _pad_token(tokenizer, model)
+    held_out = held_out_rows(tokenized_rows(dataset / "eval.parquet", tokenizer), settings)
+    loaded = _loaded(base, dataset, model, settings, tokenizer, report)
     last = checkpoints.last() if checkpoints else None
     rehearsed = (
         read_rehearsed(last.folder)
         if last
-        else rehearse(model, tokenizer, rehearsals, settings.seed, report)
+        else rehearse(loaded, tokenizer, rehearsals, settings.seed, report)
     )
-    kind = SFTTrainer if model.device.type == "cuda" else cpu_trainer()
-    if checkpoints:
-        kind = resumable(kind, checkpoints, lambda folder: write_rehearsed(folder, rehearsed))
+    best = Best()
+
+    def keep(folder: Path) -> None:
+        write_rehearsed(folder, rehearsed)
+        best.write(folder)
+
+    if last:
+        best.read(last.folder)
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
         report(f"tokenizing {count_rows(dataset / 'train.parquet'):,} rows")
-        trainer = kind(
-            model=model,
+        kind = _kind(loaded)
+        trainer = (resumable(kind, checkpoints, keep) if checkpoints else kind)(
+            model=loaded,
             args=training_arguments(settings, Path(scratch)),
             train_dataset=load_dataset(
                 dataset / "train.parquet", tokenizer, Path(scratch), rehearsed
             ),
             processing_class=tokenizer,
-            peft_config=checked_lora(model, lora, report),
+            peft_config=checked_lora(loaded, model.lora, report),
         )
-        trainer.add_callback(longest_batch(trainer, report))
-        trainer.add_callback(progress(report))
-        if rows := spread(tokenized_rows(dataset / "eval.parquet", tokenizer)):
-            trainer.add_callback(held_out_loss(rows, report))
+        _ready(trainer, settings, report)
+        if held_out:
+            trainer.add_callback(held_out_loss(held_out, settings, best, report))
         _run(trainer, checkpoints, last, report)
+    if best.weights:
+        best.put_back(trainer.model)
     history = _history(trainer.state.log_history)
+    _check_losses(history)
+    trainer.model.save_pretrained(output, safe_serialization=True)
+    save_tokenizer(tokenizer, base.folder, output)
+    write_rehearsed(output, rehearsed)
+    return history
+
+
+def _loaded(
+    base: BaseModel,
+    dataset: Path,
+    model: ModelConfig,
+    settings: TrainingConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    report: Report,
+) -> "PreTrainedModel":
+    """The base model, ready to be trained as the settings say."""
+    bits = " in four bits" if model.load_in_4bit else ""
+    report(f"loading the base model {base.base}{bits}")
+    loaded = load_model(
+        base.folder,
+        precision_of(settings.precision),
+        four_bit=model.load_in_4bit,
+        attention=model.attn_implementation,
+    )
+    if settings.packing:
+        check_packing(loaded, tokenized_rows(dataset / "train.parquet", tokenizer))
+    pad_with_stop(tokenizer)
+    loaded.config.pad_token_id = tokenizer.pad_token_id
+    return loaded
+
+
+def _kind(model: "PreTrainedModel") -> type:
+    """The trainer class for the device that the model is on."""
+    from trl import SFTTrainer
+
+    return SFTTrainer if model.device.type == "cuda" else cpu_trainer()
+
+
+def _ready(trainer: Any, settings: TrainingConfig, report: Report) -> None:
+    """Completes a trainer whose rows, packed or not, are known now."""
+    import torch
+
+    steps = steps_of(settings, len(trainer.train_dataset))
+    check_steps(settings, steps)
+    trainer.args.lr_scheduler_kwargs = schedule(settings, steps)
+    for _, weight in trained_weights(trainer.model):
+        weight.data = weight.data.to(torch.float32)  # TRL rounds them beside a base in four bits
+    trainer.add_callback(longest_batch(trainer, report))
+    trainer.add_callback(progress(report))
+
+
+def _check_losses(history: list[dict[str, float]]) -> None:
     losses = losses_of(history)
     if not losses or not all(map(math.isfinite, losses)):
         raise StageError(
             "the training loss is not a number: lower training.learning_rate or set "
             "training.precision to fp32"
         )
-    trainer.model.save_pretrained(output, safe_serialization=True)
-    save_tokenizer(tokenizer, base.folder, output)
-    write_rehearsed(output, rehearsed)
-    return history
 
 
 def losses_of(history: list[dict[str, float]]) -> list[float]:
@@ -183,11 +208,6 @@ def _run(
     if interruption.asked and trainer.state.global_step < trainer.state.max_steps:
         report(f"interrupted after step {trainer.state.global_step}/{trainer.state.max_steps}")
         raise KeyboardInterrupt
-
-
-def _pad_token(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
-    pad_with_stop(tokenizer)
-    model.config.pad_token_id = tokenizer.pad_token_id
 
 
 _HISTORY_KEYS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")

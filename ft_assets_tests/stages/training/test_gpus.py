@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ft_assets.stages.models.tuned_model import precision_of
+from ft_assets.stages.models.precision import precision_of
 from ft_assets.stages.training.gpus import say_emulation, use_one_gpu
 
 

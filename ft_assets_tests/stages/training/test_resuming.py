@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ft_assets.config import LoraSettings, TrainingConfig
+from ft_assets.config import LoraSettings, ModelConfig, TrainingConfig
 from ft_assets.errors import StageError
 from ft_assets.files import hash_file
 from ft_assets.manifest import digest
@@ -80,7 +80,7 @@ class Trainings:
         history = train(
             BaseModel("pico", "1", self._base),
             self._dataset,
-            LoraSettings(r=4, lora_alpha=8, lora_dropout=0.1),
+            ModelConfig(lora=LoraSettings(r=4, lora_alpha=8, lora_dropout=0.1)),
             TrainingConfig.model_validate({**SETTINGS, **changes}),
             self._root / name,
             report,
