@@ -50,11 +50,15 @@ UNSOUND = {
 """Checks that a few steps on a few rows of a random model need not pass."""
 
 
+FOUR_BITS = "mistral"
+"""The family that is trained beside a base in four bits."""
+
+
 def _settings(name: str, base: Path) -> dict[str, Any]:
     experts = list(FAMILIES[name].experts)
     lora = {"r": 4, "lora_alpha": 8, **({"target_parameters": experts} if experts else {})}
     return {
-        "model": {"base": str(base), "lora": lora},
+        "model": {"base": str(base), "lora": lora, "load_in_4bit": name == FOUR_BITS},
         "data": {"eval_fraction": 0.2},
         "training": {
             "num_train_epochs": 1,
@@ -141,6 +145,8 @@ def _check_verdicts(name: str, made: dict[str, Made]) -> None:
     assert "experts;" not in made["adapter"].manifest.checks["experts_trained"]["message"].replace(
         "shared_experts;", ""
     )
+    gap = made["merged_model"].manifest.counts.get("four_bit_kl")
+    assert gap is None if name != FOUR_BITS else gap is not None and 0 < gap < 1
     carries = FAMILIES[name].sentencepiece
     for asset in ("adapter", "merged_model"):
         assert (made[asset].folder / "tokenizer.model").is_file() == carries

@@ -23,6 +23,7 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.training import resuming
 from ft_assets.stages.training.checkpoints import Checkpoints, kept_steps
+from ft_assets.stages.training.held_out import best_evaluation
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import write_table
 from ft_assets_tests.stages.test_adapter import SETTINGS
@@ -33,22 +34,24 @@ History = list[dict[str, float]]
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory, pico_model: Path) -> Path:
-    """Rows of different lengths, so that batches are padded."""
+    """Rows of different lengths, so that batches are padded; the held-out ones say something else, so that
+    the best step is not the last."""
     folder = tmp_path_factory.mktemp("dataset")
     tokenizer = tokenizer_of(pico_model)
     manager = PromptTemplateManager(tokenizer)
     rows = []
-    for n in range(14):
+    for n in range(16):
         question = f"What is in crate {n}?" + " Say." * (n % 5)
+        answer = f"{n * 7} pears." if n < 14 else "Zzz! Qqq! Xxx! Kkk!"
         segments = manager.format(
             [
                 {"role": "user", "content": question},
-                {"role": "assistant", "content": f"{n * 7} pears."},
+                {"role": "assistant", "content": answer},
             ]
         ).segments
         rows.append(Example(str(n), "record", segments, "d", "s", 0, 0, "g", 0, 0, 0, False))
-    write_table(folder / "train.parquet", Example, rows)
-    write_table(folder / "eval.parquet", Example, rows[:2])
+    write_table(folder / "train.parquet", Example, rows[:14])
+    write_table(folder / "eval.parquet", Example, rows[14:])
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder
 
@@ -121,7 +124,15 @@ def whole(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_train_epochs": 2.5, "gradient_accumulation_steps": 3, "warmup_steps": 1},
+        {
+            "num_train_epochs": 2.5,
+            "gradient_accumulation_steps": 3,
+            "warmup_steps": 1,
+            "learning_rate": 0.02,
+            "eval_strategy": "steps",
+            "eval_steps": 1,
+            "load_best_model_at_end": True,
+        },
         pytest.param(
             {"num_train_epochs": 8.0, "per_device_train_batch_size": 2, "packing": True},
             marks=pytest.mark.slow,
@@ -135,6 +146,9 @@ def test_interrupted_again_and_again_it_comes_to_the_same_end(
     whole = trainings.run("whole", **changes)
     shutil.rmtree(trainings.kept, ignore_errors=True)
     steps = int(whole[0][-1]["step"])
+    best = best_evaluation(whole[0])
+    assert best
+    assert best["step"] < steps or "load_best_model_at_end" not in changes
     done = [0]
     while (at := done[-1]) + 2 < steps:
         trainings.interrupt("broken", **changes)
