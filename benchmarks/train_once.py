@@ -23,7 +23,7 @@ quiet_libraries()
 STEPS = 16
 LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 SETTINGS: dict[str, Any] = {
-    "num_train_epochs": 1.0,
+    "max_steps": STEPS,
     "learning_rate": 1e-3,
     "gradient_accumulation_steps": 1,
     "max_length": 512,
@@ -50,7 +50,6 @@ def bare_trl(base: Path, dataset: Path, settings: dict[str, Any], output: Path) 
             bf16=False,
             report_to="none",
             save_strategy="no",
-            max_steps=STEPS,
             **settings,
         ),
         train_dataset=Dataset.from_list(_pairs(dataset)),
@@ -95,7 +94,7 @@ def ours(
             BaseModel(str(base), "benchmark", base),
             dataset,
             ModelConfig.model_validate({"lora": LORA}),
-            TrainingConfig.model_validate({**settings, "max_steps": STEPS, "precision": precision}),
+            TrainingConfig.model_validate({**settings, "precision": precision}),
             output,
             lambda line: None,
         )

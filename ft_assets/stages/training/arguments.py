@@ -29,16 +29,20 @@ _DECAY_SHARE = 0.1
 """The share of the steps in which `warmup_stable_decay` lowers the rate, as its authors do (MiniCPM, 2024)."""
 
 
-def training_arguments(settings: TrainingConfig, folder: Path) -> "SFTConfig":
+def training_arguments(
+    settings: TrainingConfig, folder: Path, *, padding_free: bool = False
+) -> "SFTConfig":
     """TRL's configuration; it writes below `folder`. A setting that is null is left to TRL.
 
-    What depends on the number of steps is missing: see `schedule`.
+    With `padding_free` the rows of a batch are one sequence instead of padded ones. What depends on the number of steps is missing: see `schedule`.
     """
     import torch
     from trl import SFTConfig
 
     own = settings.model_dump(exclude=_OWN, exclude_none=True)
     own["data_seed"] = settings.seed
+    if padding_free:
+        own |= {"padding_free": True, "max_length": None}  # the rows are cut already
     if settings.warmup_ratio is not None:
         own["warmup_steps"] = settings.warmup_ratio  # below 1 it is a share of the steps
     if settings.optim == "adamw_torch":

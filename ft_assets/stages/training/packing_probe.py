@@ -30,15 +30,8 @@ def check_packing(model: "PreTrainedModel", rows: Iterable[dict[str, list[int]]]
 
     Raises UserError if the model does not keep them apart.
     """
-    import torch
-
-    texts = [row["input_ids"][:_TOKENS] for row in islice(rows, 2)]
-    first, second = texts[0], texts[-1]
-    was_training = model.training
-    model.train(False)
     try:
-        with torch.no_grad():
-            changes = beside, apart = _changes(model, first, second)
+        change = _largest_change(model, rows)
     except Exception as error:  # whatever a family raises for what it cannot pack
         if is_out_of_memory(error):
             raise
@@ -46,15 +39,40 @@ def check_packing(model: "PreTrainedModel", rows: Iterable[dict[str, list[int]]]
         raise UserError(
             f"training.packing: the base model cannot be given packed rows ({said[0]}): {_ADVICE}"
         ) from error
+    if change is not None:
+        raise UserError(
+            "training.packing: packed rows would learn from each other: beside another row the logits of a "
+            f"row change by {change:.1%} of their spread (base model: {model.config.model_type}, "
+            f"attention: {model.config._attn_implementation}): {_ADVICE}"
+        )
+
+
+def keeps_apart(model: "PreTrainedModel", rows: Iterable[dict[str, list[int]]]) -> bool:
+    """Whether the model keeps rows of one sequence apart, tried as in `check_packing`."""
+    try:
+        return _largest_change(model, rows) is None
+    except Exception as error:  # whatever a family raises for what it cannot pack
+        if is_out_of_memory(error):
+            raise
+        return False
+
+
+def _largest_change(model: "PreTrainedModel", rows: Iterable[dict[str, list[int]]]) -> float | None:
+    """The largest change of a row's logits by the row beside it, as a share of their spread; None if it is
+    no more than rounding."""
+    import torch
+
+    texts = [row["input_ids"][:_TOKENS] for row in islice(rows, 2)]
+    was_training = model.training
+    model.train(False)
+    try:
+        with torch.no_grad():
+            changes = beside, apart = _changes(model, texts[0], texts[-1])
     finally:
         model.train(was_training)
     limits = _ALLOWED.get(str(model.dtype).removeprefix("torch."), _ROUNDED)
-    if not (beside <= limits[0] and apart <= limits[1]):  # true of NaN too
-        raise UserError(
-            "training.packing: packed rows would learn from each other: beside another row the logits of a "
-            f"row change by {max(changes):.1%} of their spread (base model: {model.config.model_type}, "
-            f"attention: {model.config._attn_implementation}): {_ADVICE}"
-        )
+    is_apart = beside <= limits[0] and apart <= limits[1]  # false of NaN too
+    return None if is_apart else max(changes)
 
 
 def _changes(model: "PreTrainedModel", first: list[int], second: list[int]) -> tuple[float, float]:
