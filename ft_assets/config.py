@@ -379,7 +379,8 @@ class TrainingConfig(Section):
     `num_train_epochs`, `learning_rate`, `per_device_train_batch_size`, `packing` and `rehearsal` are chosen
     from model and data if they are null. `rehearsal` is the share of the rows that are general prompts with
     the base model's own answers, against forgetting; there are 74 such prompts. A `learning_rate` above 0.02
-    is for `optim: sgd` alone.
+    is for `optim: sgd` alone. TensorBoard files are always written; `report_to` names other trackers of
+    experiments that get the settings, the losses and the speed too.
     """
 
     num_train_epochs: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1000.0)
@@ -401,6 +402,7 @@ class TrainingConfig(Section):
     ] = setting("cosine", "corpus", "shapes")
     warmup_steps: int = setting(0, "corpus", "shapes", ge=0)
     seed: int = setting(17, "corpus", "shapes", ge=0)
+    report_to: list[Literal["wandb", "mlflow", "trackio"]] | None = setting(None, "owner", "means")
 
 
 def _has_a_cap(value: str | None, info: ValidationInfo) -> str | None:

@@ -6,20 +6,23 @@ loads fast.
 
 import json
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
+from ft_assets.extras import require
 from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.models.weights import parameters_of, tensor_names
 from ft_assets.stages.training.checkpoints import Checkpoints
-from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.chooser import Resolved, choose, read_data
 from ft_assets.stages.training.lora import experts_left, said_of_experts
 from ft_assets.stages.training.memory import training_memory
 from ft_assets.stages.training.preflight import checked_base
 from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
+from ft_assets.stages.training.run_log import Logged, RunLog, logged_settings
 from ft_assets.stages.training.sft import losses_of, train
 from ft_assets.tables import read_table, write_table
 
@@ -37,6 +40,8 @@ def build(job: Job, report: Report) -> Outcome:
     """
     model, training = job.section(ModelConfig), job.section(TrainingConfig)
     dataset = job.inputs["formatted_dataset"]
+    for name in training.report_to or ():
+        require(name, f"training.report_to: {name}")
     report(f"looking for the base model {model.base}")
     data = read_data(dataset)
     gguf = job.section(ExportConfig).gguf
@@ -49,7 +54,7 @@ def build(job: Job, report: Report) -> Outcome:
     }
     checkpoints = _checkpoints(job, tools, report)
     started = time.monotonic()
-    with training_memory(settings.training):
+    with training_memory(settings.training), _run_log(job, settings, data.rows, report) as log:
         history = train(
             base,
             dataset,
@@ -59,8 +64,9 @@ def build(job: Job, report: Report) -> Outcome:
             report,
             rehearsals(settings.training.rehearsal or 0.0, data.rows),
             checkpoints,
+            log,
         )
-    seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
+        seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")
     (job.output / LOSS_HISTORY).write_text(json.dumps(history, indent=1) + "\n")
@@ -94,6 +100,18 @@ def _checkpoints(job: Job, tools: dict[str, str], report: Report) -> Checkpoints
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Checkpoints(job.checkpoints, {**tools, "device": device}, report)
+
+
+def _run_log(
+    job: Job, settings: Resolved, rows: int, report: Report
+) -> AbstractContextManager[RunLog | None]:
+    """The log of this training; none if the job has no place for it."""
+    if job.runs is None:
+        return nullcontext()
+    base = job.section(ModelConfig).base
+    shown = logged_settings(base, settings.lora, settings.training, {"train_rows": rows})
+    trackers = tuple(dict.fromkeys(settings.training.report_to or ()))
+    return RunLog(Logged(job.corpus, job.runs, trackers, shown), report)
 
 
 def _said(chosen: Settings) -> str:

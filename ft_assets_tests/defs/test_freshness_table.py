@@ -102,6 +102,7 @@ NOT_TRIED = {
     "model.load_in_4bit",
     "compute.target",
     "model.local_bases",  # the owner's, and in no fingerprint
+    "training.report_to",  # the same
     "automation.spend",
     *(f"qa.{name}" for name in QAConfig.model_fields),  # need a server: test_qa_pairs.py
 }

@@ -30,6 +30,7 @@ from ft_assets.stages.training.rehearsal import (
     write_rehearsed,
 )
 from ft_assets.stages.training.resuming import Interruption, checkpointing, resumable
+from ft_assets.stages.training.run_log import RunLog, logging
 from ft_assets.tables import count_rows
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def training_arguments(settings: TrainingConfig, folder: Path) -> "SFTConfig":
     import torch
     from trl import SFTConfig
 
-    own = settings.model_dump(exclude={"rehearsal"})
+    own = settings.model_dump(exclude={"rehearsal", "report_to"})
     dtype = precision_of(own.pop("precision"))
     # The name since transformers 5.18; the one that everybody knows ends with version 6.
     if "activation_checkpointing" in {field.name for field in fields(SFTConfig)}:
@@ -96,12 +97,15 @@ def train(
     report: Report,
     rehearsals: int = 0,
     checkpoints: Checkpoints | None = None,
+    log: RunLog | None = None,
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
     So many general prompts are rehearsed beside its rows; they are saved too. Resumes from the last of
     `checkpoints`, to the same adapter and history as an uninterrupted training. Ctrl-C is answered at the end of a
     step, with a checkpoint.
+
+    What the trainer measures goes to `log` too.
 
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm. Some have
     `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
@@ -139,6 +143,8 @@ def train(
         trainer.add_callback(progress(report))
         if rows := spread(tokenized_rows(dataset / "eval.parquet", tokenizer)):
             trainer.add_callback(held_out_loss(rows, report))
+        if log:
+            trainer.add_callback(logging(log))
         _run(trainer, checkpoints, last, report)
     history = _history(trainer.state.log_history)
     losses = losses_of(history)

@@ -23,6 +23,7 @@ from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.stages.training import resuming
 from ft_assets.stages.training.checkpoints import Checkpoints, kept_steps
+from ft_assets.stages.training.run_log import RunLog
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import write_table
 from ft_assets_tests.stages.test_adapter import SETTINGS
@@ -68,6 +69,7 @@ class Trainings:
         on_line: Callable[[str], None] = lambda line: None,
         every: float | None = None,
         made_with: dict[str, str] = MADE_WITH,
+        log: RunLog | None = None,
         **changes: Any,
     ) -> tuple[History, str]:
         """The history, and the digest of the weights."""
@@ -86,6 +88,7 @@ class Trainings:
             report,
             2,
             Checkpoints(self.kept, made_with, report, every),
+            log,
         )
         return history, hash_file(self._root / name / "adapter_model.safetensors")
 
