@@ -444,9 +444,14 @@ class ExportConfig(Section):
 
 
 class ComputeConfig(Section):
-    """Where the heavy stages run."""
+    """Where the heavy stages run.
+
+    `processes` is how many processes share a training on one machine, each with a GPU of its own, or on CPUs if
+    there is no GPU; null: one. An update has the same rows, so the number changes rounding only.
+    """
 
     target: Annotated[str, _only("local")] = setting("local", "owner", "means")
+    processes: int | None = setting(None, "owner", "means", ge=1, le=64)
 
 
 class AutomationConfig(Section):

@@ -5,25 +5,24 @@ loads fast.
 """
 
 import json
-import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
+from ft_assets.config import ComputeConfig, ExportConfig, ModelConfig, TrainingConfig
 from ft_assets.extras import require
 from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
+from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.models.weights import parameters_of, tensor_names
-from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.chooser import Resolved, choose, read_data
 from ft_assets.stages.training.lora import experts_left, said_of_experts
-from ft_assets.stages.training.memory import training_memory
 from ft_assets.stages.training.preflight import checked_base
+from ft_assets.stages.training.processes import run_in_processes
 from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
-from ft_assets.stages.training.run_log import Logged, RunLog, logged_settings
-from ft_assets.stages.training.sft import losses_of, train
+from ft_assets.stages.training.run_log import Logged, logged_settings
+from ft_assets.stages.training.sft import losses_of
+from ft_assets.stages.training.work import Work
 from ft_assets.tables import read_table, write_table
 
 LOSS_FELL = Check("loss_fell", "The training loss ended no higher than it began.", blocking=False)
@@ -45,28 +44,17 @@ def build(job: Job, report: Report) -> Outcome:
     report(f"looking for the base model {model.base}")
     data = read_data(dataset)
     gguf = job.section(ExportConfig).gguf
-    base = checked_base(model, training, gguf, dataset, data.longest, report)
+    processes = job.section(ComputeConfig).processes or 1
+    base = checked_base(model, training, gguf, dataset, data.longest, processes, report)
     settings = choose(training, model.lora, data, parameters_of(base.folder))
     report(_said(settings.chosen))
     tools = {
         **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
         "base_revision": base.revision,
     }
-    checkpoints = _checkpoints(job, tools, report)
-    started = time.monotonic()
-    with training_memory(settings.training), _run_log(job, settings, data.rows, report) as log:
-        history = train(
-            base,
-            dataset,
-            settings.lora,
-            settings.training,
-            job.output,
-            report,
-            rehearsals(settings.training.rehearsal or 0.0, data.rows),
-            checkpoints,
-            log,
-        )
-        seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
+    work = _work(job, base, settings, data.rows, tools)
+    trained = run_in_processes(work, processes, report) if processes > 1 else work.run(report)
+    history = trained.history
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")
     (job.output / LOSS_HISTORY).write_text(json.dumps(history, indent=1) + "\n")
@@ -86,32 +74,40 @@ def build(job: Job, report: Report) -> Outcome:
             **_held_out(history),
         },
         checks={**_loss_fell(losses), **_experts_trained(base.folder, job.output)},
-        cost={"seconds": round(seconds, 1)},
+        cost={"seconds": round(trained.seconds, 1)},
         tools=tools,
         chosen=settings.chosen,
     )
 
 
-def _checkpoints(job: Job, tools: dict[str, str], report: Report) -> Checkpoints | None:
-    """The checkpoints to resume from, made with the same tools on the same kind of device."""
-    if job.checkpoints is None:
-        return None
+def _work(job: Job, base: BaseModel, settings: Resolved, rows: int, tools: dict[str, str]) -> Work:
+    """The training. Its checkpoints are made with the same tools on the same kind and number of devices."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Checkpoints(job.checkpoints, {**tools, "device": device}, report)
+    made_with = {**tools, "device": "cuda" if torch.cuda.is_available() else "cpu"}
+    if processes := job.section(ComputeConfig).processes:
+        made_with["processes"] = str(processes)
+    return Work(
+        base=base,
+        dataset=job.inputs["formatted_dataset"],
+        lora=settings.lora,
+        training=settings.training,
+        output=job.output,
+        rehearsals=rehearsals(settings.training.rehearsal or 0.0, rows),
+        checkpoints=job.checkpoints,
+        made_with=made_with,
+        logged=_logged(job, settings, rows),
+    )
 
 
-def _run_log(
-    job: Job, settings: Resolved, rows: int, report: Report
-) -> AbstractContextManager[RunLog | None]:
-    """The log of this training; none if the job has no place for it."""
+def _logged(job: Job, settings: Resolved, rows: int) -> Logged | None:
+    """What the log says of this training; None if the job has no place for a log."""
     if job.runs is None:
-        return nullcontext()
+        return None
     base = job.section(ModelConfig).base
     shown = logged_settings(base, settings.lora, settings.training, {"train_rows": rows})
     trackers = tuple(dict.fromkeys(settings.training.report_to or ()))
-    return RunLog(Logged(job.corpus, job.runs, trackers, shown), report)
+    return Logged(job.corpus, job.runs, trackers, shown)
 
 
 def _said(chosen: Settings) -> str:

@@ -101,6 +101,7 @@ NOT_TRIED = {
     "data.loaders.ocr",  # needs a program that may not be installed
     "model.load_in_4bit",
     "compute.target",
+    "compute.processes",  # the owner's, and in no fingerprint
     "model.local_bases",  # the owner's, and in no fingerprint
     "training.report_to",  # the same
     "automation.spend",

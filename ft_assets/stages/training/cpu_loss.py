@@ -41,9 +41,15 @@ def cpu_trainer() -> type:
             loss = torch.nn.functional.cross_entropy(
                 logits.float(), labels[trained], reduction="sum"
             )
-            self._total_train_tokens += _real_tokens(inputs)
+            processes = self.accelerator.num_processes
+            tokens = torch.tensor(_real_tokens(inputs))
+            if processes > 1:
+                tokens = self.accelerator.gather(tokens).sum()
+            self._total_train_tokens += int(tokens)
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-            count = trained.sum() if num_items_in_batch is None else num_items_in_batch
-            return loss / torch.as_tensor(count).clamp(min=1)
+            if num_items_in_batch is None:
+                return loss / trained.sum().clamp(min=1)
+            # The count is that of all processes, and their gradients' mean is taken, not the sum.
+            return loss * processes / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
     return CPUTrainer

@@ -29,8 +29,10 @@ from ft_assets.stages.training.rehearsal import (
     rehearse,
     write_rehearsed,
 )
-from ft_assets.stages.training.resuming import Interruption, checkpointing, resumable
+from ft_assets.stages.training.resuming import checkpointing, resumable
 from ft_assets.stages.training.run_log import RunLog, logging
+from ft_assets.stages.training.shares import shared
+from ft_assets.stages.training.team import ALONE, Team
 from ft_assets.tables import count_rows
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def train(
     rehearsals: int = 0,
     checkpoints: Checkpoints | None = None,
     log: RunLog | None = None,
+    team: Team = ALONE,
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
@@ -105,7 +108,8 @@ def train(
     `checkpoints`, to the same adapter and history as an uninterrupted training. Ctrl-C is answered at the end of a
     step, with a checkpoint.
 
-    What the trainer measures goes to `log` too.
+    What the trainer measures goes to `log` too. With a `team` of several processes each of them calls this; the
+    first does everything but the training alone.
 
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm. Some have
     `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
@@ -119,15 +123,17 @@ def train(
     if settings.packing:
         check_packing(model, tokenized_rows(dataset / "train.parquet", tokenizer))
     _pad_token(tokenizer, model)
-    last = checkpoints.last() if checkpoints else None
+    last = team.share(checkpoints.last) if checkpoints else None
     rehearsed = (
         read_rehearsed(last.folder)
         if last
-        else rehearse(model, tokenizer, rehearsals, settings.seed, report)
+        else team.share(lambda: rehearse(model, tokenizer, rehearsals, settings.seed, report))
     )
     kind = SFTTrainer if model.device.type == "cuda" else cpu_trainer()
     if checkpoints:
-        kind = resumable(kind, checkpoints, lambda folder: write_rehearsed(folder, rehearsed))
+        kind = resumable(kind, checkpoints, lambda folder: write_rehearsed(folder, rehearsed), team)
+    if team.size > 1:
+        kind = shared(kind)
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
         report(f"tokenizing {count_rows(dataset / 'train.parquet'):,} rows")
         trainer = kind(
@@ -141,11 +147,12 @@ def train(
         )
         trainer.add_callback(longest_batch(trainer, report))
         trainer.add_callback(progress(report))
-        if rows := spread(tokenized_rows(dataset / "eval.parquet", tokenizer)):
+        rows = spread(tokenized_rows(dataset / "eval.parquet", tokenizer))
+        if rows and team.is_first:
             trainer.add_callback(held_out_loss(rows, report))
         if log:
             trainer.add_callback(logging(log))
-        _run(trainer, checkpoints, last, report)
+        _run(trainer, checkpoints, last, report, team)
     history = _history(trainer.state.log_history)
     losses = losses_of(history)
     if not losses or not all(map(math.isfinite, losses)):
@@ -153,9 +160,10 @@ def train(
             "the training loss is not a number: lower training.learning_rate or set "
             "training.precision to fp32"
         )
-    trainer.model.save_pretrained(output, safe_serialization=True)
-    save_tokenizer(tokenizer, base.folder, output)
-    write_rehearsed(output, rehearsed)
+    if team.is_first:
+        trainer.model.save_pretrained(output, safe_serialization=True)
+        save_tokenizer(tokenizer, base.folder, output)
+        write_rehearsed(output, rehearsed)
     return history
 
 
@@ -165,7 +173,11 @@ def losses_of(history: list[dict[str, float]]) -> list[float]:
 
 
 def _run(
-    trainer: Any, checkpoints: Checkpoints | None, last: Checkpoint | None, report: Report
+    trainer: Any,
+    checkpoints: Checkpoints | None,
+    last: Checkpoint | None,
+    report: Report,
+    team: Team,
 ) -> None:
     """Trains from the beginning or from the last checkpoint.
 
@@ -177,8 +189,8 @@ def _run(
     if checkpoints is None:
         trainer.train()
         return
-    with Interruption(report) as interruption:
-        trainer.add_callback(checkpointing(checkpoints, interruption))
+    with team.interruption(report) as interruption:
+        trainer.add_callback(checkpointing(checkpoints, interruption, team))
         try:
             trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
         except UnpicklingError as error:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ft_assets.stages.models.tuned_model import precision_of
-from ft_assets.stages.training.gpus import say_emulation, use_one_gpu
+from ft_assets.stages.training.gpus import say_emulation, use_gpus
 
 
 @given(
@@ -26,7 +26,7 @@ def test_the_first_gpu_is_left_visible(
         )
         patch.setattr(torch.cuda, "device_count", lambda: len(own) if own else count)
         said: list[str] = []
-        use_one_gpu(said.append)
+        use_gpus(1, said.append)
         import os
 
         now = os.environ.get("CUDA_VISIBLE_DEVICES")

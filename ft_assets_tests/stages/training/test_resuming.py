@@ -21,7 +21,7 @@ from ft_assets.records import Example
 from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
-from ft_assets.stages.training import resuming
+from ft_assets.stages.training import interruption
 from ft_assets.stages.training.checkpoints import Checkpoints, kept_steps
 from ft_assets.stages.training.run_log import RunLog
 from ft_assets.stages.training.sft import train
@@ -151,11 +151,11 @@ def test_interrupted_again_and_again_it_comes_to_the_same_end(
 
 def interrupt_and_wait(asks: int) -> None:
     said: list[str] = []
-    with resuming.Interruption(said.append) as interruption:
+    with interruption.Interruption(said.append) as asking:
         for _ in range(asks):
             time.sleep(0.1)
             signal.raise_signal(signal.SIGINT)
-            assert interruption.asked
+            assert asking.asked
         time.sleep(30)
 
 
@@ -163,7 +163,7 @@ def interrupt_and_wait(asks: int) -> None:
 def test_a_second_ctrl_c_or_a_step_without_end_interrupts_at_once(
     monkeypatch: pytest.MonkeyPatch, name: str, asks: int
 ) -> None:
-    monkeypatch.setattr(resuming, name, 0.05)
+    monkeypatch.setattr(interruption, name, 0.05)
     with pytest.raises(KeyboardInterrupt):
         interrupt_and_wait(asks)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
