@@ -35,6 +35,7 @@ def run_in_processes(work: Work, processes: int, report: Report) -> Trained:
     says that one died.
     """
     work = replace(work, training=share_of(work.training, processes))
+    report(f"{processes} processes share each update")
     with tempfile.TemporaryDirectory(prefix="ft-assets-processes-") as scratch:
         folder = Path(scratch)
         work.dump(folder / WORK)
