@@ -18,7 +18,7 @@ def use_gpus(processes: int, report: Report) -> None:
     count = torch.cuda.device_count()
     if 0 < count < processes:
         raise UserError(
-            f"compute.processes {processes}: {count} GPU is visible: set it to {count} or null"
+            f"compute.processes {processes}: {count} GPUs are visible, so at most as many processes: set it to {count} or null"
         )
     if count < 2 or processes > 1:
         return
