@@ -21,8 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Role = Literal["parser", "template", "trainer", "converter", "fetcher", "ocr", "server", "refresh"]
-"""The purpose of a child. `fetcher` is pip, `trainer` is `worker.py`, `server` is the web application
+Role = Literal[
+    "parser", "template", "trainer", "tracker", "converter", "fetcher", "ocr", "server", "refresh"
+]
+"""The purpose of a child. `fetcher` is pip, `trainer` is `worker.py`, `tracker` is the worker's child that
+sends a training's metrics to an experiment tracker, `server` is the web application
 and the daemon behind `ft-assets ui`, and `refresh` is the user's own command, run again."""
 
 NEUTRAL = "/"
@@ -60,12 +63,13 @@ _ALLOWED: dict[Role, tuple[str, ...]] = {
     "ocr": (*_COMMON, *_OCR),
     "template": _COMMON,
     "trainer": (*_COMMON, *_NETWORK, *_MODELS, *_TRACKING, *_OURS, "DAGSTER_PIPES_*"),
+    "tracker": (*_COMMON, *_NETWORK, *_TRACKING, "HF_*", "XDG_CONFIG_HOME"),
     "converter": (*_COMMON, *_MODELS),
     "fetcher": (*_COMMON, *_NETWORK, "PIP_*"),
     "server": (*_COMMON, *_OURS, "DAGSTER_*", "PG*"),
     "refresh": ("*",),
 }
-_HOLDS_SECRETS: set[Role] = {"trainer", "fetcher", "refresh"}
+_HOLDS_SECRETS: set[Role] = {"trainer", "tracker", "fetcher", "refresh"}
 _SECRET = re.compile(r"(^|_)(TOKENS?|KEYS?|SECRETS?|PASSWORDS?|CREDENTIALS?)(_|$)")
 """Variables with these words in their names are not passed to the other roles, even if allow-listed."""
 

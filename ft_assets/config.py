@@ -419,6 +419,9 @@ class TrainingConfig(Section):
     `early_stopping_patience` ends the training after so many of these without a lower loss;
     `load_best_model_at_end` keeps the adapter of the lowest. `precision: auto` is bf16 where the GPU or the
     CPU has the instructions.
+
+    TensorBoard files are always written; `report_to` names other trackers of experiments that get the
+    settings, the losses and the speed too.
     """
 
     num_train_epochs: float | None = setting(None, "corpus", "shapes", gt=0.0, le=1000.0)
@@ -463,6 +466,7 @@ class TrainingConfig(Section):
     early_stopping_patience: int | None = setting(None, "corpus", "shapes", ge=1)
     load_best_model_at_end: bool | None = setting(None, "corpus", "shapes")
     seed: int = setting(17, "corpus", "shapes", ge=0)
+    report_to: list[Literal["wandb", "mlflow", "trackio"]] | None = setting(None, "owner", "means")
 
     @model_validator(mode="after")
     def _agree(self) -> "TrainingConfig":
@@ -553,9 +557,14 @@ class ExportConfig(Section):
 
 
 class ComputeConfig(Section):
-    """Where the heavy stages run."""
+    """Where the heavy stages run.
+
+    `processes` is how many processes share a training on one machine, each with a GPU of its own, or on CPUs if
+    there is no GPU; null: one. An update has the same rows, so the number changes rounding only.
+    """
 
     target: Annotated[str, _only("local")] = setting("local", "owner", "means")
+    processes: int | None = setting(None, "owner", "means", ge=1, le=64)
 
 
 class AutomationConfig(Section):

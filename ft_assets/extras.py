@@ -11,6 +11,9 @@ EXTRAS = {
     "train": ("torch", "trl", "peft", "accelerate", "datasets"),
     "gguf": ("llama_cpp",),
     "qa": ("anthropic", "langchain"),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+    "trackio": ("trackio",),
     "ui": ("dagster_webserver", "starlette", "uvicorn"),
 }
 """The modules that each extra installs and that our code imports."""

@@ -57,7 +57,9 @@ def environment_of(pid: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("role", get_args(Role))
 def test_a_role_gets_the_keys_it_needs(role: Role, planted: None) -> None:
-    wanted = {"trainer": FOR_TRAINING, "refresh": set(CANARIES)}.get(role, set())
+    wanted = {"trainer": FOR_TRAINING, "tracker": FOR_TRAINING, "refresh": set(CANARIES)}.get(
+        role, set()
+    )
     assert held(environment(role)) == wanted
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     done = run(role, launched(role, [sys.executable, "-P", "-c", code]))
@@ -70,7 +72,7 @@ def test_proxies_and_pip_s_settings_are_for_those_with_a_network(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
     monkeypatch.setenv("PIP_INDEX_URL", "http://index:1")
     having = {role for role in get_args(Role) if "HTTPS_PROXY" in environment(role)}
-    assert having == {"trainer", "fetcher", "refresh"}
+    assert having == {"trainer", "tracker", "fetcher", "refresh"}
     having = {role for role in get_args(Role) if "PIP_INDEX_URL" in environment(role)}
     assert having == {"fetcher", "refresh"}
 
@@ -149,7 +151,7 @@ def test_who_reads_untrusted_data_has_no_network(user: str) -> None:
 
 
 @on_linux
-@pytest.mark.parametrize("role", ["trainer", "converter", "fetcher"])
+@pytest.mark.parametrize("role", ["trainer", "tracker", "converter", "fetcher"])
 def test_the_others_have_one_and_gain_no_privileges(role: Role) -> None:
     found = json.loads(
         run(role, [sys.executable, "-P", "-c", _TRIES.replace("BECOME", ""), role]).stdout

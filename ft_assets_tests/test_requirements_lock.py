@@ -49,7 +49,7 @@ def test_the_base_install_brings_no_torch() -> None:
 
 
 def test_each_extra_brings_the_modules_that_are_looked_for() -> None:
-    modules = {"llama-cpp-python": "llama_cpp"}
+    modules = {"llama-cpp-python": "llama_cpp", "mlflow-skinny": "mlflow"}
     for extra, looked_for in EXTRAS.items():
         brought = _installed_with(extra) - _installed_with("")
         names = {modules.get(name, name.replace("-", "_")) for name in brought}

@@ -226,7 +226,11 @@ class Project(DataFolder):
         prepare_stage(job, request.say)
         if self.storage.remove_checkpoints(corpus, asset, but=key):
             request.notice("a checkpoint of other data or settings is not used; it is removed")
-        job = replace(job, checkpoints=self.storage.checkpoints(corpus, asset, key))
+        job = replace(
+            job,
+            checkpoints=self.storage.checkpoints(corpus, asset, key),
+            runs=self.storage.runs(corpus, asset, key),
+        )
         with self.storage.staging(held) as folder:
             job = replace(job, output=folder)
             outcome = finish_stage(job, request.run(job), request.say)

@@ -1,13 +1,15 @@
-"""Removing old versions of artifacts that nothing kept was made from, and checkpoints of no use."""
+"""Removing old versions of artifacts that nothing kept was made from, and checkpoints and logs of no use."""
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ft_assets.engine.graph import GRAPH
 from ft_assets.engine.lease import holder
-from ft_assets.engine.storage import CHECKPOINTS, DamagedError, OldVersionError, Storage
+from ft_assets.engine.storage import CHECKPOINTS, RUNS, DamagedError, OldVersionError, Storage
 from ft_assets.errors import UserError
 from ft_assets.manifest import Manifest
 
@@ -16,7 +18,7 @@ from ft_assets.manifest import Manifest
 class Pruned:
     """One version that was removed, or would be, and the bytes that this frees.
 
-    `version` is `checkpoints/…` for what an interrupted build left.
+    `version` is `checkpoints/…` for what an interrupted build left, `runs/…` for the logs of a training.
     """
 
     corpus: str
@@ -41,7 +43,8 @@ def prune(
 
     Kept are the current version of each asset, the `keep` published last, whatever the manifest of one
     that is kept names, what an earlier version of this project made, and the checkpoints that a refresh
-    would resume from; all checkpoints, if it is not known which those are.
+    would resume from; all checkpoints, if it is not known which those are. The logs of trainings are kept
+    with the versions and checkpoints that they belong to; of several trainings of one, those of the last.
     """
     if any(holder(storage.home(corpus, asset)) for asset in GRAPH):
         return None
@@ -55,6 +58,7 @@ def prune(
                 found.append(Pruned(corpus, asset, version, freed))
     if next_fingerprint:
         found += _unused_checkpoints(storage, corpus, next_fingerprint)
+        found += _unused_logs(storage, corpus, kept, next_fingerprint)
     for item in () if dry_run else found:
         storage.remove(corpus, item.asset, item.version)
     return found
@@ -72,8 +76,36 @@ def _unused_checkpoints(
         except UserError:  # settings that cannot be read now may be mended
             continue
         for folder in storage.left_checkpoints(corpus, asset, but=usable):
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            size = sum(path.stat().st_size for path in _files_in(folder))
             yield Pruned(corpus, asset, f"{CHECKPOINTS}/{folder.name}", size)
+
+
+def _unused_logs(
+    storage: Storage, corpus: str, kept: set[tuple[str, str]], next_fingerprint: NextFingerprint
+) -> Iterator[Pruned]:
+    """The logs of trainings that neither led to a version that is kept nor would be resumed."""
+    for asset in GRAPH:
+        folders = storage.logged(corpus, asset)
+        if not folders:
+            continue
+        try:
+            usable = {next_fingerprint(corpus, asset) or ""}
+        except UserError:
+            continue
+        for version in (version for name, version in kept if name == asset):
+            with suppress(DamagedError):
+                usable.add(storage.manifest(corpus, asset, version).fingerprint)
+        names = {fingerprint[:20] for fingerprint in usable}
+        for folder in folders:
+            times = sorted(path.name for path in folder.iterdir())
+            left = [f"/{time}" for time in times[:-1]] if folder.name in names else [""]
+            for below in left:
+                size = sum(p.stat().st_size for p in _files_in(folder / below.strip("/")))
+                yield Pruned(corpus, asset, f"{RUNS}/{folder.name}{below}", size)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _freed(files: list[os.stat_result], names: Counter[int]) -> int:

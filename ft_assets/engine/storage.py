@@ -47,6 +47,8 @@ CURRENT = "current"
 LEDGER = "ledger"
 """The folder of an asset that outlives its versions: the answers that were paid for."""
 CHECKPOINTS = "checkpoints"
+RUNS = "runs"
+"""The folder of an asset with the logs of its trainings, in no version: they hold times and names."""
 _STAGING = ".staging-"
 _AGAIN = "To rebuild it: ft-assets refresh {0.corpus} --until {0.asset} --force"
 
@@ -91,6 +93,15 @@ class Storage:
         if not but:
             shutil.rmtree(self.home(corpus, asset) / CHECKPOINTS, ignore_errors=True)
         return bool(left)
+
+    def runs(self, corpus: str, asset: str, fingerprint: str) -> Path:
+        """Where a build with this fingerprint keeps its logs."""
+        return self.home(corpus, asset) / RUNS / fingerprint[:20]
+
+    def logged(self, corpus: str, asset: str) -> list[Path]:
+        """The folders of `runs` that exist."""
+        folders = (self.home(corpus, asset) / RUNS).glob("*")
+        return sorted(path for path in folders if _VERSION.fullmatch(path.name) and path.is_dir())
 
     def folder(self, corpus: str, asset: str, version: str) -> Path:
         """Where a version of an artifact is."""
@@ -162,7 +173,9 @@ class Storage:
         folders = [
             path
             for path in home.iterdir()
-            if path.is_dir() and path.name[0] != "." and path.name not in (LEDGER, CHECKPOINTS)
+            if path.is_dir()
+            and path.name[0] != "."
+            and path.name not in (LEDGER, CHECKPOINTS, RUNS)
         ]
         folders.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         return [path.name for path in folders]
@@ -326,7 +339,7 @@ class Storage:
         return [(folder / name).stat() for name in _files(folder)]
 
     def remove(self, corpus: str, asset: str, version: str) -> None:
-        """Removes one version, or the checkpoints below CHECKPOINTS; nobody sees it half-removed."""
+        """Removes one version, or what is below CHECKPOINTS or RUNS; nobody sees it half-removed."""
         folder = self.folder(corpus, asset, version)
         home = self.home(corpus, asset)
         shutil.rmtree(folder.rename(home / f"{_STAGING}removed-{folder.name}"))

@@ -5,24 +5,27 @@ loads fast.
 """
 
 import json
-import time
 from pathlib import Path
 
-from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
+from ft_assets.config import ComputeConfig, ExportConfig, ModelConfig, TrainingConfig
+from ft_assets.extras import require
 from ft_assets.manifest import SOURCES, Settings, Verdict
 from ft_assets.records import SourceDocument
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
+from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.precision import name_of, precision_of
 from ft_assets.stages.models.tuned_model import write_base
 from ft_assets.stages.models.weights import parameters_of, tensor_names
 from ft_assets.stages.training.arguments import check_steps, steps_of
-from ft_assets.stages.training.checkpoints import Checkpoints
-from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.chooser import Resolved, choose, read_data
+from ft_assets.stages.training.held_out import best_evaluation
 from ft_assets.stages.training.lora import experts_left, said_of_experts
-from ft_assets.stages.training.memory import training_memory
 from ft_assets.stages.training.preflight import checked_base
+from ft_assets.stages.training.processes import run_in_processes
 from ft_assets.stages.training.rehearsal import read_rehearsed, rehearsals
-from ft_assets.stages.training.sft import losses_of, train
+from ft_assets.stages.training.run_log import Logged, logged_settings
+from ft_assets.stages.training.sft import losses_of
+from ft_assets.stages.training.work import Work
 from ft_assets.tables import read_table, write_table
 
 LOSS_FELL = Check("loss_fell", "The training loss ended no higher than it began.", blocking=False)
@@ -31,51 +34,20 @@ EXPERTS_TRAINED = Check(
 )
 CHECKS = (LOSS_FELL, EXPERTS_TRAINED)
 LOSS_HISTORY = "loss_history.json"
-_PRECISION = "training.precision"
 
 
 def build(job: Job, report: Report) -> Outcome:
     """Builds `adapter`: the PEFT adapter, its tokenizer, `loss_history`, `base_model.json`, and the general
     prompts that were rehearsed with their answers, if any.
     """
-    model, training = job.section(ModelConfig), job.section(TrainingConfig)
-    dataset = job.inputs["formatted_dataset"]
-    report(f"looking for the base model {model.base}")
-    data = read_data(dataset)
-    gguf = job.section(ExportConfig).gguf
-    base = checked_base(model, training, gguf, dataset, data.longest, report)
-    settings = choose(training, model.lora, data, parameters_of(base.folder))
-    precision = name_of(precision_of(training.precision))
-    chosen = {
-        **settings.chosen,
-        **({} if training.precision == precision else {_PRECISION: precision}),
-    }
-    report(_said(chosen))
-    rehearsed = rehearsals(settings.training.rehearsal or 0.0, data.rows)
-    if not settings.training.packing:
-        check_steps(settings.training, steps_of(settings.training, data.rows + rehearsed))
-    tools = {
-        **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
-        "base_revision": base.revision,
-    }
-    checkpoints = _checkpoints(job, {**tools, "precision": precision}, report)
-    started = time.monotonic()
-    with training_memory(settings.training):
-        history = train(
-            base,
-            dataset,
-            model.model_copy(update={"lora": settings.lora}),
-            settings.training,
-            job.output,
-            report,
-            rehearsed,
-            checkpoints,
-        )
-    seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
+    work, chosen = _planned(job, report)
+    processes = job.section(ComputeConfig).processes or 1
+    trained = run_in_processes(work, processes, report) if processes > 1 else work.run(report)
+    history = trained.history
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")
     (job.output / LOSS_HISTORY).write_text(json.dumps(history, indent=1) + "\n")
-    write_base(job.output, base, four_bit=model.load_in_4bit)
+    write_base(job.output, work.base, four_bit=work.model.load_in_4bit)
     _write_sources(job.sources("formatted_dataset"), job.output)
     rows = job.manifests["formatted_dataset"].counts["train_rows"]
     losses = losses_of(history)
@@ -86,23 +58,69 @@ def build(job: Job, report: Report) -> Outcome:
             "rehearsed_rows": len(read_rehearsed(job.output)),
             "first_loss": losses[0],
             "last_loss": losses[-1],
-            **_held_out(history),
+            **_held_out(history, work.training),
         },
-        checks={**_loss_fell(losses), **_experts_trained(base.folder, job.output)},
-        cost={"seconds": round(seconds, 1)},
-        tools=tools,
+        checks={**_loss_fell(losses), **_experts_trained(work.base.folder, job.output)},
+        cost={"seconds": round(trained.seconds, 1)},
+        tools=_tools(work.base),
         chosen=chosen,
     )
 
 
-def _checkpoints(job: Job, tools: dict[str, str], report: Report) -> Checkpoints | None:
-    """The checkpoints to resume from, made with the same tools on the same kind of device."""
-    if job.checkpoints is None:
-        return None
+def _planned(job: Job, report: Report) -> tuple[Work, Settings]:
+    """The training, once it is known that it can be done, and the settings that were chosen for it."""
+    model, training = job.section(ModelConfig), job.section(TrainingConfig)
+    dataset = job.inputs["formatted_dataset"]
+    for name in training.report_to or ():
+        require(name, f"training.report_to: {name}")
+    report(f"looking for the base model {model.base}")
+    data = read_data(dataset)
+    gguf = job.section(ExportConfig).gguf
+    processes = job.section(ComputeConfig).processes
+    base = checked_base(model, training, gguf, dataset, data.longest, processes or 1, report)
+    precision = name_of(precision_of(training.precision))
+    settings = choose(training, model.lora, data, parameters_of(base.folder), precision)
+    report(_said(settings.chosen))
+    rehearsed = rehearsals(settings.training.rehearsal or 0.0, data.rows)
+    if not settings.training.packing:  # packed rows are counted once they are packed
+        check_steps(settings.training, steps_of(settings.training, data.rows + rehearsed))
+    work = Work(
+        base=base,
+        dataset=dataset,
+        model=model.model_copy(update={"lora": settings.lora}),
+        training=settings.training,
+        output=job.output,
+        rehearsals=rehearsed,
+        checkpoints=job.checkpoints,
+        made_with=_made_with(base, precision, processes),
+        logged=_logged(job, settings, data.rows),
+    )
+    return work, settings.chosen
+
+
+def _tools(base: BaseModel) -> dict[str, str]:
+    named = versions("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+    return {**named, "base_revision": base.revision}
+
+
+def _made_with(base: BaseModel, precision: str, processes: int | None) -> dict[str, str]:
+    """What a checkpoint must have been made with to be resumed from: the same tools, in the same precision
+    on the same kind and number of devices."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Checkpoints(job.checkpoints, {**tools, "device": device}, report)
+    several = {"processes": str(processes)} if processes else {}
+    return {**_tools(base), "device": device, "precision": precision, **several}
+
+
+def _logged(job: Job, settings: Resolved, rows: int) -> Logged | None:
+    """What the log says of this training; None if the job has no place for a log."""
+    if job.runs is None:
+        return None
+    base = job.section(ModelConfig).base
+    shown = logged_settings(base, settings.lora, settings.training, {"train_rows": rows})
+    trackers = tuple(dict.fromkeys(settings.training.report_to or ()))
+    return Logged(job.corpus, job.runs, trackers, shown)
 
 
 def _said(chosen: Settings) -> str:
@@ -117,10 +135,15 @@ def _write_sources(path: Path, output: Path) -> None:
     write_table(output / SOURCES, SourceDocument, (row for row in rows if row.train_rows))
 
 
-def _held_out(history: list[dict[str, float]]) -> dict[str, float]:
-    """The first and the last loss on held-out rows; nothing if none was held out."""
+def _held_out(history: list[dict[str, float]], settings: TrainingConfig) -> dict[str, float]:
+    """The first and the last loss on held-out rows, and the best one if the adapter is that of its step;
+    nothing if no row was held out.
+    """
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    return {"first_eval_loss": losses[0], "last_eval_loss": losses[-1]} if losses else {}
+    found = {"first_eval_loss": losses[0], "last_eval_loss": losses[-1]} if losses else {}
+    if settings.load_best_model_at_end and (best := best_evaluation(history)):
+        found |= {"best_step": best["step"], "best_eval_loss": best["eval_loss"]}
+    return found
 
 
 def _loss_fell(losses: list[float]) -> dict[str, Verdict]:

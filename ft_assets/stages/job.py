@@ -66,7 +66,8 @@ class Job:
     those that only tell whether to make it. `keep` is the asset's own folder that outlives its versions;
     the stage creates it if needed. `checkpoints` is a folder that a long stage resumes from after it
     was interrupted: the next build of the same fingerprint is given the same one, any other an empty one,
-    and it is removed once the artifact is published. `may_spend` says whether the stage may send requests
+    and it is removed once the artifact is published. `runs` is a folder for logs of the work, which are
+    not part of the artifact; it is the same for each build of the same fingerprint. `may_spend` says whether the stage may send requests
     that cost money.
     """
 
@@ -82,6 +83,7 @@ class Job:
     means: Settings = field(default_factory=dict)
     keep: Path = Path()
     checkpoints: Path | None = None
+    runs: Path | None = None
     may_spend: bool = True
 
     def reusable(self, tools: dict[str, str]) -> Previous | None:
@@ -125,8 +127,8 @@ class Job:
         content["files"] = [CorpusFile(**file) for file in content["files"]]
         for key in ("source", "output", "keep"):
             content[key] = Path(content[key])
-        if content["checkpoints"]:
-            content["checkpoints"] = Path(content["checkpoints"])
+        for key in ("checkpoints", "runs"):
+            content[key] = content[key] and Path(content[key])
         if content["previous"]:
             folder, manifest = content["previous"].values()
             content["previous"] = Previous(Path(folder), Manifest(**manifest))

@@ -139,7 +139,9 @@ one of each that is played. A test shows that the same assets read the others.""
 NOT_TRIED = {
     "data.loaders.ocr",  # needs a program that may not be installed
     "compute.target",
+    "compute.processes",  # the owner's, and in no fingerprint
     "model.local_bases",  # the owner's, and in no fingerprint
+    "training.report_to",  # the same
     "automation.spend",
     *(f"qa.{name}" for name in QAConfig.model_fields),  # need a server: test_qa_pairs.py
 }

@@ -130,3 +130,38 @@ def test_who_waits_for_another_run_says_for_which(corpus: Corpus, stage: Stage) 
     assert said == [
         "waiting for run one (terminal, since 14:02), which is making raw_documents of ferry"
     ]
+
+
+def test_the_logs_of_a_training_stay_as_long_as_what_it_made(corpus: Corpus, cli: RunCLI) -> None:
+    times = iter("123456")
+
+    def logging(job: Job) -> Outcome:
+        assert job.runs
+        log = job.runs / next(times)
+        log.mkdir(parents=True)
+        (log / "events").write_text(job.corpus)
+        (job.output / "text").write_text(str(job.settings["data.loaders.pdf"]))
+        return Outcome()
+
+    def logs() -> list[str]:
+        runs = corpus.project.storage.home("ferry", "raw_documents") / "runs"
+        return sorted(path.parent.name for path in runs.glob("*/*/events"))
+
+    make = corpus.project.make
+    first = make("ferry", "raw_documents", logging).manifest
+    make("ferry", "raw_documents", logging, force=True)
+    corpus.settings(OTHER)
+    second = make("ferry", "raw_documents", logging).manifest
+    assert set(corpus.project.storage.versions("ferry", "raw_documents")) == {
+        first.version,
+        second.version,
+    }
+    assert first.version != second.version
+    assert first.files.keys() == {"text"}
+    assert logs() == ["1", "2", "3"]
+    assert cli("prune", "--keep", "5").returncode == 0
+    assert logs() == ["2", "3"]
+    said = cli("prune", "--keep", "1").stdout
+    assert f"ferry/raw_documents/runs/{first.fingerprint[:20]}" in said
+    assert logs() == ["3"]
+    assert cli("verify").returncode == 0

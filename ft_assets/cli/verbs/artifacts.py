@@ -73,10 +73,10 @@ def prune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old versions of artifacts, and checkpoints of no use.
+    """Remove old versions of artifacts, and checkpoints and training logs of no use.
 
     Keeps the newest versions of each asset, and every version that a kept artifact was made from.
-    A checkpoint is kept if a refresh would resume from it.
+    A checkpoint is kept if a refresh would resume from it, the log of a training with what it made.
     """
     from ft_assets.engine.project import Project
     from ft_assets.engine.prune import prune as prune_corpus

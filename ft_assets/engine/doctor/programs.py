@@ -11,7 +11,7 @@ from ft_assets.engine.doctor.line import Line, State
 from ft_assets.extras import EXTRAS, missing
 
 _SECONDS = 20
-_COSTS = {
+_COSTS = {  # a tracker costs nothing: only who names it in the settings needs it
     "train": "without train no adapter, evaluation, merged model or GGUF file is built here",
     "gguf": "without gguf no GGUF files and no `ft-assets chat`",
     "qa": "without qa no question-answer pairs",
@@ -49,7 +49,7 @@ def ocrmypdf() -> Line:
 def extras() -> Line:
     """The extras of `pyproject.toml`, without loading their packages."""
     there = ", ".join(extra for extra in EXTRAS if not missing(extra)) or "none"
-    costs = [_COSTS[extra] for extra in EXTRAS if missing(extra)]
+    costs = [cost for extra, cost in _COSTS.items() if missing(extra)]
     if not costs:
         return Line("extras", "ok", there)
     install = "; install one with pip install -c constraints.txt '.[NAME]'"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _OWN = {
     "rehearsal",
+    "report_to",
     "precision",
     "eval_strategy",
     "eval_steps",
@@ -77,14 +78,14 @@ def schedule(settings: TrainingConfig, steps: int) -> dict[str, Any] | None:
     return own or None
 
 
-def steps_of(settings: TrainingConfig, rows: int) -> int:
-    """How many updates a training on so many unpacked rows makes.
+def steps_of(settings: TrainingConfig, rows: int, processes: int = 1) -> int:
+    """How many updates a training on so many unpacked rows makes, in processes with these settings each.
 
     As transformers counts them: the last batch of an epoch may be smaller, and so may its last update.
     """
     if settings.max_steps:
         return settings.max_steps
-    batches = math.ceil(rows / (settings.per_device_train_batch_size or 1))
+    batches = math.ceil(rows / ((settings.per_device_train_batch_size or 1) * processes))
     updates = max(1, math.ceil(batches / settings.gradient_accumulation_steps))
     return math.ceil((settings.num_train_epochs or 1) * updates)
 

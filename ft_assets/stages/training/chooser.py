@@ -47,8 +47,17 @@ class Resolved:
     chosen: Settings
 
 
-def choose(training: TrainingConfig, lora: LoraSettings, data: Data, parameters: int) -> Resolved:
-    """The settings to train a model of so many parameters with: those that are set stay as they are."""
+def choose(
+    training: TrainingConfig,
+    lora: LoraSettings,
+    data: Data,
+    parameters: int,
+    precision: str | None = None,
+) -> Resolved:
+    """The settings to train a model of so many parameters with: those that are set stay as they are.
+
+    `precision` is what `auto` is on the machine that trains; without it `auto` stays.
+    """
     batch = training.per_device_train_batch_size or _batch(data)
     wanted: Settings = {
         "learning_rate": _RATES[parameters > _SMALL_MODEL],
@@ -60,6 +69,8 @@ def choose(training: TrainingConfig, lora: LoraSettings, data: Data, parameters:
     if training.max_steps:
         del wanted["num_train_epochs"]
     chosen = {key: value for key, value in wanted.items() if getattr(training, key) is None}
+    if precision and training.precision == "auto":
+        chosen["precision"] = precision
     dropout: Settings = {"lora_dropout": 0.0} if lora.lora_dropout is None else {}
     return Resolved(
         training.model_copy(update=chosen),

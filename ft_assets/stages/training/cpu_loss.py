@@ -41,11 +41,18 @@ def cpu_trainer() -> type:
                 outputs = model(**inputs, **routers, use_cache=False)
             logits = outputs.logits[0].float()
             loss = torch.nn.functional.cross_entropy(logits, labels[trained], reduction="sum")
+            processes = self.accelerator.num_processes
             if self.model.training:
-                self._total_train_tokens += _real_tokens(inputs)
+                tokens = torch.tensor(_real_tokens(inputs))
+                if processes > 1:
+                    tokens = self.accelerator.gather(tokens).sum()
+                self._total_train_tokens += int(tokens)
                 self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-            count = trained.sum() if num_items_in_batch is None else num_items_in_batch
-            loss = loss / torch.as_tensor(count).clamp(min=1)
+            if num_items_in_batch is None:
+                loss = loss / trained.sum().clamp(min=1)
+            else:
+                # The count is that of all processes, and their gradients' mean is taken, not the sum.
+                loss = loss * processes / torch.as_tensor(num_items_in_batch).clamp(min=1)
             if routers:  # balances the experts of a mixture: a mean over each batch, as in TRL
                 parts = self.current_gradient_accumulation_steps if num_items_in_batch else 1
                 loss = loss + self.router_aux_loss_coef * outputs.aux_loss / parts

@@ -1,25 +1,34 @@
-"""The GPU that trains: one, and what it can compute."""
+"""The GPUs that train: one, or one for each process, and what they can compute."""
 
 import os
 
+from ft_assets.errors import UserError
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.precision import has_bfloat16
 
 
-def use_one_gpu(report: Report) -> None:
-    """Hides all GPUs but the first, and says so; call it before anything uses a GPU.
+def use_gpus(processes: int, report: Report) -> None:
+    """Hides all GPUs but the first if one process trains, and says so; call it before anything uses a GPU.
 
-    With several, transformers would split each batch among them in a way that TRL refuses.
+    With several, transformers would split each batch among them in a way that TRL refuses. Raises UserError if
+    there are fewer GPUs than processes; without any, the processes train on the CPU.
     """
     import torch
 
     count = torch.cuda.device_count()
-    if count < 2:
+    if 0 < count < processes:
+        raise UserError(
+            f"compute.processes {processes}: {count} GPUs are visible, so at most as many processes: set it to {count} or null"
+        )
+    if count < 2 or processes > 1:
         return
     variable = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
     first = os.environ.get(variable, "").split(",")[0].strip() or "0"
     os.environ[variable] = first
-    report(f"{count} GPUs are visible, one is used: {first} ({variable} chooses another)")
+    report(
+        f"{count} GPUs are visible, one is used: {first} ({variable} chooses another; "
+        f"compute.processes: {count} in the owner's settings uses all)"
+    )
 
 
 def say_emulation(precision: str, report: Report) -> None:

@@ -63,10 +63,13 @@ def best_evaluation(history: Iterable[dict[str, float]]) -> dict[str, float] | N
 
 
 class Best:
-    """The trained weights at the lowest held-out loss so far."""
+    """The trained weights at the lowest held-out loss so far, at first those in a checkpoint, if any."""
 
-    def __init__(self) -> None:
-        self.weights: dict[str, torch.Tensor] = {}
+    def __init__(self, checkpoint: Path | None) -> None:
+        from safetensors.torch import load_file
+
+        path = checkpoint / _BEST if checkpoint else None
+        self.weights: dict[str, torch.Tensor] = load_file(path) if path and path.exists() else {}
 
     def keep(self, model: Any) -> None:
         """Copies the weights of the model into the machine's memory."""
@@ -75,8 +78,8 @@ class Best:
         }
 
     def put_back(self, model: Any) -> None:
-        """Gives the model these weights."""
-        for name, each in trained_weights(model):
+        """Gives the model these weights, if there are any."""
+        for name, each in trained_weights(model) if self.weights else ():
             each.data.copy_(self.weights[name])
 
     def write(self, folder: Path) -> None:
@@ -87,13 +90,6 @@ class Best:
             save_file(
                 {name: each.contiguous() for name, each in self.weights.items()}, folder / _BEST
             )
-
-    def read(self, folder: Path) -> None:
-        """Reads what `write` wrote."""
-        from safetensors.torch import load_file
-
-        if (folder / _BEST).exists():
-            self.weights = load_file(folder / _BEST)
 
 
 def held_out_loss(rows: list[Row], settings: TrainingConfig, best: Best, report: Report) -> Any:

@@ -20,7 +20,7 @@ from ft_assets.stages.training.base_checks import (
     check_vocabulary,
     config_of,
 )
-from ft_assets.stages.training.gpus import say_emulation, use_one_gpu
+from ft_assets.stages.training.gpus import say_emulation, use_gpus
 
 
 def checked_base(
@@ -29,14 +29,15 @@ def checked_base(
     gguf: Sequence[str],
     dataset: Path,
     longest: int,
+    processes: int,
     report: Report,
 ) -> BaseModel:
     """The base model, fetched once it is known that it can be trained and become the `gguf` files.
 
-    `longest` is the tokens of the longest training row in `dataset`. Raises UserError with what to change if it cannot.
+    `longest` is the tokens of the longest training row in `dataset`, `processes` how many will train. Raises UserError with what to change if it cannot.
     """
     _check_bitsandbytes(model, training)
-    use_one_gpu(report)
+    use_gpus(processes, report)
     say_emulation(training.precision, report)
     is_far = is_hub_id(model.base)
     base = fetch_base_model(model.base, model.revision, weights=not is_far)

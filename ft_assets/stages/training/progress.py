@@ -47,4 +47,5 @@ def progress(report: Report) -> "TrainerCallback":
 
 
 def _rows_in_a_step(arguments: "SFTConfig") -> int:
-    return int(arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps)
+    rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    return int(rows * arguments.world_size)

@@ -31,7 +31,10 @@ from ft_assets.stages.training.rehearsal import (
     rehearse,
     write_rehearsed,
 )
-from ft_assets.stages.training.resuming import Interruption, checkpointing, resumable
+from ft_assets.stages.training.resuming import checkpointing, resumable
+from ft_assets.stages.training.run_log import RunLog, logging
+from ft_assets.stages.training.shares import shared
+from ft_assets.stages.training.team import ALONE, Team
 from ft_assets.stages.training.trained import trained_weights
 from ft_assets.tables import count_rows
 
@@ -72,12 +75,17 @@ def train(
     report: Report,
     rehearsals: int = 0,
     checkpoints: Checkpoints | None = None,
+    log: RunLog | None = None,
+    team: Team = ALONE,
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
     So many general prompts are rehearsed beside its rows; they are saved too. Resumes from the last of
     `checkpoints`, to the same adapter and history as an uninterrupted training. Ctrl-C is answered at the end of a
     step, with a checkpoint.
+
+    What the trainer measures goes to `log` too. With a `team` of several processes each of them calls this; the
+    first does everything but the training alone.
 
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm. Some have
     `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
@@ -86,25 +94,25 @@ def train(
     tokenizer = tokenizer_of(dataset / "tokenizer")
     held_out = held_out_rows(tokenized_rows(dataset / "eval.parquet", tokenizer), settings)
     loaded = _loaded(base, dataset, model, settings, tokenizer, report)
-    last = checkpoints.last() if checkpoints else None
+    last = team.share(checkpoints.last) if checkpoints else None
     rehearsed = (
         read_rehearsed(last.folder)
         if last
-        else rehearse(loaded, tokenizer, rehearsals, settings.seed, report)
+        else team.share(lambda: rehearse(loaded, tokenizer, rehearsals, settings.seed, report))
     )
-    best = Best()
+    best = Best(last.folder if last else None)
 
     def keep(folder: Path) -> None:
         write_rehearsed(folder, rehearsed)
         best.write(folder)
 
-    if last:
-        best.read(last.folder)
+    kind = _kind(loaded)
+    if checkpoints:
+        kind = resumable(kind, checkpoints, keep, team)
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
         report(f"tokenizing {count_rows(dataset / 'train.parquet'):,} rows")
-        kind = _kind(loaded)
         apart = _without_padding(loaded, dataset, settings, tokenizer)
-        trainer = (resumable(kind, checkpoints, keep) if checkpoints else kind)(
+        trainer = (shared(kind) if team.size > 1 else kind)(
             model=loaded,
             args=training_arguments(settings, Path(scratch), padding_free=apart),
             train_dataset=load_dataset(
@@ -113,17 +121,20 @@ def train(
             processing_class=tokenizer,
             peft_config=checked_lora(loaded, model.lora, report),
         )
-        _ready(trainer, settings, report)
-        if held_out:
+        _ready(trainer, settings, team, report)
+        # Only the first process of several evaluates, unless all must know when to stop.
+        if held_out and (team.is_first or settings.eval_strategy):
             trainer.add_callback(held_out_loss(held_out, settings, best, report))
-        _run(trainer, checkpoints, last, report)
-    if best.weights:
-        best.put_back(trainer.model)
+        if log:
+            trainer.add_callback(logging(log))
+        _run(trainer, checkpoints, last, report, team)
+    best.put_back(trainer.model)
     history = _history(trainer.state.log_history)
     _check_losses(history)
-    trainer.model.save_pretrained(output, safe_serialization=True)
-    save_tokenizer(tokenizer, base.folder, output)
-    write_rehearsed(output, rehearsed)
+    if team.is_first:
+        trainer.model.save_pretrained(output, safe_serialization=True)
+        save_tokenizer(tokenizer, base.folder, output)
+        write_rehearsed(output, rehearsed)
     return history
 
 
@@ -172,11 +183,12 @@ def _kind(model: "PreTrainedModel") -> type:
     return SFTTrainer if model.device.type == "cuda" else cpu_trainer()
 
 
-def _ready(trainer: Any, settings: TrainingConfig, report: Report) -> None:
+def _ready(trainer: Any, settings: TrainingConfig, team: Team, report: Report) -> None:
     """Completes a trainer whose rows, packed or not, are known now."""
     import torch
 
-    steps = steps_of(settings, len(trainer.train_dataset))
+    rows = len(trainer.train_dataset) - (team.size > 1)  # the one that fills up steps is no row
+    steps = steps_of(settings, rows, team.size)
     check_steps(settings, steps)
     trainer.args.lr_scheduler_kwargs = schedule(settings, steps)
     for _, weight in trained_weights(trainer.model):
@@ -200,7 +212,11 @@ def losses_of(history: list[dict[str, float]]) -> list[float]:
 
 
 def _run(
-    trainer: Any, checkpoints: Checkpoints | None, last: Checkpoint | None, report: Report
+    trainer: Any,
+    checkpoints: Checkpoints | None,
+    last: Checkpoint | None,
+    report: Report,
+    team: Team,
 ) -> None:
     """Trains from the beginning or from the last checkpoint.
 
@@ -212,8 +228,8 @@ def _run(
     if checkpoints is None:
         trainer.train()
         return
-    with Interruption(report) as interruption:
-        trainer.add_callback(checkpointing(checkpoints, interruption))
+    with team.interruption(report) as interruption:
+        trainer.add_callback(checkpointing(checkpoints, interruption, team))
         try:
             trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
         except UnpicklingError as error:

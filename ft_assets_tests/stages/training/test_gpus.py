@@ -1,5 +1,6 @@
 """One GPU trains, in a precision that it has. The GPUs are made up: CI has none."""
 
+import os
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ft_assets.errors import UserError
 from ft_assets.stages.models.precision import precision_of
-from ft_assets.stages.training.gpus import say_emulation, use_one_gpu
+from ft_assets.stages.training.gpus import say_emulation, use_gpus
 
 
 @given(
@@ -26,9 +28,7 @@ def test_the_first_gpu_is_left_visible(
         )
         patch.setattr(torch.cuda, "device_count", lambda: len(own) if own else count)
         said: list[str] = []
-        use_one_gpu(said.append)
-        import os
-
+        use_gpus(1, said.append)
         now = os.environ.get("CUDA_VISIBLE_DEVICES")
     if (len(own) if own else count) < 2:
         assert said == []
@@ -64,3 +64,16 @@ def test_a_gpu_that_has_bf16_trains_in_it(monkeypatch: Any) -> None:
     said: list[str] = []
     say_emulation("bf16", said.append)
     assert said == []
+
+
+def test_more_processes_than_gpus_are_refused_and_enough_gpus_stay_visible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    said: list[str] = []
+    use_gpus(2, said.append)
+    assert said == []
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
+    with pytest.raises(UserError, match=r"compute.processes 3: 2 GPUs"):
+        use_gpus(3, said.append)

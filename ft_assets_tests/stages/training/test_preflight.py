@@ -20,7 +20,7 @@ model = ModelConfig.model_validate(
     {"base": "acme/nano", "lora": {"target_modules": sys.argv[2].split(",")}}
 )
 try:
-    print(checked_base(model, TrainingConfig(), [], Path(sys.argv[1]), 0, print).folder)
+    print(checked_base(model, TrainingConfig(), [], Path(sys.argv[1]), 0, 1, print).folder)
 except UserError as error:
     print(error)
 """

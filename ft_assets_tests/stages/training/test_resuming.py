@@ -21,9 +21,10 @@ from ft_assets.records import Example
 from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
-from ft_assets.stages.training import resuming
+from ft_assets.stages.training import interruption
 from ft_assets.stages.training.checkpoints import Checkpoints, kept_steps
 from ft_assets.stages.training.held_out import best_evaluation
+from ft_assets.stages.training.run_log import RunLog
 from ft_assets.stages.training.sft import train
 from ft_assets.tables import write_table
 from ft_assets_tests.stages.test_adapter import SETTINGS
@@ -71,6 +72,7 @@ class Trainings:
         on_line: Callable[[str], None] = lambda line: None,
         every: float | None = None,
         made_with: dict[str, str] = MADE_WITH,
+        log: RunLog | None = None,
         **changes: Any,
     ) -> tuple[History, str]:
         """The history, and the digest of the weights."""
@@ -89,6 +91,7 @@ class Trainings:
             report,
             2,
             Checkpoints(self.kept, made_with, report, every),
+            log,
         )
         return history, hash_file(self._root / name / "adapter_model.safetensors")
 
@@ -162,11 +165,11 @@ def test_interrupted_again_and_again_it_comes_to_the_same_end(
 
 def interrupt_and_wait(asks: int) -> None:
     said: list[str] = []
-    with resuming.Interruption(said.append) as interruption:
+    with interruption.Interruption(said.append) as asking:
         for _ in range(asks):
             time.sleep(0.1)
             signal.raise_signal(signal.SIGINT)
-            assert interruption.asked
+            assert asking.asked
         time.sleep(30)
 
 
@@ -174,7 +177,7 @@ def interrupt_and_wait(asks: int) -> None:
 def test_a_second_ctrl_c_or_a_step_without_end_interrupts_at_once(
     monkeypatch: pytest.MonkeyPatch, name: str, asks: int
 ) -> None:
-    monkeypatch.setattr(resuming, name, 0.05)
+    monkeypatch.setattr(interruption, name, 0.05)
     with pytest.raises(KeyboardInterrupt):
         interrupt_and_wait(asks)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
