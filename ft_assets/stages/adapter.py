@@ -39,8 +39,8 @@ def build(job: Job, report: Report) -> Outcome:
     dataset = job.inputs["formatted_dataset"]
     report(f"looking for the base model {model.base}")
     data = read_data(dataset)
-    gguf = job.section(ExportConfig).gguf
-    base = checked_base(model, training, gguf, dataset, data.longest, report)
+    export = job.section(ExportConfig)
+    base = checked_base(model, training, export, dataset, data.longest, report)
     settings = choose(training, model.lora, data, parameters_of(base.folder))
     report(_said(settings.chosen))
     tools = {
