@@ -51,6 +51,7 @@ GGUFType = Literal[
     "Q1_0",
 ]
 """The types of GGUF files that llama.cpp writes without an importance matrix, spelled as it spells them."""
+GGUF_TYPES: tuple[GGUFType, ...] = get_args(GGUFType)
 NOT_QUANTISED: tuple[GGUFType, ...] = ("f32", "f16", "bf16")
 WITH_MATRIX = frozenset(
     ("IQ3_XS", "IQ3_XXS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S")

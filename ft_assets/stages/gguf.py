@@ -104,13 +104,13 @@ def export_model(
     return write_files(merged, output, name, kinds, report)
 
 
-def export_adapter(adapter: Path, merged: Path, target: Path, report: Report) -> Path:
+def export_adapter(adapter: Path, target: Path, report: Report) -> Path:
     """Writes the adapter alone as a GGUF file.
 
     Raises UserError if it cannot become one, or if the extra that it needs is not installed.
     """
     require("gguf", "export.lora_gguf")
-    convert_lora(adapter, merged, target)  # the merged model has the base's configuration
+    convert_lora(adapter, adapter_base(adapter).folder, target)
     report(f"{target.name}: {megabytes(target):.1f} MB")
     return target
 
@@ -142,7 +142,7 @@ def build(job: Job, report: Report) -> Outcome:
     lora = None
     if wanted.lora_gguf:
         target = job.output / f"{job.corpus}{LORA_ENDING}"
-        lora = export_adapter(job.inputs["adapter"], merged, target, report)
+        lora = export_adapter(job.inputs["adapter"], target, report)
     verdicts = [check_gguf(path, merged) for path in files]
     for _, message in verdicts:
         report(message)

@@ -62,8 +62,7 @@ def run_lora_converter(
 ) -> "subprocess.CompletedProcess[str]":
     """Runs llama.cpp's converter on the folder of a PEFT adapter; its log is in the standard error.
 
-    `model` is a Hugging Face folder of the base model, or of one with the same configuration; its weights
-    are not read.
+    `model` is the Hugging Face folder of its base model, whose weights are not read.
     """
     arguments = [str(adapter.absolute()), "--base", _MODEL, "--outfile", str(target.absolute())]
     return run_script("convert_lora_to_gguf.py", model, arguments)

@@ -16,6 +16,7 @@ from ft_assets.errors import StageError
 from ft_assets.manifest import Verdict
 from ft_assets.names import NOT_QUANTISED
 from ft_assets.records import ComparedAnswer
+from ft_assets.stages.export.llama_cpp import captured_log
 from ft_assets.stages.general.texts import general_text
 from ft_assets.stages.job import Check
 from ft_assets.stages.models.tokenizer import tokenizer_of
@@ -26,6 +27,7 @@ from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 from ft_assets.tables import read_table
 
 if TYPE_CHECKING:
+    from llama_cpp import Llama
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -75,24 +77,29 @@ class Measure:
 
         Raises StageError if llama.cpp cannot load them.
         """
-        from llama_cpp import Llama
+        with captured_log() as log:
+            model = _opened(gguf, lora, log)
+            try:
+                return _compared(self, model)
+            finally:
+                model.close()
 
-        given = None if lora is None else str(lora)
-        try:
-            model = Llama(
-                str(gguf),
-                n_ctx=_WINDOW,
-                n_batch=_WINDOW,
-                logits_all=True,
-                lora_path=given,
-                verbose=False,
-            )
-        except (ValueError, RuntimeError) as error:
-            raise StageError(f"{lora or gguf}: llama.cpp cannot load it ({error})") from error
-        try:
-            return _compared(self, model)
-        finally:
-            model.close()
+
+def _opened(gguf: Path, lora: Path | None, log: list[str]) -> "Llama":
+    from llama_cpp import Llama
+
+    try:
+        return Llama(
+            str(gguf),
+            n_ctx=_WINDOW,
+            n_batch=_WINDOW,
+            logits_all=True,
+            lora_path=None if lora is None else str(lora),
+            verbose=False,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = "".join(log).strip().rpartition("\n")[2] or str(error)
+        raise StageError(f"{lora or gguf}: llama.cpp cannot load it ({reason})") from error
 
 
 def _compared(measure: Measure, model: Any) -> Divergence:

@@ -27,8 +27,8 @@ _NOT_IN_A_FILE = {
 def convert_lora(adapter: Path, model: Path, target: Path) -> None:
     """Converts the PEFT adapter in a folder to a GGUF file, in f32 as llama.cpp's converter does.
 
-    `model` is the folder of its base model, or of one with the same configuration. Raises UserError for an
-    adapter that such a file cannot hold.
+    `model` is the folder of its base model, whose weights are not read. Raises UserError for an adapter that
+    such a file cannot hold.
     """
     config = json.loads((adapter / _CONFIG).read_text())
     _check_experts(adapter)
