@@ -1,7 +1,7 @@
 """Where the figures in docs/benchmarks.md come from: ratios of two things measured in the same run.
 
 `make bench` runs all; `python -m benchmarks.run NAME…` runs those of imports, training, incremental, growth,
-loop, status, documents, splitting, rows and pairs. Results are printed and written to
+loop, status, documents, splitting, rows, pairs and gguf. Results are printed and written to
 benchmarks/results.json.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.documents import extraction
 from benchmarks.edit_loop import edit_loop
+from benchmarks.gguf import gguf_files
 from benchmarks.incremental import growth, one_of_a_thousand, status_of_a_hundred
 from benchmarks.pairs import pairs
 from benchmarks.rows import a_million_rows
@@ -65,6 +66,7 @@ def main() -> None:
         "rows": a_million_rows,
         "splitting": splitting,
         "pairs": pairs,
+        "gguf": gguf_files,
     }
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in sys.argv[1:] or known:

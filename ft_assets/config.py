@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -25,7 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from ft_assets.manifest import Settings, SettingValue
-from ft_assets.names import TEMPLATE_SUFFIX, AssetName
+from ft_assets.names import TEMPLATE_SUFFIX, WITH_MATRIX, AssetName, GGUFType
 
 Whose = Literal["owner", "corpus"]
 """Who may set it: the owner of the project in `data/finetune.yaml` alone, or a corpus too."""
@@ -547,13 +548,35 @@ class EvaluationConfig(Section):
     )
 
 
-class ExportConfig(Section):
-    """The GGUF files to build.
+def _without_matrix(value: Any) -> Any:
+    """Refuses a type of GGUF file for which llama.cpp needs to know which weights matter."""
+    if isinstance(value, str) and value.upper() in WITH_MATRIX:
+        raise ValueError(
+            "llama.cpp writes this type only with an importance matrix, which is not made here; the smallest "
+            "types without one are Q2_K and IQ3_S"
+        )
+    return value
 
-    An empty list builds none: a base model that llama.cpp cannot convert is trained only then.
+
+def _no_duplicates(value: list[str]) -> list[str]:
+    if twice := sorted({each for each in value if value.count(each) > 1}):
+        raise ValueError(f"{', '.join(twice)} more than once: name each type once")
+    return value
+
+
+class ExportConfig(Section):
+    """The GGUF files to build: one of the merged model for each type that `gguf` names, and one of the LoRA
+    adapter alone, to be used with a GGUF file of the base model, if `lora_gguf` is true.
+
+    With an empty list and without `lora_gguf` there are none: a base model that llama.cpp cannot convert is
+    trained only then. TQ1_0, TQ2_0, Q1_0 and Q2_0 are for models that were trained for them, MXFP4_MOE for a
+    mixture of experts.
     """
 
-    gguf: list[Literal["f16", "Q8_0", "Q4_K_M"]] = setting(["f16", "Q4_K_M"], "corpus", "shapes")
+    gguf: Annotated[
+        list[Annotated[GGUFType, BeforeValidator(_without_matrix)]], AfterValidator(_no_duplicates)
+    ] = setting(["f16", "Q4_K_M"], "corpus", "shapes")
+    lora_gguf: bool | None = setting(None, "corpus", "shapes")
 
 
 class ComputeConfig(Section):

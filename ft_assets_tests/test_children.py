@@ -383,7 +383,7 @@ def test_a_whole_refresh_leaks_no_key_and_runs_nothing_planted(
     assert seen.keys() >= {
         "ft_assets.stages.parsing.process",
         "ft_assets.stages.templates.process",
-        "convert_hf_to_gguf.py",
+        "ft_assets.stages.export.converter",
     }
     assert {name for name, keys in seen.items() if keys} == set()
     assert [path.name for path in tmp_path.glob("ran-*")] == []

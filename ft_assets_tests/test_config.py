@@ -54,6 +54,8 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("\ntraining: {seed: one}", 2, "training.seed", "'one'"),
         ("data: {template: llama}", 1, "data.template", "tokenizer_default, alpaca, chatml"),
         ("export: {gguf: [f16, Q3_K]}", 1, "export.gguf", "'Q3_K'"),
+        ("export: {gguf: [iq2_xs]}", 1, "export.gguf", "only with an importance matrix"),
+        ("export: {gguf: [f16, f16]}", 1, "export.gguf", "name each type once"),
         ("qa: {base_url: 'https://elsewhere'}", 1, "qa.base_url", "only the shared settings"),
         ("qa: {prompt: house.txt}", 1, "qa.prompt", "*.jinja"),
         ("qa: {kinds: [riddle]}", 1, "qa.kinds", "'how-to'"),
@@ -176,6 +178,7 @@ def test_a_value_that_nobody_may_set_is_not_worth_moving(tmp_path: Path) -> None
     [
         ("training: {lr_scheduler_type: cosin}", "did you mean 'cosine'?"),
         ("export: {gguf: [q4_k_m]}", "did you mean 'Q4_K_M'?"),
+        ("export: {gguf: [BF16]}", "did you mean 'bf16'?"),
         ("data: {template: alpacca}", "did you mean 'alpaca'?"),
         ("automation: {until: adpter}", "did you mean 'adapter'?"),
     ],

@@ -124,6 +124,9 @@ def test_the_gguf_files_agree_with_hugging_face_and_answer(trained: Trained) -> 
     assert manifest
     names = set(manifest.files)
     assert {"ferry-f16.gguf", "ferry-Q8_0.gguf", "Modelfile", "MODEL_CARD.md"} == names
+    assert manifest.counts["f16_kl"] < 1e-3
+    assert manifest.counts["Q8_0_kl"] < 0.05
+    assert manifest.checks["gguf_is_close"]["passed"]
     verdict = manifest.checks["answers_in_llama_cpp"]
     assert "token ids are equal" in verdict["message"]
 
@@ -134,6 +137,9 @@ def test_the_model_card_names_documents_with_digests(trained: Trained) -> None:
         assert file.path in card
         assert file.sha256 in card
     assert "training.learning_rate" in card
+    manifest = trained[0].storage.current("ferry", "gguf")
+    assert manifest
+    assert f"| {manifest.counts['Q8_0_kl']:.2g} |" in card
     assert "Key facts given, closed book (of 1)" in card
 
 

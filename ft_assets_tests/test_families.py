@@ -36,6 +36,8 @@ pytestmark = pytest.mark.slow
 
 SENTENCE = "L'été, the ferry  carries 東京 musicians 🙂, who pay\nin songs."
 QUESTION: list[Message] = [{"role": "user", "content": "What is in crate 3?"}]
+_WITH_ADAPTER = {"llama3.1", "qwen3.5", "phi3.5", "gemma4"}
+"""Families whose adapter becomes a GGUF file too: plain, with a linear attention, fused, with its own head sizes."""
 UNSOUND = {
     "eval_is_large_enough",
     "loss_fell",
@@ -67,7 +69,7 @@ def _settings(name: str, base: Path) -> dict[str, Any]:
             "max_length": 512,
         },
         "evaluation": {"max_new_tokens": 2},
-        "export": {"gguf": ["f16"]},
+        "export": {"gguf": ["f16"], "lora_gguf": name in _WITH_ADAPTER},
     }
 
 
@@ -158,7 +160,11 @@ def _take_through(name: str, folder: Path) -> None:
 
     made = _made(name, folder)
     _check_verdicts(name, made)
-    [gguf] = made["gguf"].folder.glob("*.gguf")
+    [gguf] = made["gguf"].folder.glob("*-f16.gguf")
+    counts = made["gguf"].manifest.counts
+    assert counts["f16_kl"] < 1e-3
+    assert (made["gguf"].folder / "ferry-lora.gguf").is_file() == (name in _WITH_ADAPTER)
+    assert counts.get("lora_kl", 0.0) < 1e-3
     merged = made["merged_model"].folder
     model = Llama(str(gguf), n_ctx=256, logits_all=True, verbose=False)
     try:

@@ -44,7 +44,7 @@ def build(corpus: Corpus, pico_model: Path) -> Build:
                 (job.output / "metrics.json").write_text(json.dumps(metrics))
                 write_table(job.output / "answers.parquet", ComparedAnswer, ANSWERS)
                 return Outcome(counts=dict(metrics), checks=verdicts(metrics))
-            card = model_card(job, metrics, {}) if job.asset == "gguf" else ""
+            card = model_card(job, metrics, []) if job.asset == "gguf" else ""
             (job.output / "MODEL_CARD.md").write_text(card)
             return Outcome(tools={"base_revision": "1"})
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ft_assets.engine.project import Project
 from ft_assets.errors import UserError
-from ft_assets.stages.export.llama_cpp import convert, escape_of, open_gguf
-from ft_assets.stages.models.pinned_packages import PINS, cache_folder
-from ft_assets.stages.models.sealed import Origin, sealed_folder
+from ft_assets.stages.export.base_gguf import base_gguf
+from ft_assets.stages.export.llama_cpp import escape_of, is_model_file, open_gguf
 from ft_assets.stages.models.tuned_model import adapter_base
 
 if TYPE_CHECKING:
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 512
 """The most tokens of an answer; half of the context if the model has less than twice that."""
-
-_FORM = "2"
-"""To be counted up if `convert` gives the converter something else."""
 
 
 class Talk:
@@ -79,7 +75,7 @@ class Chat:
             raise UserError(f"{corpus} has no GGUF file yet: ft-assets export {corpus}")
         project.storage.require_whole(manifest)
         folder = project.storage.folder(corpus, "gguf", manifest.version)
-        files = [folder / name for name in manifest.files if name.endswith(".gguf")]
+        files = [folder / name for name in manifest.files if is_model_file(name)]
         if not files:
             raise UserError(f"{corpus} has no GGUF file: export.gguf is empty")
         self.talks: dict[str, Talk] = {}
@@ -97,18 +93,8 @@ class Chat:
 
 
 def _base_gguf(project: Project, corpus: str) -> Path:
-    """The base model of a corpus's adapter as an f16 GGUF file, converted once."""
+    """The base model of a corpus's adapter as a GGUF file."""
     adapter = project.storage.current(corpus, "adapter")
     if adapter is None:
         raise UserError(f"{corpus} has no adapter to compare: ft-assets train {corpus}")
-    base = adapter_base(project.storage.folder(corpus, "adapter", adapter.version))
-    # A local model's revision is the digest of its files. Its location is not part of what the file is
-    # made from: two folders with the same content share one conversion. The folder's name has all that
-    # it is made from, so that another converter writes another folder.
-    name, converter = Path(base.base.replace(":", "-")).name, PINS["llama-cpp-python"].sha256
-    folder = sealed_folder(
-        cache_folder() / "models" / f"{name}-{base.revision[:16]}-f16-{converter[:8]}-{_FORM}",
-        Origin(name, base.revision, converter),
-        lambda empty: convert(base.folder, empty / "base-f16.gguf", name, lambda line: None),
-    )
-    return folder / "base-f16.gguf"
+    return base_gguf(adapter_base(project.storage.folder(corpus, "adapter", adapter.version)))

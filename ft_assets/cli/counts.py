@@ -116,7 +116,12 @@ def _merged_model(counts: _Counts) -> Iterator[str]:
 
 def _gguf(counts: _Counts) -> Iterator[str]:
     for name, megabytes in counts.items():
-        yield f"{name.removesuffix('_megabytes')} {size_of(int(megabytes * 1_000_000))}"
+        kind, is_size, _ = name.rpartition("_megabytes")
+        if is_size:
+            said = size_of(int(megabytes * 1_000_000))
+            if f"{kind}_kl" in counts:
+                said += f" (KL {counts[f'{kind}_kl']:.2g}, top-1 {counts[f'{kind}_top1']:.1%})"
+            yield f"{kind} {said}"
 
 
 _PHRASES: dict[str, Callable[[_Counts], Iterator[str]]] = {

@@ -86,7 +86,8 @@ def _allowed(field: FieldInfo) -> str:
 def _kind(field: FieldInfo) -> str:
     if section_in(field):
         return "the settings below it"
-    return "true | false" if field.annotation is bool else "text"
+    is_switch = bool in (field.annotation, *get_args(field.annotation))
+    return "true | false" if is_switch else "text"
 
 
 def _readers(key: str) -> str:

@@ -37,7 +37,7 @@ READS: dict[str, tuple[str, ...]] = {
 """The settings that an asset reads, by dotted key. A section stands for all below it, so a setting that
 is added there is read too; a minus takes out what the asset does not read of it."""
 LOOKS_AT: dict[str, tuple[str, ...]] = {
-    "adapter": ("export.gguf", "compute.processes"),
+    "adapter": ("export", "compute.processes"),
     "evaluation": ("qa.model",),
 }
 """The settings that an asset looks at to refuse work that would be in vain, or to know whose address and

@@ -55,8 +55,8 @@ GRAPH: dict[str, Node] = {
         extras=("train",),
     ),
     "gguf": Node(
-        ("merged_model", "evaluation"),
-        "3",
+        ("merged_model", "evaluation", "adapter"),
+        "4",
         "GGUF files, a Modelfile and the model card.",
         heavy=True,
         extras=("train",),  # llama.cpp's converter needs torch

@@ -165,14 +165,22 @@ def _describe(key: Key, error: Any) -> str:
         return f"{shown(error['input'])} is not allowed: settings of its own belong below it"
     if isinstance(error["input"], dict | BaseModel):
         return str(message)
-    hint = _nearest(error["input"], error) if error["type"] == "literal_error" else ""
-    return f"{shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}{hint}"
+    if error["type"] == "literal_error":
+        return _no_choice(error["input"], error["ctx"]["expected"], message)
+    return f"{shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}"
 
 
-def _nearest(value: Any, error: Any) -> str:
-    """Which of the allowed values is likely to be meant."""
-    allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-    return did_you_mean(str(value), allowed, "; ")
+_MANY = 12
+"""Choices that are too many to be told if it is known which one is likely to be meant."""
+
+
+def _no_choice(value: Any, expected: str, message: str) -> str:
+    """What to say of a value that is none of those in `expected`, and which one is likely to be meant."""
+    choices = re.findall(r"'([^']*)'", expected)
+    hint = did_you_mean(str(value), choices, "; ")
+    if hint and len(choices) > _MANY:
+        return f"{shown(value)} is not allowed{hint}"
+    return f"{shown(value)} is not allowed: {message[0].lower()}{message[1:]}{hint}"
 
 
 def _problems(error: ValidationError, lines: dict[Key, tuple[Path, int]]) -> list[Problem]:

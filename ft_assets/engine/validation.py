@@ -21,6 +21,7 @@ from ft_assets.stages.qa.review import read_reviews
 from ft_assets.stages.questions import QuestionsError, read_questions
 from ft_assets.stages.scoring.judge import JUDGE, judge_price
 from ft_assets.stages.training.base_checks import check_modules, check_template_tokens, config_of
+from ft_assets.stages.training.lora_trial import check_lora_convertible
 
 _Probe = tuple[str | None, Callable[[], Any]]
 """The key that a problem belongs to, None for a file's own, and what raises UserError for it."""
@@ -79,8 +80,11 @@ def _base_probes(base: Path, config: FineTuneConfig) -> Iterator[_Probe]:
     yield "model.base", lambda: check_template_tokens(base)
     if isinstance(lora.target_modules, list) and not missing("train"):
         yield "model.lora.target_modules", lambda: check_modules(config_of(base), lora)
-    if config.export.gguf and can_be_checked():
+    export = config.export
+    if (export.gguf or export.lora_gguf) and can_be_checked():
         yield "export.gguf", lambda: _convertible(base)
+    if export.lora_gguf and can_be_checked():
+        yield "export.lora_gguf", lambda: check_lora_convertible(base, lora, lambda line: None)
 
 
 def _convertible(base: Path) -> None:

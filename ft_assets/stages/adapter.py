@@ -75,9 +75,9 @@ def _planned(job: Job, report: Report) -> tuple[Work, Settings]:
         require(name, f"training.report_to: {name}")
     report(f"looking for the base model {model.base}")
     data = read_data(dataset)
-    gguf = job.section(ExportConfig).gguf
+    export = job.section(ExportConfig)
     processes = job.section(ComputeConfig).processes
-    base = checked_base(model, training, gguf, dataset, data.longest, processes or 1, report)
+    base = checked_base(model, training, export, dataset, data.longest, processes or 1, report)
     precision = name_of(precision_of(training.precision))
     settings = choose(training, model.lora, data, parameters_of(base.folder), precision)
     report(_said(settings.chosen))

@@ -3,25 +3,30 @@
 This runs in its own process, because two llama.cpp libraries in one process abort.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ft_assets.config import ExportConfig
 from ft_assets.extras import require
+from ft_assets.names import LORA_ENDING, GGUFType
 from ft_assets.records import Message
-from ft_assets.stages.export.llama_cpp import (
-    adds_bos,
-    ask,
-    convert,
-    megabytes,
-    open_gguf,
-    quantize,
-    token_parity,
+from ft_assets.stages.export.base_gguf import base_gguf
+from ft_assets.stages.export.divergence import (
+    IS_CLOSE,
+    Divergence,
+    measure_of_adapter,
+    measure_of_merged,
+    verdict,
 )
-from ft_assets.stages.export.model_card import model_card
+from ft_assets.stages.export.llama_cpp import adds_bos, ask, megabytes, open_gguf, token_parity
+from ft_assets.stages.export.lora import convert_lora
+from ft_assets.stages.export.model_card import FileRow, model_card
+from ft_assets.stages.export.model_files import kind_of, write_files
 from ft_assets.stages.export.modelfile import modelfile, ollama_template, stop_texts
 from ft_assets.stages.job import Check, Job, Outcome, Report, versions
 from ft_assets.stages.models.tokenizer import tokenizer_of
+from ft_assets.stages.models.tuned_model import adapter_base
 from ft_assets.stages.scoring.files import read_metrics
 from ft_assets.stages.templates.conversations import CannotRenderError
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
@@ -30,7 +35,7 @@ ANSWERS = Check("answers_in_llama_cpp", "Every file loads, agrees on token ids, 
 MODELFILE = Check(
     "modelfile_agrees", "Ollama asks the model as it was trained to be asked.", blocking=False
 )
-CHECKS = (ANSWERS, MODELFILE)
+CHECKS = (ANSWERS, IS_CLOSE, MODELFILE)
 PROBE = "What is this document about?"
 """The question that every file must answer before it is published."""
 _ASKED: Message = {"role": "user", "content": "Où est le café?"}
@@ -87,33 +92,57 @@ def write_modelfile(path: Path, gguf: Path, merged: Path) -> str | None:
 
 
 def export_model(
-    merged: Path, output: Path, name: str, kinds: list[str], report: Report
+    merged: Path, output: Path, name: str, kinds: Sequence[GGUFType], report: Report
 ) -> dict[Path, str | None]:
-    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M).
+    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M): see `write_files`.
 
-    Maps each to how many of its tensors have a larger type, if any has: see `quantize`. Raises UserError if
-    the extra that they need is not installed.
+    Raises UserError if the extra that they need is not installed.
     """
     if not kinds:
         return {}
     require("gguf", "export.gguf")
-    f16 = output / f"{name}-f16.gguf"
-    convert(merged, f16, name, report)
-    files = {}
-    for kind in kinds:
-        target = output / f"{name}-{kind}.gguf"
-        files[target] = None if kind == "f16" else quantize(f16, target, kind, report)
-    if "f16" not in kinds:
-        f16.unlink()
-    return files
+    return write_files(merged, output, name, kinds, report)
+
+
+def export_adapter(adapter: Path, target: Path, report: Report) -> Path:
+    """Writes the adapter alone as a GGUF file.
+
+    Raises UserError if it cannot become one, or if the extra that it needs is not installed.
+    """
+    require("gguf", "export.lora_gguf")
+    convert_lora(adapter, adapter_base(adapter).folder, target)
+    report(f"{target.name}: {megabytes(target):.1f} MB")
+    return target
+
+
+def _divergences(
+    job: Job, files: Iterable[Path], lora: Path | None, report: Report
+) -> dict[str, Divergence]:
+    """How far each file is from its model in Hugging Face, by type; the adapter's as `lora`."""
+    found: dict[str, Divergence] = {}
+
+    def note(path: Path, divergence: Divergence) -> None:
+        report(f"{path.name}: {divergence}")
+        found[kind_of(path)] = divergence
+
+    measure = measure_of_merged(job.inputs["merged_model"], job.inputs["evaluation"])
+    for path in files:
+        note(path, measure.of(path))
+    if lora:
+        adapter = job.inputs["adapter"]
+        tuned = measure_of_adapter(adapter, measure.windows)
+        note(lora, tuned.of(base_gguf(adapter_base(adapter)), lora))
+    return found
 
 
 def build(job: Job, report: Report) -> Outcome:
-    """Builds `gguf`: the files, a `Modelfile` for Ollama and `MODEL_CARD.md`; without kinds only the card."""
-    merged = job.inputs["merged_model"]
-    files = export_model(
-        merged, job.output, job.corpus, list(job.section(ExportConfig).gguf), report
-    )
+    """Builds `gguf`: the files, a `Modelfile` for Ollama and `MODEL_CARD.md`; without files only the card."""
+    merged, wanted = job.inputs["merged_model"], job.section(ExportConfig)
+    files = export_model(merged, job.output, job.corpus, wanted.gguf, report)
+    lora = None
+    if wanted.lora_gguf:
+        target = job.output / f"{job.corpus}{LORA_ENDING}"
+        lora = export_adapter(job.inputs["adapter"], target, report)
     verdicts = [check_gguf(path, merged) for path in files]
     for _, message in verdicts:
         report(message)
@@ -121,19 +150,30 @@ def build(job: Job, report: Report) -> Outcome:
     if files:
         smallest = min(files, key=lambda path: path.stat().st_size)
         disagrees = write_modelfile(job.output / "Modelfile", smallest, merged)
+    written = [*files, *([lora] if lora else [])]
+    found = _divergences(job, files, lora, report) if written else {}
+    checks = {
+        **ANSWERS.verdict(
+            all(passed for passed, _ in verdicts),
+            "; ".join(message for _, message in verdicts) or _NO_FILES,
+        ),
+        **verdict(found),
+        **MODELFILE.verdict(not disagrees, disagrees or (_EQUAL_IDS if files else _NO_FILES)),
+    }
+    rows = [FileRow(path, files.get(path), found[kind_of(path)]) for path in written]
     metrics = read_metrics(job.inputs["evaluation"])
-    (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, files))
+    (job.output / "MODEL_CARD.md").write_text(model_card(job, metrics, rows, checks))
     return Outcome(
-        counts={f"{path.stem.rpartition('-')[2]}_megabytes": megabytes(path) for path in files},
-        checks={
-            **ANSWERS.verdict(
-                all(passed for passed, _ in verdicts),
-                "; ".join(message for _, message in verdicts) or _NO_FILES,
-            ),
-            **MODELFILE.verdict(
-                not disagrees,
-                disagrees or (_EQUAL_IDS if files else _NO_FILES),
-            ),
-        },
-        tools=versions("llama-cpp-python") if files else {},
+        counts=_counts(written, found),
+        checks=checks,
+        tools=versions("llama-cpp-python") if written else {},
     )
+
+
+def _counts(written: Iterable[Path], found: Mapping[str, Divergence]) -> dict[str, float]:
+    """The size of each file and how far it is from its model."""
+    counts: dict[str, float] = {}
+    for path in written:
+        kind = kind_of(path)
+        counts |= {f"{kind}_megabytes": megabytes(path), **found[kind].counts(kind)}
+    return counts

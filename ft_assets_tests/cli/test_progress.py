@@ -55,6 +55,12 @@ COUNTS: list[tuple[str, dict[str, int | float], str]] = [
     ),
     ("merged_model", {"max_logit_change": 0.000012}, "largest change of a logit 1.2e-05"),
     ("gguf", {"f16_megabytes": 270.88, "Q4_K_M_megabytes": 0.3}, "f16 270.9 MB, Q4_K_M 300.0 kB"),
+    (
+        "gguf",
+        {"Q4_K_M_megabytes": 105.5, "Q4_K_M_kl": 0.0518, "Q4_K_M_top1": 0.881}
+        | {"lora_megabytes": 1.9, "lora_top1": 0.0},
+        "Q4_K_M 105.5 MB (KL 0.052, top-1 88.1%), lora 1.9 MB",
+    ),
     ("gguf", {}, ""),
 ]
 

@@ -71,6 +71,7 @@ SETTINGS: dict[str, object] = {
     "evaluation.judge_max_usd": 1.0,
     "evaluation.judge": "claude-haiku-5-5",  # asked nothing: the stand-in's models answer nothing
     "export.gguf": ["f16"],
+    "export.lora_gguf": True,
     "automation.until": "chunks",
 }
 ALIKE: dict[str, tuple[dict[str, object], str]] = {

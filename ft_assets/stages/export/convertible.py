@@ -19,13 +19,8 @@ from ft_assets.children import here, python, restrict, run
 from ft_assets.errors import StageError, UserError
 from ft_assets.extras import missing
 from ft_assets.files import hash_files
-from ft_assets.stages.export.llama_cpp import (
-    ADVICE,
-    CANNOT,
-    reason_of,
-    run_converter,
-    vocabulary_parity,
-)
+from ft_assets.stages.export.converter import ADVICE, CANNOT, reason_of, run_converter
+from ft_assets.stages.export.llama_cpp import vocabulary_parity
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.pinned_packages import (
     PINS,

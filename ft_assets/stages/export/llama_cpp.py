@@ -1,21 +1,15 @@
-"""llama.cpp: converts, quantises, opens and queries GGUF files."""
+"""llama.cpp, as a library: quantises, opens and queries GGUF files."""
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ft_assets.children import environment, launched, run
 from ft_assets.errors import StageError, UserError
 from ft_assets.extras import require
-from ft_assets.stages.export.converter_input import converter_input
-from ft_assets.stages.job import Report
-from ft_assets.stages.models.mtp import lacks_mtp_head
-from ft_assets.stages.models.pinned_packages import llama_cpp_folder
+from ft_assets.names import LORA_ENDING
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tokenizer_cache import light_tokenizer_of
 from ft_assets.stages.templates.conversations import CannotRenderError
@@ -23,9 +17,12 @@ from ft_assets.stages.templates.markers import Escape, escape_for, rendered_prob
 from ft_assets.stages.templates.prompt_templates import PromptTemplateManager
 
 if TYPE_CHECKING:
-    import subprocess
-
     from llama_cpp import Llama
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file of an export is a model: not an adapter, which needs one."""
+    return name.endswith(".gguf") and not name.endswith(LORA_ENDING)
 
 
 def megabytes(path: Path) -> float:
@@ -33,78 +30,11 @@ def megabytes(path: Path) -> float:
     return round(path.stat().st_size / 1e6, 1)
 
 
-_NO_MTP_FLAG = "are not supported for"
-"""What the converter says of `--no-mtp` if it knows nothing of such a head in a family."""
-
-
-def convert(model: Path, target: Path, name: str, report: Report) -> None:
-    """Converts a Hugging Face folder to an f16 GGUF file with llama.cpp's own converter.
-
-    `name` is the model's name in the file. Raises StageError with the converter's reason if it cannot.
-    """
-    done = run_converter(model, target, "--outtype", "f16", name=name)
-    if done.returncode:
-        raise StageError(f"{CANNOT} ({reason_of(done.stderr)}): {ADVICE}")
-    report(f"{target.name}: {megabytes(target):.0f} MB")
-
-
-CANNOT = "llama.cpp cannot convert the model to GGUF"
-ADVICE = "set export.gguf to [] to train without GGUF files, or choose another model.base"
-
-
-def run_converter(
-    model: Path, target: Path, *options: str, name: str = "model"
-) -> "subprocess.CompletedProcess[str]":
-    """Runs llama.cpp's converter on a Hugging Face folder; its log is in the standard error.
-
-    `name` is the model's name in the file.
-    """
-    arguments = ["--outfile", str(target.absolute()), *options]
-    arguments += ["--model-name", _name_in_file(model, name)]
-    with converter_input(model) as folder:
-        arguments = [str(folder.absolute()), *arguments]
-        done = _run_converter([*arguments, *(["--no-mtp"] if lacks_mtp_head(model) else [])])
-        if done.returncode and _NO_MTP_FLAG in done.stderr:
-            done = _run_converter(arguments)
-    return done
-
-
-_LOG = re.compile(r"(INFO|WARNING|ERROR|CRITICAL):[\w.-]+:")
-_BARE = re.compile(r"[\w.]+Error")
-
-
-def reason_of(log: str) -> str:
-    """Why the converter failed, in one line: the end of its log, and the line of code of a bare assertion."""
-    lines = [line.strip() for line in log.splitlines() if line.strip(" ^~")]
-    last = _LOG.sub("", lines[-1]).strip() if lines else "no message"
-    return f"{last} at: {lines[-2]}" if _BARE.fullmatch(last) and len(lines) > 1 else last
-
-
-def _run_converter(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
-    script = llama_cpp_folder() / "convert_hf_to_gguf.py"
-    # -B: bytecode files beside the converter would break its seal, which lists every file.
-    command = [sys.executable, "-B", "-P", str(script), *arguments]
-    # The converter imports modules from its own folder, which -P removes from the path.
-    folders = os.pathsep.join([str(script.parent), environment("converter")["PYTHONPATH"]])
-    return run("converter", launched("converter", command), PYTHONPATH=folders.strip(os.pathsep))
-
-
-def _name_in_file(model: Path, name: str) -> str:
-    """The name with what llama.cpp must know of a tokenizer and takes from the model's name alone.
-
-    Special tokens of Phi-3 take the white space after them. llama.cpp strips it if the model's name has
-    `phi3` in it, as it had under its publisher's name.
-    """
-    added = tokenizer_of(model).added_tokens_decoder.values()
-    strips = any(token.special and token.rstrip for token in added)
-    return f"{name} (phi3)" if strips and "phi3" not in name.lower() else name
-
-
 _FALLBACK = re.compile(r"(\d+ of \d+) tensor\(s\) required fallback")
 
 
-def quantize(source: Path, target: Path, kind: str, report: Report) -> str | None:
-    """Quantises an f16 GGUF file to `kind` with llama.cpp.
+def quantize(source: Path, target: Path, kind: str) -> str | None:
+    """Turns a GGUF file that is not quantised into one of another type with llama.cpp.
 
     Returns how many tensors have a larger type, as in `14 of 21`, because their rows are not a multiple of
     its block; None if none has. Raises StageError if it fails.
@@ -112,18 +42,27 @@ def quantize(source: Path, target: Path, kind: str, report: Report) -> str | Non
     import llama_cpp
 
     parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
+    parameters.ftype = file_type(kind)
     parameters.nthread = os.cpu_count() or 1
     with captured_log() as log:
         code = llama_cpp.llama_model_quantize(
             str(source).encode(), str(target).encode(), parameters
         )
     if code:
-        raise StageError(f"llama.cpp could not quantise to {kind}:\n{''.join(log)[-2000:]}")
+        reason = "".join(log).strip().rpartition("\n")[2].rpartition("failed to quantize: ")[2]
+        raise StageError(
+            f"llama.cpp cannot quantise the model to {kind} ({reason}): take {kind} out of export.gguf"
+        )
     fallback = _FALLBACK.search("".join(log))
-    larger = f" ({fallback[1]} tensors have a larger type)" if fallback else ""
-    report(f"{target.name}: {megabytes(target):.0f} MB{larger}")
     return fallback[1] if fallback else None
+
+
+def file_type(kind: str) -> int:
+    """llama.cpp's number for a type of GGUF file."""
+    import llama_cpp
+
+    what = "ALL" if kind == "f32" else "MOSTLY"
+    return int(getattr(llama_cpp, f"LLAMA_FTYPE_{what}_{kind.upper()}"))
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 """MODEL_CARD.md: a model's base, data, settings, checks and metrics."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ft_assets.files import visible
+from ft_assets.manifest import Verdict
 from ft_assets.records import SourceDocument
+from ft_assets.stages.export.divergence import Divergence
+from ft_assets.stages.export.llama_cpp import is_model_file, megabytes
 from ft_assets.stages.job import Job
 from ft_assets.tables import read_table
 
@@ -23,16 +27,36 @@ _METRICS = {
 """The name of each metric, and the count of what it is taken over."""
 
 
-def model_card(job: Job, metrics: dict[str, float], files: dict[Path, str | None]) -> str:
-    """The card of one export, from the manifests that the model depends on.
+@dataclass(frozen=True)
+class FileRow:
+    """A GGUF file, how many of its tensors have a larger type than its name says, if any has, and how far it is
+    from the model.
+    """
 
-    `files` maps each file to how many of its tensors have a larger type than its name says, if any has.
+    path: Path
+    larger: str | None
+    divergence: Divergence
+
+
+def model_card(
+    job: Job,
+    metrics: dict[str, float],
+    files: Sequence[FileRow],
+    checks: Mapping[str, Verdict] | None = None,
+) -> str:
+    """The card of one export with these checks, from the manifests that the model depends on.
+
     It contains no time, so that a rebuild gives the same bytes.
     """
-    return "\n".join(_lines(job, metrics, files)) + "\n"
+    return "\n".join(_lines(job, metrics, files, checks or {})) + "\n"
 
 
-def _lines(job: Job, metrics: dict[str, float], files: dict[Path, str | None]) -> Iterator[str]:
+def _lines(
+    job: Job,
+    metrics: dict[str, float],
+    files: Sequence[FileRow],
+    checks: Mapping[str, Verdict],
+) -> Iterator[str]:
     adapter = job.manifests["adapter"]
     base, revision = adapter.settings["model.base"], adapter.tools["base_revision"]
     yield f"# {job.corpus}\n"
@@ -43,17 +67,12 @@ def _lines(job: Job, metrics: dict[str, float], files: dict[Path, str | None]) -
     yield from _forced(job)
     if files:
         yield "## Files\n"
-        yield from _table(
-            ("File", "MB", "Tensors of a larger type"),
-            (
-                (path.name, f"{path.stat().st_size / 1e6:.0f}", larger or "none")
-                for path, larger in files.items()
-            ),
-        )
+        yield from _files(files)
+        yield from _failures(checks)
     yield "## Base and tuned\n"
     merged = job.manifests["merged_model"].counts
     yield from _table(("Metric", "Base", "Tuned", "Merged"), _metric_rows(metrics, merged))
-    yield from _evaluation_failures(job)
+    yield from _failures(job.manifests["evaluation"].checks)
     yield "## Checks\n"
     yield from _table(("Asset", "Check", "Verdict", "Message"), _check_rows(job))
     yield "## Documents\n"
@@ -83,9 +102,31 @@ def _forced(job: Job) -> Iterator[str]:
         yield f"**Built with --force, in spite of a failed check or a fresh artifact:** {', '.join(forced)}.\n"
 
 
-def _evaluation_failures(job: Job) -> Iterator[str]:
-    """What the comparison of base and tuned found wrong, where one reads their numbers."""
-    for name, verdict in job.manifests["evaluation"].checks.items():
+def _files(files: Sequence[FileRow]) -> Iterator[str]:
+    head = ("File", "MB", "KL divergence", "Equal first choices", "Tensors of a larger type")
+    yield from _table(head, map(_file_cells, files))
+    yield (
+        "KL divergence (mean, in nats) and the share of tokens with the same first choice are against the merged "
+        "model in Hugging Face, in fp32; those of an adapter, on its base model in f16, against base and adapter.\n"
+    )
+    if any(not is_model_file(row.path.name) for row in files):
+        yield "Use the adapter with a GGUF file of the base model: `llama-cli -m BASE.gguf --lora FILE`.\n"
+
+
+def _file_cells(row: FileRow) -> tuple[str, ...]:
+    size = megabytes(row.path)
+    return (
+        row.path.name,
+        f"{size:.0f}" if size >= 10 else f"{size:.1f}",
+        f"{row.divergence.kl:.2g}",
+        f"{row.divergence.top1:.1%}",
+        row.larger or "none",
+    )
+
+
+def _failures(checks: Mapping[str, Verdict]) -> Iterator[str]:
+    """What was found wrong, where one reads the numbers."""
+    for name, verdict in checks.items():
         if not verdict["passed"]:
             kind = "Failed check" if verdict["blocking"] else "Warning"
             yield f"**{kind}, {name}:** {_cell(verdict['message'])}\n"

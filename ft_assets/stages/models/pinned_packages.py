@@ -47,13 +47,14 @@ PINS = {
         binary=False,
         keep=(
             "vendor/llama.cpp/convert_hf_to_gguf.py",
+            "vendor/llama.cpp/convert_lora_to_gguf.py",
             "vendor/llama.cpp/conversion/",
             "vendor/llama.cpp/gguf-py/",
             "vendor/llama.cpp/models/ggml-vocab-",
             "vendor/llama.cpp/models/templates/",
             "vendor/llama.cpp/LICENSE",
         ),
-        tree="388050d89795c96f4e2637ab398cf28f05b4670bf99d7bf5e2ce948562936bb1",
+        tree="8476b0b0f9a47dcc68165ec149d6cc3cbedc4b65f9ce01f8798dbbde8431a046",
     ),
 }
 

@@ -4,11 +4,10 @@ First what its small files tell, before weights are downloaded. The packed pair 
 longest batch (`longest_batch.py`) need the loaded model: `sft.py` calls them.
 """
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ft_assets.config import ModelConfig, TrainingConfig
+from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
 from ft_assets.errors import UserError
 from ft_assets.stages.export.convertible import check_convertible
 from ft_assets.stages.job import Report
@@ -21,18 +20,19 @@ from ft_assets.stages.training.base_checks import (
     config_of,
 )
 from ft_assets.stages.training.gpus import say_emulation, use_gpus
+from ft_assets.stages.training.lora_trial import check_lora_convertible
 
 
 def checked_base(
     model: ModelConfig,
     training: TrainingConfig,
-    gguf: Sequence[str],
+    export: ExportConfig,
     dataset: Path,
     longest: int,
     processes: int,
     report: Report,
 ) -> BaseModel:
-    """The base model, fetched once it is known that it can be trained and become the `gguf` files.
+    """The base model, fetched once it is known that it can be trained and become the files that `export` names.
 
     `longest` is the tokens of the longest training row in `dataset`, `processes` how many will train. Raises UserError with what to change if it cannot.
     """
@@ -46,8 +46,10 @@ def checked_base(
     check_modules(config, model.lora)
     check_vocabulary(config, dataset)
     check_context(config, longest)
-    if gguf:
+    if export.gguf or export.lora_gguf:
         check_convertible(base.folder, report)
+    if export.lora_gguf:
+        check_lora_convertible(base.folder, model.lora, report)
     return fetch_base_model(model.base, base.revision) if is_far else base
 
 

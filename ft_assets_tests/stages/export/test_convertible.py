@@ -10,8 +10,8 @@ import pytest
 
 from ft_assets.errors import StageError, UserError
 from ft_assets.stages.export import convertible
+from ft_assets.stages.export.converter import reason_of, run_converter
 from ft_assets.stages.export.convertible import check_convertible, refusal
-from ft_assets.stages.export.llama_cpp import reason_of, run_converter
 from ft_assets.stages.models.pinned_packages import cache_folder, llama_cpp_folder
 from ft_assets_tests.conftest import Corpus, RunCLI
 

@@ -12,7 +12,7 @@ from ft_assets_tests.stages.models.test_base_model import serving
 CODE = """
 import sys
 from pathlib import Path
-from ft_assets.config import ModelConfig, TrainingConfig
+from ft_assets.config import ExportConfig, ModelConfig, TrainingConfig
 from ft_assets.errors import UserError
 from ft_assets.stages.training.preflight import checked_base
 
@@ -20,7 +20,8 @@ model = ModelConfig.model_validate(
     {"base": "acme/nano", "lora": {"target_modules": sys.argv[2].split(",")}}
 )
 try:
-    print(checked_base(model, TrainingConfig(), [], Path(sys.argv[1]), 0, 1, print).folder)
+    export = ExportConfig(gguf=[])
+    print(checked_base(model, TrainingConfig(), export, Path(sys.argv[1]), 0, 1, print).folder)
 except UserError as error:
     print(error)
 """
