@@ -16,6 +16,8 @@ from ft_assets.stages.models.tuned_model import BASE_MODEL
 from ft_assets.stages.models.weights import parameters_of, tensor_names
 from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.chooser import choose, read_data
+from ft_assets.stages.training.estimate import Rows
+from ft_assets.stages.training.expected import Expected
 from ft_assets.stages.training.lora import experts_left, said_of_experts
 from ft_assets.stages.training.memory import training_memory
 from ft_assets.stages.training.preflight import checked_base
@@ -43,6 +45,9 @@ def build(job: Job, report: Report) -> Outcome:
     base = checked_base(model, training, gguf, dataset, data.longest, report)
     settings = choose(training, model.lora, data, parameters_of(base.folder))
     report(_said(settings.chosen))
+    rows = job.manifests["formatted_dataset"].counts
+    expected = Expected(base, model, settings, Rows.counted(rows))
+    expected.say(report)
     tools = {
         **versions("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
         "base_revision": base.revision,
@@ -59,6 +64,7 @@ def build(job: Job, report: Report) -> Outcome:
             report,
             rehearsals(settings.training.rehearsal or 0.0, data.rows),
             checkpoints,
+            expected.keep,
         )
     seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
     _publish_json_only(job.output)
@@ -68,19 +74,18 @@ def build(job: Job, report: Report) -> Outcome:
         json.dumps({"base": base.base, "revision": base.revision}, indent=1) + "\n"
     )
     _write_sources(job.sources("formatted_dataset"), job.output)
-    rows = job.manifests["formatted_dataset"].counts["train_rows"]
     losses = losses_of(history)
     return Outcome(
         counts={
             "steps": len(losses),
-            "train_rows": rows,
+            "train_rows": rows["train_rows"],
             "rehearsed_rows": len(read_rehearsed(job.output)),
             "first_loss": losses[0],
             "last_loss": losses[-1],
             **_held_out(history),
         },
         checks={**_loss_fell(losses), **_experts_trained(base.folder, job.output)},
-        cost={"seconds": round(seconds, 1)},
+        cost={"seconds": round(seconds, 1), **expected.cost()},
         tools=tools,
         chosen=settings.chosen,
     )

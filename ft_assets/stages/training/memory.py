@@ -17,11 +17,12 @@ def training_memory(settings: TrainingConfig) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise StageError(
-            f"training needs more memory than {memory_in_words()}: {_advice(settings)}"
+            f"training needs more memory than {memory_in_words()}: {advice(settings)}"
         ) from error
 
 
-def _advice(settings: TrainingConfig) -> str:
+def advice(settings: TrainingConfig) -> str:
+    """What to lower if a training needs more memory than there is."""
     batch = settings.per_device_train_batch_size or 1
     ways = []
     if batch > 1:

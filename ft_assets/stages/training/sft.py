@@ -22,7 +22,7 @@ from ft_assets.stages.training.held_out import held_out_loss, spread
 from ft_assets.stages.training.longest_batch import longest_batch
 from ft_assets.stages.training.lora import checked_lora
 from ft_assets.stages.training.packing_probe import check_packing
-from ft_assets.stages.training.progress import progress
+from ft_assets.stages.training.progress import KeepPace, progress
 from ft_assets.stages.training.rehearsal import (
     Rehearsed,
     read_rehearsed,
@@ -96,12 +96,13 @@ def train(
     report: Report,
     rehearsals: int = 0,
     checkpoints: Checkpoints | None = None,
+    keep: KeepPace | None = None,
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
     So many general prompts are rehearsed beside its rows; they are saved too. Resumes from the last of
     `checkpoints`, to the same adapter and history as an uninterrupted training. Ctrl-C is answered at the end of a
-    step, with a checkpoint.
+    step, with a checkpoint. `keep` is told its pace (`progress.py`).
 
     Returns the loss history, one entry per step: step, epoch, loss, learning_rate, grad_norm. Some have
     `eval_loss`, the loss on held-out rows after the step; an entry of step 0 has only that.
@@ -136,7 +137,7 @@ def train(
             peft_config=checked_lora(model, lora, report),
         )
         trainer.add_callback(longest_batch(trainer, report))
-        trainer.add_callback(progress(report))
+        trainer.add_callback(progress(report, keep))
         if rows := spread(tokenized_rows(dataset / "eval.parquet", tokenizer)):
             trainer.add_callback(held_out_loss(rows, report))
         _run(trainer, checkpoints, last, report)
