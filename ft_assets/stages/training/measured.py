@@ -38,7 +38,9 @@ class Kind:
     @property
     def path(self) -> Path:
         """The file of its measurements: its name begins with the machine's, then the precision."""
-        own = digest([asdict(self.shape), self.load_in_4bit, self.gradient_checkpointing])
+        shape = self.shape
+        sizes = [shape.hidden, shape.vocabulary, shape.layers, shape.parameters, shape.active]
+        own = digest([sizes, self.load_in_4bit, self.gradient_checkpointing])
         return cache_folder() / ROOM / f"{_beginning(self)}{own[:_NAME]}.json"
 
 

