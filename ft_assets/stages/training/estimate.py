@@ -35,6 +35,8 @@ _LAYERS_ON_GPU, _LAYERS_ON_CPU = 2, 10
 """Layers that are there at once if activations are computed again; with the holes on a CPU."""
 _CPU_OPERATIONS = 20e9
 """In a second on one core, about: until this machine has trained something."""
+_START_SECONDS, _STEP_SECONDS = 15.0, 0.1
+"""About: before the first step, and of each step whatever the model's size, until they were measured."""
 _LARGEST_OF = {1: 0.0, 2: 0.564, 4: 1.03, 8: 1.42}
 """By how many standard deviations the largest of so many normal numbers is above their mean."""
 
@@ -228,7 +230,7 @@ def estimated(kind: Kind, lora: LoraSettings, settings: TrainingConfig, rows: Ro
         memory = round(memory * known.peak_memory / known.estimated_memory)
         seconds = known.startup_seconds + work.tokens * known.seconds_per_token
     elif speed := operations_per_second(kind) or _guessed_speed(kind.machine):
-        seconds = work.tokens * operations / speed
+        seconds = _START_SECONDS + work.steps * _STEP_SECONDS + work.tokens * operations / speed
     return Estimate(
         work.steps,
         seconds,

@@ -41,17 +41,14 @@ def costs(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Callable[[str], dict[str, float]]:
     """What each training took; two run at once, each in a process of its own."""
-    asked = {each.callspec.params["name"] for each in request.session.items if _is_here(each)}
+    items: list[Any] = request.session.items
+    asked = {each.callspec.params["name"] for each in items if Path(each.path) == Path(__file__)}
     pool = ThreadPoolExecutor(2)
     taken = {}
     for name in filter(asked.__contains__, CASES):
         folder = tmp_path_factory.mktemp(name)
         taken[name] = pool.submit(train, _prepared(name, folder), folder / "worker")
     return lambda name: taken[name].result()[0]
-
-
-def _is_here(item: Any) -> bool:
-    return Path(item.path) == Path(__file__)
 
 
 @pytest.mark.parametrize("name", CASES)
