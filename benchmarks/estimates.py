@@ -31,7 +31,7 @@ _TRAINING: dict[str, Any] = {
     "rehearsal": 0.0,
     "max_length": 512,
 }
-_ROWS = 40
+_ROWS = 30
 
 
 def one(family: str, folder: Path) -> dict[str, float]:

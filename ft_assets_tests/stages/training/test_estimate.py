@@ -255,7 +255,8 @@ def test_another_model_precision_or_machine_is_not_taken_for_measured(
     keep(kind, _took(seconds_per_token=0.1))
     slower = estimated(others[0], LORA, _resolved(), ROWS)
     assert guess.seconds
-    assert slower.seconds == pytest.approx(10 * guess.seconds)
+    assert slower.seconds
+    assert slower.seconds > 5 * guess.seconds
 
 
 @tried(max_examples=40)
