@@ -1,6 +1,6 @@
 """The estimated memory is within 20% of what a worker uses, for families and settings of many kinds.
 
-The constants were fitted to Llama's sizes in float32; the models here are others.
+The constants were fitted to SmolLM2, other Llamas, Qwen 2.5 and Mixtral; most models here are others.
 """
 
 from collections.abc import Callable
