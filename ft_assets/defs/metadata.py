@@ -15,6 +15,7 @@ from ft_assets.engine.storage import Storage
 from ft_assets.engine.verdicts import failures, naming_files
 from ft_assets.files import visible
 from ft_assets.manifest import Manifest
+from ft_assets.stages.words import memory_of, time_of
 
 Metadata = dict[str, dg.MetadataValue | str | float | bool]
 """Metadata of a partition page, by its label."""
@@ -45,6 +46,7 @@ def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Me
         },
         **{f"chosen {key}": str(value) for key, value in manifest.chosen.items()},
         **manifest.cost,
+        **_took(manifest.cost),
         "documents": table(
             [
                 {**told(row), "document_id": row.document_id[:12]}
@@ -53,6 +55,19 @@ def common_metadata(storage: Storage, manifest: Manifest, *, reused: bool) -> Me
             tuple(name for name in COLUMNS if name != "text_id"),
         ),
     }
+
+
+def _took(cost: Mapping[str, float]) -> Metadata:
+    """What a training took, in words, beside what had been estimated."""
+    if "peak_memory" not in cost:
+        return {}
+    said = f"{time_of(cost['seconds'])}, {memory_of(int(cost['peak_memory']))}"
+    if "estimated_memory" in cost:
+        expected = [memory_of(int(cost["estimated_memory"]))]
+        if "estimated_seconds" in cost:
+            expected.insert(0, time_of(cost["estimated_seconds"]))
+        said += f" (expected: {', '.join(expected)})"
+    return {"took": said}
 
 
 _SAMPLED: dict[str, list[What]] = {

@@ -29,10 +29,15 @@ from ft_assets.stages.parsing.row_spool import spooled_rows
 from ft_assets.stages.qa.plan import pairs_of
 from ft_assets.stages.questions import read_questions
 from ft_assets.stages.raw_documents import read_files
-from ft_assets.stages.training.chooser import Data, choose
+from ft_assets.stages.training.chooser import choose
+from ft_assets.stages.training.estimate import Rows
 from ft_assets.stages.words import counted, listed
 
 _NAMED = 3
+_TEMPLATE_TOKENS, _PAIR_TOKENS = 30, 75
+"""About: what a template adds to a row, and a row of a question-answer pair."""
+_ANSWERED, _DEVIATION = 0.5, 0.4
+"""About: the share of a record's tokens that is trained, and by which part of the mean rows differ."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class Glance:
     `formats` has what the files of each format hold, `tokens_counted` says whether the base model's
     tokenizer was at hand. `unused_keys` maps files to the keys of records that no reader uses, with
     the number of records that have each. `training` are the settings that would be chosen, by dotted key:
-    without the learning rate if the base model's size is not known. `questions` is the number of
+    without the learning rate if the base model's size is not known, `rows` about the rows that there will
+    be; None if there is nothing to train on. `questions` is the number of
     closed-book questions, `files_left_out` of files that cannot be used, `files_in_part` of those of
     which a part cannot. `takes_reasoning` says whether the template has a place for the reasoning of
     answers; None if no answer has any, or without the tokenizer.
@@ -94,6 +100,7 @@ class Glance:
     pairs: Pairs = field(default_factory=lambda: Pairs(enabled=False, expected=0, usd=None))
     held_out: HeldOut = field(default_factory=lambda: HeldOut(0.0, [], 0))
     training: Settings = field(default_factory=dict)
+    rows: Rows | None = None
     questions: int = 0
     files_left_out: int = 0
     files_in_part: int = 0
@@ -140,6 +147,7 @@ def glance_at(folder: DataFolder, corpus: str) -> Glance:
     found.questions = len(read_questions(folder.data / corpus / QUESTIONS_FILE))
     found.pairs = _pairs(folder, corpus, config, found)
     found.held_out = _held_out(config, found)
+    found.rows = _rows(config, found)
     found.training = _training(config, found)
     return found
 
@@ -307,14 +315,43 @@ def _held_out(config: FineTuneConfig, found: Glance) -> HeldOut:
     return HeldOut(fraction, of if fraction else [], round(units * fraction))
 
 
+def _rows(config: FineTuneConfig, found: Glance) -> Rows | None:
+    """About the training rows that there will be: chunks, records, and pairs if QA is on."""
+    pairs = found.pairs.expected if found.pairs.enabled else 0
+    count = found.chunks + found.records + pairs - found.held_out.rows
+    characters = sum(each.characters for each in found.formats.values())
+    if count <= 0 or not characters:
+        return None
+    of_text = sum(each.characters for each in found.formats.values() if each.chunks) / characters
+    read = sum(each.tokens for each in found.formats.values())
+    by_character = read / characters
+    share = count / (count + found.held_out.rows)
+    tokens = share * (
+        read + _TEMPLATE_TOKENS * (found.chunks + found.records) + _PAIR_TOKENS * pairs
+    )
+    records = max(each.longest_record for each in found.formats.values()) * by_character
+    size = config.langchain.chunk_size * (
+        1.0 if config.langchain.splitter == "token" else by_character
+    )
+    longest = max(records, size if found.chunks else 0, _PAIR_TOKENS if pairs else 0)
+    return Rows(
+        count,
+        round(tokens),
+        round(tokens * (of_text + (1 - of_text) * _ANSWERED)),
+        min(config.training.max_length, round(longest) + _TEMPLATE_TOKENS),
+        round(_DEVIATION * tokens / count, 1),
+        count if not found.records and not pairs else 0,
+        is_exact=False,
+    )
+
+
 def _training(config: FineTuneConfig, found: Glance) -> Settings:
     """The settings that training would choose, from about how many rows there will be."""
-    pairs = found.pairs.expected if found.pairs.enabled else 0
-    rows = found.chunks + found.records + pairs - found.held_out.rows
+    if found.rows is None:
+        return {}
     base = tokenizer_on_disk(config.model.base, config.model.revision)
     parameters = parameters_of(base) if base else 0
-    data = Data(rows, 0, text_only=not found.records and not pairs)
-    chosen = choose(config.training, config.model.lora, data, parameters).chosen if rows > 0 else {}
+    chosen = choose(config.training, config.model.lora, found.rows.data, parameters).chosen
     unknown = "" if parameters else "training.learning_rate"
     return {key: value for key, value in chosen.items() if key != unknown}
 

@@ -34,7 +34,7 @@ GRAPH: dict[str, Node] = {
     "qa_pairs": Node(("chunks",), "6", "Question-answer pairs made from the chunks."),
     "formatted_dataset": Node(
         ("raw_documents", "chunks", "qa_pairs"),
-        "7",
+        "8",
         "Rows rendered by the template, split into train and eval.",
     ),
     "adapter": Node(

@@ -38,7 +38,7 @@ class Measured:
 
     `characters` are those of texts and of the messages in records. `answers` are those that would be
     trained, `reasoned` the answers that have reasoning of their own beside them, `tool_records` the
-    records that define or call functions. If `projected`, tokens and chunks are about right: they were counted in a part.
+    records that define or call functions, `longest_record` the characters of the longest record. If `projected`, tokens and chunks are about right: they were counted in a part.
     """
 
     files: int = 0
@@ -51,6 +51,7 @@ class Measured:
     answers: int = 0
     reasoned: int = 0
     tool_records: int = 0
+    longest_record: int = 0
     projected: bool = False
 
 
@@ -123,6 +124,7 @@ class Meter:
         trained = len(of_record) if self._all_turns else len(of_record.unique())
         self._found.answers += trained
         self._found.reasoned += pc.sum(pc.and_(answers, pc.is_valid(thoughts))).as_py() or 0
+        self._found.longest_record = max(self._found.longest_record, _longest(turns, contents))
         for texts in (contents, thoughts, table["input"]):
             self._found.characters += pc.sum(pc.utf8_length(texts)).as_py() or 0
         for text in (*contents, *thoughts, *table["input"]):
@@ -153,6 +155,17 @@ class Meter:
         if blocks:
             ids = self._tokenizer(blocks, add_special_tokens=False)["input_ids"]
             self._found.tokens += sum(map(len, ids))
+
+
+def _longest(turns: Any, contents: Any) -> int:
+    """The characters of the longest record, the contents of its messages taken together."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    pc: Any = compute
+    columns = {"record": pc.list_parent_indices(turns), "size": pc.utf8_length(contents)}
+    sizes = pa.table(columns).group_by("record").aggregate([("size", "sum")])["size_sum"]
+    return int(pc.max(sizes).as_py() or 0)
 
 
 def tokenizer_at_hand(config: FineTuneConfig) -> "AnyTokenizer | None":

@@ -18,6 +18,8 @@ from ft_assets.stages.models.tuned_model import write_base
 from ft_assets.stages.models.weights import parameters_of, tensor_names
 from ft_assets.stages.training.arguments import check_steps, steps_of
 from ft_assets.stages.training.chooser import Resolved, choose, read_data
+from ft_assets.stages.training.estimate import Rows
+from ft_assets.stages.training.expected import Expected
 from ft_assets.stages.training.held_out import best_evaluation
 from ft_assets.stages.training.lora import experts_left, said_of_experts
 from ft_assets.stages.training.preflight import checked_base
@@ -41,27 +43,32 @@ def build(job: Job, report: Report) -> Outcome:
     prompts that were rehearsed with their answers, if any.
     """
     work, chosen = _planned(job, report)
+    rows = job.manifests["formatted_dataset"].counts
+    expected = Expected(work.base, work.model, work.training, Rows.counted(rows))
+    expected.say(report)
     processes = job.section(ComputeConfig).processes or 1
-    trained = run_in_processes(work, processes, report) if processes > 1 else work.run(report)
+    if processes > 1:
+        trained = run_in_processes(work, processes, report)
+    else:
+        trained = work.run(report, keep=expected.keep)
     history = trained.history
     _publish_json_only(job.output)
     _sort_modules(job.output / "adapter_config.json")
     (job.output / LOSS_HISTORY).write_text(json.dumps(history, indent=1) + "\n")
     write_base(job.output, work.base, four_bit=work.model.load_in_4bit)
     _write_sources(job.sources("formatted_dataset"), job.output)
-    rows = job.manifests["formatted_dataset"].counts["train_rows"]
     losses = losses_of(history)
     return Outcome(
         counts={
             "steps": len(losses),
-            "train_rows": rows,
+            "train_rows": rows["train_rows"],
             "rehearsed_rows": len(read_rehearsed(job.output)),
             "first_loss": losses[0],
             "last_loss": losses[-1],
             **_held_out(history, work.training),
         },
         checks={**_loss_fell(losses), **_experts_trained(work.base.folder, job.output)},
-        cost={"seconds": round(trained.seconds, 1)},
+        cost={"seconds": round(trained.seconds, 1), **expected.cost()},
         tools=_tools(work.base),
         chosen=chosen,
     )

@@ -242,6 +242,8 @@ _COUNTED = (
     "train_rows",
     "train_tokens",
     "train_trained_tokens",
+    "train_longest",
+    "train_text_rows",
     "eval_rows",
     "eval_tokens",
 )
@@ -260,6 +262,7 @@ def _outcome(
         counts={
             "origins": origins,
             **{name: counts[name] for name in _COUNTED},
+            "train_deviation": round(writer.deviation("train"), 1),
             "dropped_rows": writer.dropped.total(),
             "escaped_rows": counts["escaped_rows"],
             "normalized_rows": counts["normalized_rows"],

@@ -27,6 +27,11 @@ def size_of(count: int) -> str:
     return f"{value:.1f} {units[0]}"
 
 
+def memory_of(count: int) -> str:
+    """A number of bytes of memory, as in `2.1 GiB`."""
+    return f"{count / 2**30:.1f} GiB"
+
+
 def time_of(seconds: float) -> str:
     """A length of time in its two largest units: `40 s`, `12 min`, `1 h 49 min`."""
     minutes = round(seconds / 60)

@@ -14,6 +14,7 @@ from ft_assets.errors import in_words
 if TYPE_CHECKING:
     from ft_assets.engine.freshness import AssetState
     from ft_assets.engine.project import Project
+    from ft_assets.stages.training.estimate import Estimate
 
 _COLOURS = {"fresh": "green", "stale": "yellow", "missing": "cyan", "blocked": "red"}
 
@@ -30,7 +31,8 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
     """Show which assets are fresh, stale, missing or blocked, and why.
 
     Compares the manifests with the current documents and settings; builds nothing. If question-answer
-    pairs are to be generated, or an evaluation judged, it also estimates the cost.
+    pairs are to be generated, or an evaluation judged, it also estimates the cost; if an adapter is to be
+    trained, the time and the memory.
     """
     from ft_assets.engine.project import Project
 
@@ -44,13 +46,16 @@ def status(corpora: Corpora = None, as_json: AsJson = False) -> None:
             errors[corpus] = in_words(error)
             err.print(f"[red]{corpus}:[/] {escape(errors[corpus])}", soft_wrap=True)
     if as_json:
-        said = {"corpora": {name: _state_json(of) for name, of in states.items()}}
+        said: dict[str, Any] = {"corpora": {name: _state_json(of) for name, of in states.items()}}
+        if expected := _estimates(project, states):
+            said["estimates"] = {corpus: each.to_json() for corpus, each in expected.items()}
         print(json.dumps({**said, "errors": errors} if errors else said))
     else:
         _print_states(states)
         _print_blocked(states)
         _print_warnings(project, states)
         _print_costs(project, states)
+        _print_estimates(_estimates(project, states))
     if errors:
         raise typer.Exit(1)
 
@@ -114,6 +119,26 @@ def _print_costs(project: "Project", states: "dict[str, dict[str, AssetState]]")
                 line = in_words(error)
             if line:
                 out.print(f"{corpus}: {escape(line)}", soft_wrap=True)
+
+
+def _estimates(
+    project: "Project", states: "dict[str, dict[str, AssetState]]"
+) -> "dict[str, Estimate]":
+    """What each training takes that refreshing would start, as far as that can be told."""
+    from ft_assets.engine.estimates import next_training
+
+    found = {}
+    for corpus, of in states.items():
+        if estimate := next_training(project, corpus, of):
+            found[corpus] = estimate
+    return found
+
+
+def _print_estimates(estimates: "dict[str, Estimate]") -> None:
+    for corpus, estimate in estimates.items():
+        out.print(f"{corpus}: training: {escape(str(estimate))}", soft_wrap=True)
+        if estimate.warning:
+            out.print(f"[yellow]warning:[/] {corpus}: {escape(estimate.warning)}", soft_wrap=True)
 
 
 def _state_json(states: "dict[str, AssetState]") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ft_assets.cli.arguments import AsJson, Corpora, corpora_named
-from ft_assets.cli.console import err, escape
+from ft_assets.cli.console import err, escape, out
 from ft_assets.cli.verb import Verbs
 from ft_assets.errors import in_words
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ft_assets.engine.glance import Glance
     from ft_assets.engine.project import Project
     from ft_assets.engine.settings_files import Problem
+    from ft_assets.stages.training.estimate import Estimate
 
 verbs = Verbs()
 
@@ -27,7 +28,7 @@ def validate(corpora: Corpora = None, as_json: AsJson = False) -> None:
     Reports every error, not only the first, with its file, line and key, and exits with 1 if there is
     one. Reads every document, says what will be learned from the corpus and what is left out, and
     exits with 1 if a gate will stop training. A base model on this disk is tried: whether it can become
-    a GGUF file (ten seconds, once a model) and be trained as asked. Nothing is downloaded: a model on the
+    a GGUF file (ten seconds, once a model) and be trained as asked, and what time and memory that takes. Nothing is downloaded: a model on the
     Hugging Face hub is not looked up.
     """
     from ft_assets.engine.project import Project
@@ -51,6 +52,7 @@ class _Verdict:
 
     problems: "list[Problem]" = field(default_factory=list)
     glance: "Glance | None" = None
+    estimate: "Estimate | None" = None
 
     @property
     def stops(self) -> list[str]:
@@ -62,11 +64,13 @@ class _Verdict:
             "problems": self.problems,
             "left_out": self.glance.left_out if self.glance else [],
             "glance": self.glance.to_json() if self.glance else None,
+            "estimate": self.estimate.to_json() if self.estimate else None,
         }
 
 
 def _verdict_on(project: "Project", corpus: str) -> _Verdict:
     """What is wrong with a corpus; whatever it is, the others are looked at too."""
+    from ft_assets.engine.estimates import training_ahead
     from ft_assets.engine.glance import glance_at
     from ft_assets.engine.settings_files import Problem
     from ft_assets.engine.validation import problems
@@ -79,6 +83,8 @@ def _verdict_on(project: "Project", corpus: str) -> _Verdict:
             if not verdict.glance.files:
                 place = project.data / corpus
                 verdict.problems = [Problem(place, None, None, "no file can be used")]
+            elif verdict.glance.rows:
+                verdict.estimate = training_ahead(project, corpus, verdict.glance.rows)
     except Exception as error:
         verdict.problems = [Problem(project.data / corpus, None, None, in_words(error))]
     return verdict
@@ -104,3 +110,7 @@ def _print_verdict(project: "Project", corpus: str, verdict: _Verdict) -> None:
     base = project.config(corpus).model.base
     looked_up = " (on the model hub; not looked up)" if is_hub_id(base) else ""
     print_glance(corpus, verdict.glance, f"{base}{looked_up}")
+    if estimate := verdict.estimate:
+        out.print(f"  training: {escape(str(estimate))}", soft_wrap=True)
+        if estimate.warning:
+            err.print(f"[yellow]warning:[/] {corpus}: {escape(estimate.warning)}", soft_wrap=True)

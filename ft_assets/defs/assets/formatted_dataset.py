@@ -5,10 +5,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from ft_assets.config import FineTuneConfig
 from ft_assets.defs.materialize import corpus_asset, materialize
 from ft_assets.defs.metadata import Metadata, table
 from ft_assets.defs.pictures import histogram
+from ft_assets.engine.estimates import estimate_of
 from ft_assets.engine.project import Project
+from ft_assets.manifest import MANIFEST, Manifest
 from ft_assets.tables import read_batches, values
 
 
@@ -16,7 +19,19 @@ from ft_assets.tables import read_batches, values
 def formatted_dataset(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult:
-    return materialize(context, project, pictures=tokens)
+    def pictures(folder: Path) -> Metadata:
+        return {**tokens(folder), **training(project.config(context.partition_key), folder)}
+
+    return materialize(context, project, pictures=pictures)
+
+
+def training(config: FineTuneConfig, folder: Path) -> Metadata:
+    """What training on the dataset would take on this machine, if that can be told."""
+    manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    estimate = estimate_of(config, manifest)
+    if estimate is None:
+        return {}
+    return {"training": ". ".join(filter(None, [str(estimate), estimate.warning]))}
 
 
 def tokens(folder: Path) -> Metadata:

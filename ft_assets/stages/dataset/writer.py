@@ -1,6 +1,7 @@
 """Writes the rows of a dataset: `train`, `eval` and `dropped.parquet`, and the configured exports."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -55,7 +56,12 @@ class DatasetWriter:
 
     def _count(self, side: str, text_id: str, rows: Rows) -> None:
         cut = rows.values("cut_tokens")
-        tokens = sum(rows.values("tokens"))
+        sizes = rows.values("tokens")
+        tokens = sum(sizes)
+        longest = f"{side}_longest"
+        self.counts[longest] = max(self.counts[longest], *sizes) if sizes else self.counts[longest]
+        self.counts[f"{side}_squares"] += sum(size * size for size in sizes)
+        self.counts[f"{side}_text_rows"] += rows.values("kind").count("text")
         self.counts[f"{side}_rows"] += len(rows)
         self.counts[f"{side}_tokens"] += tokens
         self.counts[f"{side}_trained_tokens"] += sum(rows.values("trained_tokens"))
@@ -69,6 +75,12 @@ class DatasetWriter:
         of_text = self.by_text.setdefault(text_id, Counter())
         of_text[f"{side}_rows"] += len(rows)
         of_text[f"{side}_tokens"] += tokens
+
+    def deviation(self, side: str) -> float:
+        """The standard deviation of the tokens of a row."""
+        rows = self.counts[f"{side}_rows"]
+        squares, tokens = self.counts[f"{side}_squares"], self.counts[f"{side}_tokens"]
+        return math.sqrt(max(0, rows * squares - tokens * tokens)) / rows if rows else 0.0
 
     def _count_dropped(self, rows: Rows) -> None:
         self.dropped.update(rows.values("reason"))

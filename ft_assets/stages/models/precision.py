@@ -1,15 +1,16 @@
 """The precision that models are computed in on this machine."""
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ft_assets.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-_PRODUCTS = ("avx512_bf16", "amx_bf16")
-"""Instructions that multiply bfloat16: twice as fast as float32 on a CPU that has them (measured with the
-first). Without them torch converts each operand, which is slower than float32."""
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def precision_of(setting: str) -> "torch.dtype":
@@ -44,5 +45,23 @@ def has_bfloat16() -> bool:
 
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.10
-    return any(known.get(name) for name in _PRODUCTS)
+    return cpu_has_bfloat16()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself: twice as fast as float32 (measured with
+    AVX512-BF16). Without these instructions torch converts each operand, which is slower than float32.
+
+    Known on Linux; elsewhere taken for no.
+    """
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_info().get("flags", "").split())
+
+
+@cache
+def cpu_info() -> dict[str, str]:
+    """What Linux says of the first processor, such as its `model name` and its `flags`; nothing elsewhere."""
+    with suppress(OSError):
+        first = _CPU_INFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+        lines = (line.partition(":") for line in first.splitlines())
+        return {key.strip(): value.strip() for key, _, value in lines}
+    return {}

@@ -53,13 +53,21 @@ def parameters_of(model: Path) -> int:
 
     Raises UserError for a file that is not safetensors.
     """
-    return sum(
-        math.prod(tensor["shape"])
+    return sum(map(math.prod, tensor_shapes(model).values()))
+
+
+def tensor_shapes(model: Path) -> dict[str, list[int]]:
+    """The shapes of the tensors of the model in a folder, by their names, as far as its files are there.
+
+    Raises UserError for a file that is not safetensors.
+    """
+    return {
+        name: tensor["shape"]
         for path in map(model.joinpath, weight_names(model))
         if path.is_file()
         for name, tensor in _header(path).items()
         if name != "__metadata__"
-    )
+    }
 
 
 def tensor_names(model: Path) -> set[str]:

@@ -9,7 +9,7 @@ from ft_assets.stages.models.memory import is_out_of_memory, memory_in_words
 
 
 @contextmanager
-def training_memory(settings: TrainingConfig) -> Iterator[None]:
+def training_memory(settings: TrainingConfig, *, load_in_4bit: bool = False) -> Iterator[None]:
     """Turns an error that says that memory is used up into a StageError that says what to lower."""
     try:
         yield
@@ -17,11 +17,13 @@ def training_memory(settings: TrainingConfig) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise StageError(
-            f"training needs more memory than {memory_in_words()}: {_advice(settings)}"
+            f"training needs more memory than {memory_in_words()}: "
+            f"{advice(settings, load_in_4bit=load_in_4bit)}"
         ) from error
 
 
-def _advice(settings: TrainingConfig) -> str:
+def advice(settings: TrainingConfig, *, load_in_4bit: bool) -> str:
+    """What to lower if a training needs more memory than there is."""
     batch = settings.per_device_train_batch_size or 1
     ways = []
     if batch > 1:
@@ -31,6 +33,8 @@ def _advice(settings: TrainingConfig) -> str:
         )
     if not settings.gradient_checkpointing:
         ways.append("set training.gradient_checkpointing to true")
+    if not load_in_4bit:
+        ways.append("set model.load_in_4bit to true, which is slower")
     ways.append(f"lower training.max_length (now {settings.max_length}), which cuts longer rows")
     ways.append("choose a smaller model.base")
     return "; or ".join(ways)

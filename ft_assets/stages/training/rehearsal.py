@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 REHEARSED = "rehearsed.jsonl"
 MAX_NEW_TOKENS = 48
 """An answer that is longer is cut off and trained without a stop token."""
+REHEARSED_TOKENS = 75
+"""Of a rehearsed row, about: the template's own, the prompt's and the answer's."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ft_assets.stages.training.held_out import Best, held_out_loss, held_out_row
 from ft_assets.stages.training.longest_batch import longest_batch
 from ft_assets.stages.training.lora import checked_lora
 from ft_assets.stages.training.packing_probe import check_packing, keeps_apart
-from ft_assets.stages.training.progress import progress
+from ft_assets.stages.training.progress import KeepPace, progress
 from ft_assets.stages.training.rehearsal import (
     Rehearsed,
     read_rehearsed,
@@ -77,12 +77,13 @@ def train(
     checkpoints: Checkpoints | None = None,
     log: RunLog | None = None,
     team: Team = ALONE,
+    keep: KeepPace | None = None,
 ) -> list[dict[str, float]]:
     """Trains a LoRA adapter on `train.parquet` in `dataset` and saves it to `output`.
 
     So many general prompts are rehearsed beside its rows; they are saved too. Resumes from the last of
     `checkpoints`, to the same adapter and history as an uninterrupted training. Ctrl-C is answered at the end of a
-    step, with a checkpoint.
+    step, with a checkpoint. `keep` is told its pace (`progress.py`).
 
     What the trainer measures goes to `log` too. With a `team` of several processes each of them calls this; the
     first does everything but the training alone.
@@ -102,13 +103,13 @@ def train(
     )
     best = Best(last.folder if last else None)
 
-    def keep(folder: Path) -> None:
+    def add_to(folder: Path) -> None:
         write_rehearsed(folder, rehearsed)
         best.write(folder)
 
     kind = _kind(loaded)
     if checkpoints:
-        kind = resumable(kind, checkpoints, keep, team)
+        kind = resumable(kind, checkpoints, add_to, team)
     with tempfile.TemporaryDirectory(prefix="ft-assets-trainer-") as scratch:
         report(f"tokenizing {count_rows(dataset / 'train.parquet'):,} rows")
         apart = _without_padding(loaded, dataset, settings, tokenizer)
@@ -122,6 +123,7 @@ def train(
             peft_config=checked_lora(loaded, model.lora, report),
         )
         _ready(trainer, settings, team, report)
+        trainer.add_callback(progress(report, keep))
         # Only the first process of several evaluates, unless all must know when to stop.
         if held_out and (team.is_first or settings.eval_strategy):
             trainer.add_callback(held_out_loss(held_out, settings, best, report))
@@ -194,7 +196,6 @@ def _ready(trainer: Any, settings: TrainingConfig, team: Team, report: Report) -
     for _, weight in trained_weights(trainer.model):
         weight.data = weight.data.to(torch.float32)  # TRL rounds them beside a base in four bits
     trainer.add_callback(longest_batch(trainer, report))
-    trainer.add_callback(progress(report))
 
 
 def _check_losses(history: list[dict[str, float]]) -> None:

@@ -12,6 +12,7 @@ from ft_assets.stages.job import Report
 from ft_assets.stages.models.base_model import BaseModel
 from ft_assets.stages.training.checkpoints import Checkpoints
 from ft_assets.stages.training.memory import training_memory
+from ft_assets.stages.training.progress import KeepPace
 from ft_assets.stages.training.run_log import Logged, RunLog
 from ft_assets.stages.training.sft import train
 from ft_assets.stages.training.team import ALONE, Team
@@ -39,14 +40,15 @@ class Work:
     made_with: dict[str, str]
     logged: Logged | None
 
-    def run(self, report: Report, team: Team = ALONE) -> Trained:
-        """Trains, in this process, its part of the work.
+    def run(self, report: Report, team: Team = ALONE, keep: KeepPace | None = None) -> Trained:
+        """Trains, in this process, its part of the work. `keep` is told its pace.
 
         Raises as `train` does, and StageError if memory is used up.
         """
         checkpoints = self.checkpoints and Checkpoints(self.checkpoints, self.made_with, report)
         started = time.monotonic()
-        with training_memory(self.training), self._log(report, team) as log:
+        four_bit = self.model.load_in_4bit
+        with training_memory(self.training, load_in_4bit=four_bit), self._log(report, team) as log:
             history = train(
                 self.base,
                 self.dataset,
@@ -58,6 +60,7 @@ class Work:
                 checkpoints or None,
                 log,
                 team,
+                keep,
             )
             seconds = checkpoints.seconds if checkpoints else time.monotonic() - started
         return Trained(history, seconds)
