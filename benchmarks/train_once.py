@@ -73,7 +73,7 @@ def ours(
     base: Path, dataset: Path, settings: dict[str, Any], output: Path, precision: str
 ) -> float:
     """Trains with the project's own function; returns tokens a CPU second."""
-    from ft_assets.stages.training import sft
+    from ft_assets.stages.training import longest_batch, sft
     from ft_assets.stages.training.cpu_loss import cpu_trainer
 
     rates: list[float] = []
@@ -88,7 +88,8 @@ def ours(
 
     with (
         mock.patch.object(sft, "cpu_trainer", return_value=Timed),
-        mock.patch.object(sft, "held_out_rows", return_value=[]),  # bare TRL takes no such loss
+        mock.patch.object(sft, "held_out_rows", return_value=[]),  # bare TRL takes no such loss,
+        mock.patch.object(longest_batch, "_SHARE", 0.0),  # nor a trial step
     ):
         sft.train(
             BaseModel(str(base), "benchmark", base),

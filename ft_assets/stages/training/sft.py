@@ -18,7 +18,8 @@ from ft_assets.stages.models.tuned_model import load_model
 from ft_assets.stages.templates.tokenization import tokenized_rows
 from ft_assets.stages.training.arguments import check_steps, schedule, steps_of, training_arguments
 from ft_assets.stages.training.checkpoints import Checkpoint, Checkpoints
-from ft_assets.stages.training.cpu_attention import attend_in_float32
+from ft_assets.stages.training.cpu_attention import attend_by_rows
+from ft_assets.stages.training.cpu_lora import fused_lora
 from ft_assets.stages.training.cpu_loss import cpu_trainer
 from ft_assets.stages.training.held_out import Best, held_out_loss, held_out_rows
 from ft_assets.stages.training.longest_batch import longest_batch
@@ -129,7 +130,8 @@ def train(
             trainer.add_callback(held_out_loss(held_out, settings, best, report))
         if log:
             trainer.add_callback(logging(log))
-        _run(trainer, checkpoints, last, report, team)
+        with fused_lora(trainer.model):
+            _run(trainer, checkpoints, last, report, team)
     best.put_back(trainer.model)
     history = _history(trainer.state.log_history)
     _check_losses(history)
@@ -157,7 +159,7 @@ def _loaded(
         four_bit=model.load_in_4bit,
         attention=model.attn_implementation,
     )
-    attend_in_float32(loaded)
+    attend_by_rows(loaded)
     if settings.packing:
         check_packing(loaded, tokenized_rows(dataset / "train.parquet", tokenizer))
     pad_with_stop(tokenizer)
