@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ft_assets.stages.models.head import scoring_apart
+
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,7 +43,7 @@ def answers(
     stops = stop_ids(model, tokenizer)
     for batch in _batches(_ids_of(tokenizer, prompts), max_new_tokens):
         inputs = tokenizer.pad({"input_ids": batch}, return_tensors="pt").to(model.device)
-        with torch.no_grad():
+        with torch.no_grad(), scoring_apart(model.get_output_embeddings()):
             output = model.generate(  # type: ignore[operator]
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],

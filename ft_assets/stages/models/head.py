@@ -24,3 +24,17 @@ def scoring_only(head: Any, places: "torch.Tensor") -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def scoring_apart(head: Any) -> Iterator[None]:
+    """While it is open, the head is given its inputs in memory of their own.
+
+    Generation scores the last token of each prompt, a view into all of them. For such a view torch copies the
+    head's weights once for each prompt: 1.8 GB for 32 prompts to a model of 135 million parameters.
+    """
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
+    try:
+        yield
+    finally:
+        hook.remove()
