@@ -24,6 +24,9 @@ _OWN = {
     "lr_scheduler_kwargs",
 }
 """The settings that this project carries out itself, or spells as TRL once did."""
+_LENGTHS = 16
+"""On a CPU batches differ in length by so many tokens: torch prepares its products for each new length and
+keeps what it prepared. Without it the demo's training took half as long again, and 0.6 GiB more."""
 _MIN_RATE = 0.1
 """The rate at which `cosine_with_min_lr` ends, times the learning rate."""
 _DECAY_SHARE = 0.1
@@ -64,6 +67,7 @@ def training_arguments(
         disable_tqdm=True,
         completion_only_loss=False,  # the labels mask the prompt already
         dataloader_pin_memory=on_gpu,
+        pad_to_multiple_of=None if on_gpu else _LENGTHS,
         **own,
     )
 

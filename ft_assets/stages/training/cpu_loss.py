@@ -10,9 +10,15 @@ if TYPE_CHECKING:
 
 
 def _real_tokens(inputs: "dict[str, torch.Tensor]") -> int:
-    """The number of tokens in a batch that are not padding; a packed batch has no mask and no padding."""
-    mask = inputs.get("attention_mask")
-    return int(inputs["input_ids"].numel() if mask is None else mask.sum())
+    """The number of tokens in a batch that are not padding.
+
+    A batch in one sequence has no mask; in it each token of padding is a row by itself, and no row to learn
+    from is as short.
+    """
+    if (mask := inputs.get("attention_mask")) is not None:
+        return int(mask.sum())
+    rows = inputs["cu_seq_lens_q"].diff()
+    return int(rows[rows > 1].sum())
 
 
 def cpu_trainer() -> type:
