@@ -20,7 +20,7 @@ from ft_assets.worker import quiet_libraries
 
 quiet_libraries()
 
-STEPS = 16
+STEPS = 64
 LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 SETTINGS: dict[str, Any] = {
     "max_steps": STEPS,
