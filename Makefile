@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test test-slow test-kills lint ui bench lock
+.PHONY: setup demo test test-slow test-kills lint ui bench bench-gpu lock
 
 setup: $(STAMP)
 	$(BIN)/python -W ignore -m ft_assets.defs.setup
@@ -63,3 +63,7 @@ ui: setup
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
+
+# Eight minutes at most; without a GPU it says so.
+bench-gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu benchmarks/gpu.json
