@@ -59,7 +59,7 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
         ("qa: {base_url: 'https://elsewhere'}", 1, "qa.base_url", "only the shared settings"),
         ("qa: {prompt: house.txt}", 1, "qa.prompt", "*.jinja"),
         ("qa: {kinds: [riddle]}", 1, "qa.kinds", "'how-to'"),
-        ("model: {load_in_4bit: true}", 1, "model.load_in_4bit", "not built yet"),
+        ("model: {load_in_4bit: nf4}", 1, "model.load_in_4bit", "a valid boolean"),
         ("langchain: {chunk_size: 100, chunk_overlap: 90}", 1, "langchain", "at most half"),
         ("data: {seed: 1}\ndata: {seed: 2}", 2, "data", "duplicate key (first on line 1)"),
         ("training: {r: 8}", 1, "training.r", "unknown setting; it belongs at model.lora.r"),

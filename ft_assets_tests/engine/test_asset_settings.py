@@ -39,6 +39,7 @@ READ_BY = {
     "qa": {"qa_pairs"},
     "augment": {"formatted_dataset"},
     "training": {"adapter"},
+    "training.lr_scheduler_kwargs": {"adapter"},
     "evaluation": {"evaluation"},
     "export": {"gguf"},
     "compute": set(),
