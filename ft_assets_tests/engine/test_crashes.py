@@ -440,12 +440,13 @@ def come_late(project: Project, stop: str) -> None:
 
 
 def published(project: Project, asset: str = "raw_documents") -> dict[str, bytes]:
-    """Everything that a reader can see of the artifact, and its lease."""
+    """Everything that a reader can see of the artifact, and its lease; the logs of trainings are no part of it."""
     home = project.storage.home("ferry", asset)
     return {
         str(path): path.read_bytes()
         for path in home.rglob("*")
-        if path.is_file() and path.relative_to(home).parts[0][0] != "."
+        if path.is_file()
+        if path.relative_to(home).parts[0] != "runs" and path.relative_to(home).parts[0][0] != "."
     }
 
 

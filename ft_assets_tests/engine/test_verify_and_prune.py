@@ -52,12 +52,13 @@ def flip(path: Path, place: int, bits: int) -> None:
 
 
 def published(root: Path) -> list[Path]:
-    """Every file of every artifact: its content, its manifest, and the file that names the version."""
+    """Every file of every artifact: its content, its manifest, and the file that names the version; not the
+    logs of trainings."""
     return sorted(
         path
         for path in root.rglob("*")
         if path.is_file() and path.stat().st_size and not path.name.startswith(".")
-        if ".cache" not in path.parts
+        if ".cache" not in path.parts and "runs" not in path.parts
     )
 
 

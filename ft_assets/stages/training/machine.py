@@ -54,7 +54,7 @@ def precision_here(setting: str, machine: Machine) -> str:
     """
     if setting != "auto":
         return setting
-    if "torch" in sys.modules:
+    if sys.modules.get("torch"):
         return name_of(precision_of(setting))
     return "bf16" if machine.is_gpu or cpu_has_bfloat16() else "fp32"
 
