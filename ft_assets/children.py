@@ -70,8 +70,8 @@ _ALLOWED: dict[Role, tuple[str, ...]] = {
     "refresh": ("*",),
 }
 _SPIN = {"GOMP_SPINCOUNT": "10000"}
-"""How long torch's threads wait without sleeping for the next piece of work. By default they wait as long as
-others may need the core: beside one busy process a training then takes four times as long, not half."""
+"""How long torch's threads spin before they sleep. By default they spin so long that, on a busy machine, they
+take the core from the thread that they wait for: a training step took 1.3 seconds there, and 0.4 with this."""
 _HOLDS_SECRETS: set[Role] = {"trainer", "tracker", "fetcher", "refresh"}
 _SECRET = re.compile(r"(^|_)(TOKENS?|KEYS?|SECRETS?|PASSWORDS?|CREDENTIALS?)(_|$)")
 """Variables with these words in their names are not passed to the other roles, even if allow-listed."""

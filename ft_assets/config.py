@@ -5,7 +5,6 @@ are refused. Training and LoRA keys are spelled as TRL and PEFT spell them.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, partial
@@ -25,6 +24,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from ft_assets.files import without_logins
 from ft_assets.manifest import Settings, SettingValue
 from ft_assets.names import TEMPLATE_SUFFIX, WITH_MATRIX, AssetName, GGUFType
 
@@ -71,14 +71,11 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     return f"{before}did you mean {names[close[0]]!r}?" if close else ""
 
 
-_LOGIN = re.compile(r"//[^/\s@]+@")
-
-
 def shown(value: Any) -> str:
     """A value as a settings file spells it, but without the user and password of an address."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return _LOGIN.sub("//…@", repr(value))
+    return without_logins(repr(value))
 
 
 def _not_built(value: Any, *, default: Any) -> Any:

@@ -89,6 +89,14 @@ def visible(text: str) -> str:
     )
 
 
+_LOGIN = re.compile(r"//[^/\s@]+@")
+
+
+def without_logins(text: str) -> str:
+    """A text without the user and password of the addresses in it."""
+    return _LOGIN.sub("//…@", text)
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Hard-links a published file, which never changes; copies it if the file system has no links."""
     try:

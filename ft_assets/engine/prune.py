@@ -95,7 +95,7 @@ def _unused_logs(
         for version in (version for name, version in kept if name == asset):
             with suppress(DamagedError):
                 usable.add(storage.manifest(corpus, asset, version).fingerprint)
-        names = {fingerprint[:20] for fingerprint in usable}
+        names = {storage.runs(corpus, asset, fingerprint).name for fingerprint in usable}
         for folder in folders:
             times = sorted(path.name for path in folder.iterdir())
             left = [f"/{time}" for time in times[:-1]] if folder.name in names else [""]

@@ -94,7 +94,7 @@ def write_modelfile(path: Path, gguf: Path, merged: Path) -> str | None:
 def export_model(
     merged: Path, output: Path, name: str, kinds: Sequence[GGUFType], report: Report
 ) -> dict[Path, str | None]:
-    """Writes one GGUF file for each of `kinds` (f16, Q8_0, Q4_K_M): see `write_files`.
+    """Writes one GGUF file for each of `kinds`: see `write_files`.
 
     Raises UserError if the extra that they need is not installed.
     """

@@ -19,6 +19,7 @@ from ft_assets.records import ComparedAnswer
 from ft_assets.stages.export.llama_cpp import captured_log
 from ft_assets.stages.general.texts import general_text
 from ft_assets.stages.job import Check
+from ft_assets.stages.models.divergence import divergence
 from ft_assets.stages.models.tokenizer import tokenizer_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model
 from ft_assets.stages.scoring.files import ANSWERS
@@ -109,15 +110,10 @@ def _compared(measure: Measure, model: Any) -> Divergence:
     for ids, wanted in zip(measure.windows, measure.wanted, strict=True):
         model.reset()
         model.eval(ids)
-        found = torch.from_numpy(model.scores[: len(ids)])
-        # An embedding may have more rows than the vocabulary, in either.
-        size = min(found.shape[1], wanted.shape[1])
-        ours, theirs = (each[:, :size].log_softmax(-1) for each in (wanted, found))
-        total += float((ours.exp() * (ours - theirs)).sum())
-        equal += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
-        tokens += len(ids)
-    kl = total / tokens
-    return Divergence(max(kl, 0.0) if math.isfinite(kl) else math.inf, equal / tokens)
+        kl, same = divergence(wanted, torch.from_numpy(model.scores[: len(ids)]))
+        total, equal, tokens = total + kl, equal + same, tokens + len(ids)
+    mean = total / tokens
+    return Divergence(max(mean, 0.0) if math.isfinite(mean) else math.inf, equal / tokens)
 
 
 def measure_of_merged(merged: Path, evaluation: Path) -> Measure:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft_assets.stages.job import Report
+from ft_assets.stages.models.divergence import divergence
 from ft_assets.stages.models.precision import precision_of
 from ft_assets.stages.models.tuned_model import adapter_base, load_model
 from ft_assets.stages.scoring.perplexity import text_perplexity
@@ -33,16 +34,6 @@ def text_logits(
     return given.logits[0].float().cpu()  # type: ignore[no-any-return]
 
 
-def divergence(logits: "torch.Tensor", other: "torch.Tensor") -> tuple[float, float]:
-    """The mean Kullback-Leibler divergence of `other` from `logits` in nats a token, and the share of tokens
-    at which both have the same most likely one."""
-    import torch
-
-    log, other_log = (torch.log_softmax(each, dim=-1) for each in (logits, other))
-    kl = float((log.exp() * (log - other_log)).sum(dim=-1).mean())
-    return kl, float((logits.argmax(dim=-1) == other.argmax(dim=-1)).float().mean())
-
-
 def four_bit_metrics(
     adapter: Path,
     merged_logits: "torch.Tensor",
@@ -59,10 +50,10 @@ def four_bit_metrics(
     report("the merged model beside the 4-bit base with its adapter")
     base = load_model(adapter_base(adapter).folder, precision_of("auto"), four_bit=True)
     model = PeftModel.from_pretrained(base, adapter).eval()
-    kl, top1 = divergence(text_logits(model, tokenizer, text), merged_logits)
+    kl, same = divergence(text_logits(model, tokenizer, text), merged_logits)
     perplexity = text_perplexity(model, tokenizer, text)
     return {
-        "four_bit_kl": kl,
-        "four_bit_top1": top1,
+        "four_bit_kl": kl / len(merged_logits),
+        "four_bit_top1": same / len(merged_logits),
         "four_bit_general_perplexity": perplexity,
     }

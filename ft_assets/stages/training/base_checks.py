@@ -57,6 +57,15 @@ def check_not_quantized(folder: Path) -> None:
         )
 
 
+def without_weights(config: "PreTrainedConfig") -> Any:
+    """A language model of this configuration that has names and shapes and no weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+
+
 def check_modules(config: "PreTrainedConfig", lora: LoraSettings) -> None:
     """Raises UserError if the base model lacks what the settings name, or LoRA cannot train it.
 
@@ -66,11 +75,7 @@ def check_modules(config: "PreTrainedConfig", lora: LoraSettings) -> None:
     names_any = lora.modules_to_save or lora.target_parameters
     if isinstance(lora.target_modules, str) and not names_any:
         return
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model = without_weights(config)
     model.tie_weights()
     check_names(model, lora)
     modules = dict(model.named_modules())

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel
 
-_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _EXPERTS = re.compile(r"(?:shared_)?experts?")
 
 
@@ -86,7 +86,7 @@ def attention_modules(model: "PreTrainedModel") -> list[str]:
     Raises UserError if there are none.
     """
     layers = _linear_layers(model)
-    inside = {name for name in layers if _ATTENTION.search(name.split(".")[-2:-1][0])}
+    inside = {name for name in layers if ATTENTION.search(name.split(".")[-2:-1][0])}
     others = {name.rpartition(".")[2] for name in layers - inside}
     found = set()
     for name in inside:

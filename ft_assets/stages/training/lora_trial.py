@@ -14,6 +14,7 @@ from ft_assets.extras import missing
 from ft_assets.stages.export.lora import convert_lora
 from ft_assets.stages.job import Report
 from ft_assets.stages.models.pinned_packages import llama_cpp_folder
+from ft_assets.stages.training.base_checks import without_weights
 from ft_assets.stages.training.lora import configure_lora
 
 
@@ -40,12 +41,12 @@ def _write_empty_adapter(base: Path, lora: LoraSettings, folder: Path) -> None:
     import torch
     from peft import get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     small = lora.model_copy(update={"r": 1, "lora_dropout": 0.0})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        model = without_weights(config)
         adapter: Any = get_peft_model(model, configure_lora(model, small))
     adapter.peft_config["default"].save_pretrained(folder)
     shapes = get_peft_model_state_dict(adapter, save_embedding_layers=False)

@@ -94,7 +94,7 @@ class RunLog:
                 "tensorboard is not installed, so no TensorBoard files are written: pip install tensorboard"
             )
             return
-        # Steps after the checkpoint are made again: what was written of them before is not shown.
+        # The steps after the checkpoint run again: what was logged of them before is hidden.
         self._tensorboard = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
         self._report(
             f"TensorBoard files are in {visible(str(folder))}: {look_at(folder.parents[1])}"

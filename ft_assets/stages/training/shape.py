@@ -15,11 +15,10 @@ from typing import Any
 from ft_assets.config import LoraSettings
 from ft_assets.errors import UserError
 from ft_assets.stages.models.weights import tensor_shapes, weights_missing
-from ft_assets.stages.training.lora import reaches
+from ft_assets.stages.training.lora import ATTENTION, reaches
 
 _IN_A_LAYER = re.compile(r"\.(\d+)\.")
 _EXPERT = re.compile(r"\bexperts\b")
-_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
@@ -117,7 +116,7 @@ def _is_adapted(layer: Linear, lora: LoraSettings) -> bool:
         return False
     if isinstance(lora.target_modules, list):
         return any(reaches(each, layer.name) for each in lora.target_modules)
-    return lora.target_modules == "all-linear" or bool(_ATTENTION.search(layer.name))
+    return lora.target_modules == "all-linear" or bool(ATTENTION.search(layer.name))
 
 
 def _share_of_experts(config: dict[str, Any]) -> float:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ft_assets.children import restrict
+from ft_assets.files import without_logins
 
 PROJECT = "ft-assets"
 """The project (MLflow: experiment) of all runs, unless the tracker's own variable names another."""
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|USERNAME", re.IGNORECASE)
-_LOGIN = re.compile(r"//[^/\s@]+@")
 _LONGEST = 300
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ def begin_wandb(run: Message, say: Say) -> Sink:
     try:
         made = init()
     except Exception as error:
-        say(f"it cannot be reached ({in_words(error)}): the run is logged offline")
+        say(f"it cannot be reached ({without_secrets(error)}): the run is logged offline")
         wandb.teardown()  # it still holds the run's id
         made = init(mode="offline")
     if made.offline:
@@ -148,13 +148,13 @@ BEGIN: dict[str, Callable[[Message, Say], Sink]] = {
 }
 
 
-def in_words(error: BaseException) -> str:
+def without_secrets(error: BaseException) -> str:
     """The first line of an error, without the values of secret variables and without logins."""
     said = str(error).strip().partition("\n")[0] or type(error).__name__
     for name, value in os.environ.items():
         if _SECRET.search(name) and len(value) >= 4:
             said = said.replace(value, "…")
-    return _LOGIN.sub("//…@", said)[:_LONGEST]
+    return without_logins(said)[:_LONGEST]
 
 
 def track(name: str, lines: IO[str], tell: Callable[[Message], None]) -> None:
@@ -169,7 +169,7 @@ def track(name: str, lines: IO[str], tell: Callable[[Message], None]) -> None:
                 sink.log(message["step"], message["metrics"])
         sink.end(status)
     except BaseException as error:  # libraries exit, too
-        tell({"failed": in_words(error)})
+        tell({"failed": without_secrets(error)})
     tell({"ended": True})
 
 

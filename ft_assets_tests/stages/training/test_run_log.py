@@ -30,7 +30,7 @@ from ft_assets.stages.training.run_log import (
     look_at,
     metrics_of,
 )
-from ft_assets.stages.training.tracker_process import in_words
+from ft_assets.stages.training.tracker_process import without_secrets
 from ft_assets_tests.stages.training.test_resuming import Trainings, dataset, interrupt_at_a_step
 
 __all__ = ["dataset"]
@@ -168,8 +168,8 @@ def test_no_path_of_the_base_model_and_no_name_of_a_tracker_is_shown(tmp_path: P
 def test_what_a_tracker_says_of_its_error_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "canary-key")
     error = ValueError("401 for canary-key at https://me:canary@host/api\nmore")
-    assert in_words(error) == "401 for … at https://…@host/api"
-    assert in_words(SystemExit()) == "SystemExit"
+    assert without_secrets(error) == "401 for … at https://…@host/api"
+    assert without_secrets(SystemExit()) == "SystemExit"
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
